@@ -1,0 +1,61 @@
+# The Floe worker as a container image: one program, ONNX Runtime beside it, and nothing else.
+#
+#   docker build -t floe .                 builds target `cpu`, the default
+#   scripts/container-test --build         builds it, measures it, and runs a job with it in three containers
+#
+# Needs BuildKit (Docker 20.10 or newer; DOCKER_BUILDKIT=1 where it is not the default). There is no `# syntax=`
+# line on purpose: the engine's own front end is enough, and nothing has to be pulled for it.
+#
+# Base images are named by tag here. A release should pin what it was built from by digest; a digest belongs to
+# the registry one pulls from, so it is given at build time:
+#   --build-arg RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot@sha256:<digest>
+# The builder and the runtime image must be of the same Debian release: the program links against its libc.
+ARG RUST_IMAGE=rust:1.95-slim-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+
+# ---- ONNX Runtime: the library out of its pinned, hash-checked Python wheel --------------------------------
+FROM ${DEBIAN_IMAGE} AS onnxruntime
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+COPY scripts/fetch-onnxruntime /build/scripts/fetch-onnxruntime
+# Kept as it is: it comes without symbols, and untouched it still has the hash pinned in the script.
+RUN /build/scripts/fetch-onnxruntime --to /opt/onnxruntime
+
+# ---- the program -------------------------------------------------------------------------------------------
+FROM ${RUST_IMAGE} AS builder
+WORKDIR /build
+COPY . .
+# Registry and target folder live in cache mounts, so a change of one source file compiles one crate. Cargo
+# trusts time stamps: without the `touch`, sources older than the cached target folder would count as built.
+RUN --mount=type=cache,id=floe-cargo-registry,target=/usr/local/cargo/registry \
+    --mount=type=cache,id=floe-target,target=/build/target,sharing=locked \
+    find src -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --bin floe \
+    && install -D target/release/floe /opt/floe/bin/floe
+
+# ---- everything in its place, tried out on the very base image it will run on ------------------------------
+FROM ${RUNTIME_IMAGE} AS assembled
+COPY --from=builder /opt/floe/bin/floe /usr/local/bin/floe
+COPY --from=onnxruntime /opt/onnxruntime/ /usr/local/lib/floe/
+# No shell here, so these are programs with arguments. The second loads ONNX Runtime and a real model.
+RUN ["/usr/local/bin/floe", "--version"]
+RUN --mount=type=bind,source=examples/flights/model,target=/tmp/model \
+    ["/usr/local/bin/floe", "inspect", "/tmp/model"]
+
+# ---- target cpu, the default -------------------------------------------------------------------------------
+FROM ${RUNTIME_IMAGE} AS cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="floe" \
+      org.opencontainers.image.description="Batch inference worker for Snowpark Container Services" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# From `assembled`, so that an image whose trial failed can't be built; in one layer, without the trial's traces.
+COPY --from=assembled /usr/local/ /usr/local/
+# By number: Kubernetes' runAsNonRoot and the uid of a stage volume can't look up names.
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/floe"]
+CMD ["run"]

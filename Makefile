@@ -1,0 +1,46 @@
+# make demo   sets up all it needs and scores the flights example
+# make test   sets up all it needs and passes every test
+#
+# Needs Rust, Python 3.11 or newer with pip, and a C compiler. ONNX Runtime comes from its PyPI wheel into a cache
+# (pinned, hash-checked); the Python packages that the tests compare with go into .venv.
+
+CARGO ?= cargo
+FLOE  := target/release/floe
+
+.PHONY: demo test build bench lint schema clean onnxruntime python
+
+demo: onnxruntime build
+	@scripts/demo $(FLOE)
+
+test: onnxruntime python
+	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --doc
+	.venv/bin/python tests/peers/test_checkers.py
+	@scripts/what-was-left-out
+
+build:
+	$(CARGO) build --locked --release
+
+bench: onnxruntime
+	$(CARGO) bench --locked
+
+# What must be clean before anything lands, beside the tests.
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+
+# Files that are generated from the code; a test fails when they are out of date.
+schema:
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --test it drift
+
+onnxruntime:
+	@scripts/fetch-onnxruntime > /dev/null
+
+python:
+	@scripts/python-env > /dev/null
+
+clean:
+	$(CARGO) clean
+	rm -rf .venv out

@@ -1,0 +1,192 @@
+//! The job: what the user asked for, as the program uses it.
+//!
+//! What a user writes ([`job_file`], flags, environment) and what the program uses ([`Job`]) are two types.
+//! [`resolve`](resolve::resolve) turns the one into the other, or says which key is wrong, what was given and what is allowed.
+//! Nothing here does I/O or reads the environment: both are handed in.
+
+pub mod aliases;
+pub mod check;
+pub mod document;
+pub mod faults;
+pub mod job_file;
+pub mod markdown;
+pub mod naming;
+pub mod nesting;
+pub mod overrides;
+pub mod quantity;
+pub mod replica;
+pub mod resolve;
+pub mod schema;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub use replica::{Launch, Replica};
+
+use crate::signature::OnNull;
+
+/// A checked job, with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// `job_name`; `BATCH_INFERENCE_<UUID>` or the platform's service name when the user gave none.
+    pub name: String,
+    /// The user gave the name. A name that was not given must not decide which run this is.
+    pub name_given: bool,
+    /// `run_id` as given by the launcher; `None` leaves it to be derived (see `commit::run_id`).
+    pub run_id: Option<String>,
+    /// The platform's own name for this launch (SPCS service name), part of a derived run id.
+    pub platform_job: Option<String>,
+    /// What to run.
+    pub model: ModelOptions,
+    /// What to run it over.
+    pub input: InputOptions,
+    /// Where results go.
+    pub output: OutputOptions,
+    /// What the container was promised.
+    pub resources: Resources,
+    /// How the worker pool is set up.
+    pub inference: InferenceOptions,
+    /// Which part of the job this process does.
+    pub replica: Replica,
+    /// Things the user should know about their job file, e.g. a key that has no effect here.
+    pub notes: Vec<String>,
+}
+
+/// Section `model`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelOptions {
+    /// Folder, file or URL; `echo` for the built-in test model.
+    pub location: String,
+    /// `None`: by what the location holds.
+    pub backend: Option<Backend>,
+    /// Needed only when the model has several functions.
+    pub function_name: Option<String>,
+    /// Where it runs.
+    pub device: Device,
+}
+
+/// Who runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// ONNX Runtime.
+    Onnx,
+    /// Candle.
+    Candle,
+    /// The built-in test model: adds a hash of each row.
+    Echo,
+}
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The best device of this build and machine.
+    #[default]
+    Auto,
+    /// Processor cores.
+    Cpu,
+    /// An NVIDIA GPU by its ordinal.
+    Cuda(u32),
+}
+
+/// Section `input`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputOptions {
+    /// Folder, file or URL.
+    pub location: String,
+    /// Glob over paths relative to the location.
+    pub file_pattern: String,
+    /// Values for model inputs that are the same for every row.
+    pub params: BTreeMap<String, serde_json::Value>,
+    /// Nulls in columns that feed the model, where the model card does not say.
+    pub on_null: OnNull,
+    /// Numbers that the model's type cannot hold.
+    pub on_out_of_range: OnOutOfRange,
+}
+
+/// What to do with a number that the model's input type cannot hold. It never wraps.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOutOfRange {
+    /// End the job, naming file, row group, row and column.
+    #[default]
+    Fail,
+    /// The nearest value that fits.
+    Saturate,
+}
+
+/// Section `output`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputOptions {
+    /// The folder or URL that will hold `_SUCCESS`.
+    pub location: String,
+    /// What to do with what is there already.
+    pub mode: SaveMode,
+    /// Input columns whose values become `key=value` folders.
+    pub partition_by: Vec<String>,
+    /// `None`: the input's own, column by column.
+    pub compression: Option<Compression>,
+    /// Output columns to keep; `None` keeps all.
+    pub columns: Option<Vec<String>>,
+    /// New names for output columns.
+    pub rename: BTreeMap<String, String>,
+    /// Put before the name of every output column that `rename` does not name.
+    pub prefix: String,
+    /// In overwrite mode: supersede a run that has not finished.
+    pub take_over: bool,
+}
+
+/// `SaveMode` of `snowflake.ml.model.batch_inference`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveMode {
+    /// Refuse an output that is not empty.
+    #[default]
+    Error,
+    /// Remove existing files, then write new results.
+    Overwrite,
+}
+
+/// Parquet compression of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Zstandard, level 3.
+    Zstd,
+    /// Snappy.
+    Snappy,
+    /// Gzip, level 6.
+    Gzip,
+    /// LZ4 (`LZ4_RAW`).
+    Lz4,
+    /// No compression.
+    None,
+}
+
+/// Section `resources`, in machine units. `None`: what the machine or its cgroup allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// Cores.
+    pub cpus: Option<f64>,
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// GPUs.
+    pub gpus: Option<u32>,
+}
+
+/// Section `inference`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InferenceOptions {
+    /// Worker threads; `None`: one per core.
+    pub num_workers: Option<usize>,
+    /// Most rows handed to the model at once; `None`: chosen from model and row width.
+    pub max_batch_rows: Option<usize>,
+    /// How long a unit in hand may still take after SIGTERM.
+    pub grace_secs: f64,
+}

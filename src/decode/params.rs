@@ -1,0 +1,185 @@
+//! Parameters: one value of the job file for all rows.
+//!
+//! `input.params.<name>` is a number, a boolean, a string or lists of those, and becomes a tensor of the dtype and
+//! shape the model declares. It is made once; every batch gets a copy. Where the model declares the input per row,
+//! each row gets the value.
+
+use serde_json::Value;
+
+use super::convert::Misfit;
+use super::element::{Element, with_element};
+use super::rule::{Affine, Plain, Rule};
+use crate::error::{Error, Result};
+use crate::signature::{BoundInput, Dim, Source, display_shape};
+use crate::tensor::{DType, Tensor, TensorData};
+
+/// An input that is fed by the job file.
+#[derive(Clone, Debug)]
+pub struct Param {
+    value: Tensor,
+    /// Whether `value` is one row, to be repeated.
+    per_row: bool,
+}
+
+impl Param {
+    /// Converts the value of `bound`.
+    ///
+    /// # Errors
+    /// `Config`, naming `input.params.<name>`, when the value is of another type or shape, or out of range.
+    pub fn new(bound: &BoundInput) -> Result<Param> {
+        let feature = &bound.feature;
+        let path = format!("input.params.{}", feature.name);
+        let mut extents = Vec::with_capacity(feature.shape.len());
+        let mut leaves = Vec::new();
+        // A model that wants one value in a list of one gets a plain value too.
+        let single = feature
+            .shape
+            .iter()
+            .all(|dim| matches!(dim, Dim::Fixed(1) | Dim::Dynamic));
+        if single && !bound.param.is_array() {
+            extents = vec![1; feature.shape.len()];
+            leaves.push((path.clone(), &bound.param));
+        } else {
+            measure(&bound.param, &feature.shape, &mut extents);
+            collect(&path, &bound.param, &extents, &mut leaves).map_err(|error| {
+                let shape = display_shape(&feature.shape, false);
+                error.with_hint(format!("the model's input {} is of shape {shape}", feature.name))
+            })?;
+        }
+        let affine = (feature.affine != (1.0, 0.0)).then_some(feature.affine);
+        let data = with_element!(feature.dtype, T => numbers::<T>(&leaves, affine)?, strings(&leaves)?);
+        Ok(Param {
+            value: Tensor::new(extents, data)?,
+            per_row: feature.source != Source::Param,
+        })
+    }
+
+    /// The tensor for a batch of `rows` rows.
+    pub fn tensor(&self, rows: usize) -> Result<Tensor> {
+        if !self.per_row {
+            return Ok(self.value.clone());
+        }
+        let elements = self.value.data.len() * rows;
+        let mut data = self.value.data.slice(0, self.value.data.len().min(elements));
+        while data.len() < elements {
+            let more = data.slice(0, data.len().min(elements - data.len()));
+            data.append(more)?;
+        }
+        let mut shape = vec![rows];
+        shape.extend(&self.value.shape);
+        Tensor::new(shape, data)
+    }
+}
+
+/// The extents of the lists, taken from the first one of each level where the model leaves them open.
+fn measure(value: &Value, shape: &[Dim], extents: &mut Vec<usize>) {
+    let mut first = Some(value);
+    for dim in shape {
+        let items = first.and_then(Value::as_array);
+        extents.push(match dim {
+            Dim::Fixed(extent) => *extent,
+            Dim::Dynamic => items.map_or(0, Vec::len),
+        });
+        first = items.and_then(|items| items.first());
+    }
+}
+
+fn collect<'a>(
+    path: &str,
+    value: &'a Value,
+    extents: &[usize],
+    leaves: &mut Vec<(String, &'a Value)>,
+) -> Result<()> {
+    let Some((extent, inner)) = extents.split_first() else {
+        leaves.push((path.to_string(), value));
+        return Ok(());
+    };
+    let Some(items) = value.as_array() else {
+        return Err(Error::config(format!(
+            "{path} is {}, and must be a list",
+            kind(value)
+        )));
+    };
+    if items.len() != *extent {
+        return Err(Error::config(format!(
+            "{path} is a list of length {}, and must be of length {extent}",
+            items.len()
+        )));
+    }
+    for (index, item) in items.iter().enumerate() {
+        collect(&format!("{path}[{index}]"), item, inner, leaves)?;
+    }
+    Ok(())
+}
+
+fn numbers<T: Element>(leaves: &[(String, &Value)], affine: Option<(f64, f64)>) -> Result<TensorData> {
+    let mut elements: Vec<T> = Vec::with_capacity(leaves.len());
+    for (path, value) in leaves {
+        elements.push(number(path, value, affine)?);
+    }
+    Ok(T::data(elements))
+}
+
+fn number<T: Element>(path: &str, value: &Value, affine: Option<(f64, f64)>) -> Result<T> {
+    let wrong_type = || {
+        let wanted = if T::DTYPE == DType::Bool {
+            "true or false"
+        } else {
+            "a number"
+        };
+        Error::config(format!(
+            "{path} is {}, and must be {wanted} ({})",
+            kind(value),
+            T::DTYPE.as_str()
+        ))
+    };
+    let converted = match value {
+        Value::Bool(bit) if T::DTYPE == DType::Bool => T::convert(f64::from(u8::from(*bit))),
+        Value::Number(number) if T::DTYPE != DType::Bool => match affine {
+            None => match number.as_i128() {
+                Some(whole) => T::convert(whole),
+                None => T::convert(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Some((scale, offset)) => {
+                let affine = Affine {
+                    inner: Plain,
+                    scale,
+                    offset,
+                };
+                affine.convert(number.as_f64().unwrap_or(f64::NAN))
+            }
+        },
+        _ => return Err(wrong_type()),
+    };
+    converted.map_err(|misfit| {
+        let dtype = T::DTYPE.as_str();
+        Error::config(match misfit {
+            Misfit::Range(_) => format!("{path} is {value}, which is out of the range of {dtype}"),
+            Misfit::Fraction | Misfit::NotANumber => {
+                format!("{path} is {value}, and must be a whole number ({dtype})")
+            }
+        })
+    })
+}
+
+fn strings(leaves: &[(String, &Value)]) -> Result<TensorData> {
+    let mut texts = Vec::with_capacity(leaves.len());
+    for (path, value) in leaves {
+        let text = value
+            .as_str()
+            .ok_or_else(|| Error::config(format!("{path} is {}, and must be a string", kind(value))))?;
+        texts.push(text.to_string());
+    }
+    Ok(texts.into())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}

@@ -1,0 +1,316 @@
+//! A job, as one replica runs it: plan → pipeline → commit. [`run`] is the function to read first.
+//!
+//! Everything that can be checked is checked before the output is touched: locations ([`places`]), the model and its
+//! match with the input ([`scoring`]), the input itself ([`survey`]). Then the run is claimed, which pins the plan;
+//! the replica's share of the units goes through the pipeline; each finished unit is committed; and whoever sees that
+//! all units of the plan are committed writes `_SUCCESS`.
+
+mod budget;
+mod check;
+mod digest;
+mod places;
+mod scoring;
+mod survey;
+
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+
+pub use check::{CheckReport, PlanReport, check, plan};
+pub use places::Places;
+pub use scoring::open_model;
+pub use survey::Survey;
+
+use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome};
+use crate::config::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::{Ended, FinishedUnit, Pipeline, gauge};
+use crate::plan::{Plan, Unit, assign};
+use crate::read::{Footer, Reader};
+use crate::storage::OutputStore;
+use crate::telemetry::metrics::{Metrics, Stage};
+use crate::write;
+use budget::WorkerPool;
+use scoring::Scoring;
+
+/// What the machine gives a job.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Cores this process may use: the cgroup's quota, not the machine's.
+    pub cpus: usize,
+    /// Bytes this process may use.
+    pub memory_bytes: u64,
+    /// Where ONNX Runtime may be found, best first.
+    pub onnxruntime_paths: Vec<PathBuf>,
+}
+
+/// What one replica's run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The run.
+    pub run_id: String,
+    /// The run's position in the history of the output.
+    pub epoch: u64,
+    /// Index of this replica.
+    pub replica: usize,
+    /// Number of replicas.
+    pub replicas: usize,
+    /// Units this replica was responsible for, and their rows.
+    pub units: usize,
+    /// Rows of those units.
+    pub rows: u64,
+    /// Whether `_SUCCESS` is in place.
+    pub complete: bool,
+    /// Units of the plan that nobody has committed yet.
+    pub units_missing: usize,
+    /// Rows of the whole output, once it is complete.
+    pub total_rows: Option<u64>,
+}
+
+/// Runs one replica's part of the job. `stop` asks it to end early; what was committed stays.
+///
+/// # Errors
+/// Every [`ErrorKind`]; an error before the claim leaves the output as it was.
+pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Outcome> {
+    let places = Places::open(job)?;
+    let store = OutputStore::new(places.output.clone());
+    commit::probe(&store).await?;
+    let scoring = Scoring::open(job, host).await?;
+    let run_id = settle_run_id(job, job.replica.count, &scoring, &store).await?;
+    let request = commit::ClaimRequest {
+        run_id: run_id.clone(),
+        config_digest: scoring.config_digest.clone(),
+        model_digest: scoring.model.digest().to_string(),
+        function: Some(scoring.function.name.clone()),
+        mode: job.output.mode,
+        take_over: job.output.take_over,
+        replica_index: job.replica.index as u32,
+    };
+    let footers = Mutex::new(Vec::new());
+    let claim = commit::claim(&store, request, || async {
+        let survey = Survey::of(job, &places).await?;
+        *footers.lock().await = survey.footers_to_keep();
+        scoring.plan(job, &run_id, survey)
+    });
+    let claimed = match claim.await? {
+        ClaimOutcome::Claimed(claimed) => claimed,
+        ClaimOutcome::AlreadyComplete(success) => return Ok(already_complete(job, &success)),
+    };
+    let share = Share::of(job, &store, &claimed, metrics).await?;
+    let footers = std::mem::take(&mut *footers.lock().await);
+    let ended = score(job, host, metrics, stop, &places, &store, &scoring, &claimed, footers, &share).await?;
+    if ended == Ended::Stopped && !share.is_committed(&store, &claimed).await? {
+        return Err(Error::new(ErrorKind::Interrupted, "stopped before all units of this replica were done")
+            .with_hint("start the same run again: it goes on from its records"));
+    }
+    finish(job, &store, &claimed, &share).await
+}
+
+/// The run that the replicas of this job would belong to; for a launcher that starts them all.
+///
+/// # Errors
+/// As [`run`], up to the claim.
+pub async fn run_id(job: &Job, host: &Host) -> Result<String> {
+    let places = Places::open(job)?;
+    let store = OutputStore::new(places.output);
+    let scoring = Scoring::open(job, host).await?;
+    // The launcher alone settles the id, however many processes then use it.
+    settle_run_id(job, 1, &scoring, &store).await
+}
+
+/// The id given by the launcher, or one derived so that a restart finds its own run again.
+async fn settle_run_id(job: &Job, deriving: usize, scoring: &Scoring, store: &OutputStore) -> Result<String> {
+    let output = store.location();
+    let absolute = output.local_path().map(|path| path.display().to_string());
+    let known = commit::run_id::Known {
+        given: job.run_id.as_deref(),
+        platform_job: job.platform_job.as_deref(),
+        job_name: job.name_given.then_some(job.name.as_str()),
+        output: absolute.as_deref().unwrap_or(output.display()),
+        config_digest: &scoring.config_digest,
+        model_digest: scoring.model.digest(),
+        mode: job.output.mode,
+        replicas: deriving as u32,
+    };
+    let derived = commit::run_id::derive(&known)?;
+    let fresh = uuid::Uuid::new_v4().simple().to_string();
+    commit::run_id::settle(store, derived, job.output.mode, &fresh[..8]).await
+}
+
+fn already_complete(job: &Job, success: &commit::Success) -> Outcome {
+    tracing::info!(
+        run_id = %success.run_id,
+        rows = success.rows,
+        "this run is complete already, nothing is left to do"
+    );
+    Outcome {
+        run_id: success.run_id.clone(),
+        epoch: success.epoch,
+        replica: job.replica.index,
+        replicas: job.replica.count,
+        units: 0,
+        rows: 0,
+        complete: true,
+        units_missing: 0,
+        total_rows: Some(success.rows),
+    }
+}
+
+/// The units of this replica.
+struct Share {
+    /// All of them, in the order they should be done.
+    units: Vec<Unit>,
+    /// Those without a record.
+    to_do: Vec<Unit>,
+}
+
+impl Share {
+    async fn of(job: &Job, store: &OutputStore, claimed: &Claimed, metrics: &Metrics) -> Result<Share> {
+        let plan = &claimed.plan;
+        let ids = assign::assign(&plan.units, job.replica.count).swap_remove(job.replica.index);
+        let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
+        let committed = commit::committed(store, claimed).await?;
+        let (done, to_do): (Vec<Unit>, Vec<Unit>) =
+            units.iter().cloned().partition(|unit| committed.contains_key(&unit.id));
+        let rows = |units: &[Unit]| units.iter().map(|unit| unit.rows).sum::<u64>();
+        metrics.units_total.set(units.len() as u64);
+        metrics.rows_total.set(rows(&units));
+        metrics.units_skipped.set(done.len() as u64);
+        metrics.rows_skipped.set(rows(&done));
+        tracing::info!(
+            run_id = %plan.run_id,
+            epoch = claimed.epoch,
+            replica = job.replica.index,
+            replicas = job.replica.count,
+            files = plan.inputs.len(),
+            rows = plan.rows(),
+            units = units.len(),
+            units_committed_before = done.len(),
+            resumed = claimed.resumed,
+            "starting this replica's units"
+        );
+        Ok(Share { units, to_do })
+    }
+
+    async fn is_committed(&self, store: &OutputStore, claimed: &Claimed) -> Result<bool> {
+        let committed = commit::committed(store, claimed).await?;
+        Ok(self.units.iter().all(|unit| committed.contains_key(&unit.id)))
+    }
+}
+
+/// Scores and commits the replica's units.
+#[allow(clippy::too_many_arguments)] // the one place where everything meets
+async fn score(
+    job: &Job,
+    host: &Host,
+    metrics: &Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+    places: &Places,
+    store: &OutputStore,
+    scoring: &Scoring,
+    claimed: &Claimed,
+    footers: Vec<Arc<Footer>>,
+    share: &Share,
+) -> Result<Ended> {
+    if share.to_do.is_empty() {
+        return Ok(Ended::Complete);
+    }
+    let plan: &Arc<Plan> = &claimed.plan;
+    let bound = scoring.bind(job, plan)?;
+    let pool = WorkerPool::of(job, host);
+    let models = scoring.workers(pool.workers, pool.threads_per_worker).await?;
+    let pipeline = Pipeline {
+        reader: Reader::new(places.input.clone(), plan.clone(), footers),
+        decoder: bound.decoder,
+        outputs: bound.outputs,
+        encoder: bound.encoder,
+        batch_rows: plan.batch_rows,
+        models,
+        memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
+        grace: Duration::from_secs_f64(job.inference.grace_secs),
+        metrics: metrics.clone(),
+    };
+    pipeline
+        .run(share.to_do.clone(), stop, |unit| commit_unit(job, metrics, store, claimed, unit))
+        .await
+}
+
+/// Stores a finished unit and its record.
+async fn commit_unit(
+    job: &Job,
+    metrics: &Metrics,
+    store: &OutputStore,
+    claimed: &Claimed,
+    finished: FinishedUnit,
+) -> Result<()> {
+    let _timer = metrics.timer(Stage::Commit);
+    let unit = &finished.unit;
+    let in_unit = |error: Error| error.with("unit", unit.id);
+    let rows: u64 = finished.files.iter().map(|file| file.rows).sum();
+    if rows != unit.rows {
+        return Err(in_unit(Error::internal(format!(
+            "{rows} rows came out where {} went in",
+            unit.rows
+        ))));
+    }
+    let files: Vec<commit::NewFile> = finished
+        .files
+        .iter()
+        .map(|file| commit::NewFile {
+            path: commit::data_key(&file.folder, unit.id, &claimed.plan.run_id),
+            body: file.bytes.clone(),
+            rows: file.rows,
+            checksum: Checksum::of(&file.bytes),
+        })
+        .collect();
+    let mut stats = serde_json::Map::new();
+    stats.insert("replica".into(), job.replica.index.into());
+    for (stage, secs) in &finished.stage_secs {
+        stats.insert(format!("{stage}_secs"), (*secs).into());
+    }
+    let outcome = commit::commit_unit(store, claimed, unit.id, files, stats, &write::inspect::rows)
+        .await
+        .map_err(in_unit)?;
+    if matches!(outcome, CommitOutcome::LostRace { .. }) {
+        metrics.lost_races.add(1);
+    }
+    for file in &finished.files {
+        metrics.files_written.add(1);
+        metrics.bytes_written.add(file.bytes.len() as u64);
+    }
+    metrics.units_committed.add(1);
+    Ok(())
+}
+
+/// Ends the run if every unit of the plan is committed.
+async fn finish(job: &Job, store: &OutputStore, claimed: &Claimed, share: &Share) -> Result<Outcome> {
+    let finished = commit::finish(store, claimed).await?;
+    let (complete, units_missing, total_rows) = match &finished {
+        commit::Finished::Complete(success) => {
+            // Whatever killed writers of this run left half-written is of no use to anybody now.
+            let swept = store.sweep_leftovers(|name| commit::layout::is_own_name(name, &claimed.plan.run_id))?;
+            if swept > 0 {
+                tracing::info!(files = swept, "removed what killed writers left half-written");
+            }
+            tracing::info!(rows = success.rows, files = success.files.len(), "all units are committed: _SUCCESS is in place");
+            (true, 0, Some(success.rows))
+        }
+        commit::Finished::Incomplete { missing } => {
+            tracing::info!(units_missing = missing.len(), "this replica's part is done; others are at work");
+            (false, missing.len(), None)
+        }
+    };
+    Ok(Outcome {
+        run_id: claimed.plan.run_id.clone(),
+        epoch: claimed.epoch,
+        replica: job.replica.index,
+        replicas: job.replica.count,
+        units: share.units.len(),
+        rows: share.units.iter().map(|unit| unit.rows).sum(),
+        complete,
+        units_missing,
+        total_rows,
+    })
+}

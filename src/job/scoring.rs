@@ -1,0 +1,217 @@
+//! The model of a job, matched with its input: what is needed to plan and to score.
+
+use arrow::datatypes::{Field, FieldRef, Schema};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Host, Survey, budget, digest};
+use crate::config::{Backend, Device, Job};
+use crate::decode::Decoder;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
+use crate::plan::{self, Plan};
+use crate::signature::{self, Function};
+use crate::storage::Location;
+use crate::write::{EncoderOptions, columns};
+
+/// Most bytes of one model file, and of all files of a model.
+const MAX_MODEL_BYTES: u64 = 16 << 30;
+
+/// The model, the function to run and the digest of the job.
+pub struct Scoring {
+    /// The model.
+    pub model: Arc<dyn Loaded>,
+    /// The function that is run.
+    pub function: Function,
+    /// See [`digest`].
+    pub config_digest: String,
+}
+
+/// What the pipeline needs beside the models.
+pub struct Bound {
+    /// Makes tensors of the input.
+    pub decoder: Decoder,
+    /// The columns the model adds.
+    pub outputs: Vec<FieldRef>,
+    /// How files are written.
+    pub encoder: Arc<EncoderOptions>,
+}
+
+impl Scoring {
+    /// Opens the model and chooses the function.
+    ///
+    /// # Errors
+    /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
+    pub async fn open(job: &Job, host: &Host) -> Result<Scoring> {
+        let model = open_model(&job.model.location, job.model.backend, job.model.device, host).await?;
+        let function = choose(model.functions(), job.model.function_name.as_deref())?.clone();
+        for note in model.notes() {
+            tracing::info!(model = %job.model.location, "{note}");
+        }
+        let config_digest = digest::of(job, &function.name);
+        Ok(Scoring {
+            model,
+            function,
+            config_digest,
+        })
+    }
+
+    /// Matches the function with the input's schema, and plans the columns it adds.
+    fn outputs(&self, job: &Job, schema: &Schema) -> Result<(signature::Binding, Vec<Field>)> {
+        let binding = signature::bind(&self.function, schema, &job.input.params)?;
+        let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
+        Ok((binding, outputs))
+    }
+
+    /// The plan of a run over the surveyed input.
+    ///
+    /// # Errors
+    /// `Data` or `Config` when model, input and output options do not go together.
+    pub fn plan(&self, job: &Job, run_id: &str, survey: Survey) -> Result<Plan> {
+        let (binding, outputs) = self.outputs(job, &survey.schema)?;
+        for note in &binding.notes {
+            tracing::info!("{note}");
+        }
+        partition_columns(job, &survey.schema)?;
+        let auto = budget::batch_rows(&self.function);
+        Ok(Plan {
+            format: plan::FORMAT,
+            run_id: run_id.to_string(),
+            job_name: job.name.clone(),
+            mode: job.output.mode,
+            config_digest: self.config_digest.clone(),
+            model_digest: self.model.digest().to_string(),
+            worker_version: env!("CARGO_PKG_VERSION").to_string(),
+            batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
+            input_schema: survey.schema,
+            outputs,
+            inputs: survey.files,
+            units: survey.units,
+        })
+    }
+
+    /// Everything the pipeline needs for a pinned plan.
+    pub fn bind(&self, job: &Job, plan: &Plan) -> Result<Bound> {
+        let schema = &plan.input_schema;
+        let binding = signature::bind(&self.function, schema, &job.input.params)?;
+        let decoder = Decoder::new(&binding, schema, job.input.on_null, job.input.on_out_of_range)?;
+        let outputs: Vec<FieldRef> = plan.outputs.iter().cloned().map(Arc::new).collect();
+        let fields: Vec<FieldRef> = schema.fields().iter().chain(&outputs).cloned().collect();
+        let encoder = EncoderOptions {
+            schema: Arc::new(Schema::new(fields)),
+            compression: job.output.compression,
+            partition_by: partition_columns(job, schema)?,
+            metadata: vec![
+                ("floe.run_id".into(), plan.run_id.clone()),
+                ("floe.model_digest".into(), plan.model_digest.clone()),
+                ("floe.function".into(), self.function.name.clone()),
+                ("floe.version".into(), plan.worker_version.clone()),
+            ],
+        };
+        Ok(Bound {
+            decoder,
+            outputs,
+            encoder: Arc::new(encoder),
+        })
+    }
+
+    /// One model per worker, made side by side.
+    pub async fn workers(&self, count: usize, threads: usize) -> Result<Vec<Box<dyn Model>>> {
+        let making: Vec<_> = (0..count)
+            .map(|_| {
+                let (model, function) = (self.model.clone(), self.function.clone());
+                tokio::task::spawn_blocking(move || model.worker(&function, threads))
+            })
+            .collect();
+        let mut models = Vec::with_capacity(count);
+        for model in making {
+            models.push(model.await.context(ErrorKind::Internal, "making a worker's model was cut off")??);
+        }
+        Ok(models)
+    }
+}
+
+/// Reads and opens the model at `location`.
+///
+/// # Errors
+/// `Model` when there is no model or it cannot be used; `Config` when the backend or device cannot be had.
+pub async fn open_model(
+    location: &str,
+    backend: Option<Backend>,
+    device: Device,
+    host: &Host,
+) -> Result<Arc<dyn Loaded>> {
+    let files = if location == "echo" || backend == Some(Backend::Echo) {
+        ModelFiles {
+            location: location.to_string(),
+            files: BTreeMap::new(),
+        }
+    } else {
+        read_model(location).await?
+    };
+    let options = OpenOptions {
+        backend,
+        device,
+        onnxruntime_paths: host.onnxruntime_paths.clone(),
+    };
+    tokio::task::spawn_blocking(move || model::open(files, &options))
+        .await
+        .context(ErrorKind::Internal, "opening the model was cut off")?
+}
+
+async fn read_model(location: &str) -> Result<ModelFiles> {
+    let no_model = |error: Error| error.with("model", location);
+    let place = Location::open(location).map_err(no_model)?;
+    let mut listed = place.list().await.map_err(no_model)?;
+    listed.retain(|file| !file.path.split('/').any(|segment| segment.starts_with('.')));
+    let total: u64 = listed.iter().map(|file| file.size).sum();
+    if total > MAX_MODEL_BYTES {
+        return Err(Error::model(format!(
+            "the model's folder holds {} files of {total} bytes in all, more than the limit of {MAX_MODEL_BYTES}",
+            listed.len()
+        ))
+        .with("model", location)
+        .with_hint("is it really the model's folder?"));
+    }
+    let mut files = BTreeMap::new();
+    for file in listed {
+        let bytes = place.read_all(&file, MAX_MODEL_BYTES).await.map_err(no_model)?;
+        files.insert(file.path, bytes);
+    }
+    Ok(ModelFiles {
+        location: location.to_string(),
+        files,
+    })
+}
+
+/// The function called `name`, or the only one.
+fn choose<'a>(functions: &'a [Function], name: Option<&str>) -> Result<&'a Function> {
+    let known = || {
+        let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
+        names.join(", ")
+    };
+    match (name, functions) {
+        (Some(name), _) => functions
+            .iter()
+            .find(|function| function.name == name)
+            .or_else(|| functions.iter().find(|function| function.name.eq_ignore_ascii_case(name)))
+            .ok_or_else(|| {
+                Error::config(format!("model.function_name: the model has no function {name:?}"))
+                    .with_hint(format!("it has: {}", known()))
+            }),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(Error::config(format!("the model has several functions: {}", known()))
+            .with_hint("choose one with model.function_name (--function-name)")),
+    }
+}
+
+fn partition_columns(job: &Job, schema: &Schema) -> Result<Vec<usize>> {
+    let find = |name: &String| {
+        signature::find_column(schema, name)?.ok_or_else(|| {
+            Error::config("output.partition_by names a column that the input lacks")
+                .with("column", name)
+                .with_hint("partitions are made of input columns: a row's partition must not depend on the model")
+        })
+    };
+    job.output.partition_by.iter().map(find).collect()
+}

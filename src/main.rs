@@ -1,0 +1,95 @@
+//! `floe`: arguments and environment → job; signals → stop; outcome → exit code.
+
+mod cli;
+mod environment;
+mod launch;
+mod signals;
+
+use clap::Parser;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use floe::error::{Error, ErrorKind, Result, ResultExt};
+use floe::telemetry::{self, LogFormat, Telemetry};
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.command.wants_json();
+    let telemetry = match start_telemetry(&cli) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(error.kind().exit_code());
+        }
+    };
+    let outcome = start_runtime().and_then(|runtime| {
+        let outcome = runtime.block_on(dispatch(cli.command, &telemetry));
+        // Work that was told to stop and has not yet must not hold up the exit.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error, json);
+            telemetry.flush();
+            ExitCode::from(signals::exit_code(&error))
+        }
+    }
+}
+
+async fn dispatch(command: Command, telemetry: &Telemetry) -> Result<()> {
+    match command {
+        Command::Run(args) => cli::run::run(args, telemetry).await,
+        Command::Plan(args) => cli::look::plan(args).await,
+        Command::Check(args) => cli::look::check(args).await,
+        Command::Inspect(args) => cli::look::inspect(args).await,
+        Command::Verify(args) => cli::look::verify(args).await,
+        Command::Schema(args) => cli::look::schema(&args),
+    }
+}
+
+fn start_telemetry(cli: &Cli) -> Result<Telemetry> {
+    let is_terminal = std::io::stderr().is_terminal();
+    let format = match cli.log_format.as_str() {
+        "auto" if is_terminal => LogFormat::Text,
+        "auto" => LogFormat::Json,
+        chosen => chosen.parse()?,
+    };
+    let filter = cli
+        .log
+        .clone()
+        .or_else(environment::log_filter)
+        .unwrap_or_else(|| "info".to_string());
+    telemetry::init(&telemetry::Options {
+        format,
+        filter,
+        colour: None,
+        progress: cli.progress.parse()?,
+    })
+}
+
+/// Two threads carry all I/O: requests wait, they do not compute.
+fn start_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .context(ErrorKind::Internal, "can't start the I/O runtime")
+}
+
+/// Logs the error, once, here where it is handled.
+fn report(error: &Error, json: bool) {
+    tracing::error!(
+        kind = error.kind().as_str(),
+        exit_code = error.kind().exit_code(),
+        retryable = error.kind().is_retryable(),
+        "{error}"
+    );
+    if json {
+        println!("{}", serde_json::json!({ "error": error.to_json() }));
+    }
+}

@@ -1,0 +1,130 @@
+//! The feed: brings the chunks of the units, in order, as the memory gauge admits them.
+
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::gauge::{Gauge, Reservation};
+use super::scheduler::{OpenUnit, ReadyChunk};
+use super::{FinishedUnit, Shared};
+use crate::error::{Error, Result};
+use crate::plan::Unit;
+use crate::read::{Chunk, ChunkReader, Reader};
+use crate::telemetry::metrics::Stage;
+use crate::write::UnitEncoder;
+
+/// Chunks being fetched at the same time, beside what the gauge allows: hides the latency of a store.
+const PARALLEL_FETCHES: usize = 4;
+
+/// Output is reserved as the unit's compressed input and this share on top, for the columns the model adds.
+const OUTPUT_SHARE: u64 = 4;
+
+/// Feeds all units; tells the scheduler when it is done or why it failed.
+pub(super) async fn feed(shared: Arc<Shared>, reader: Reader, units: Vec<Unit>, gauge: Arc<Gauge>) {
+    match feed_units(&shared, Arc::new(reader), units, gauge).await {
+        Ok(()) => shared.scheduler.no_more_units(),
+        Err(error) => shared.fail(error),
+    }
+}
+
+/// A chunk on its way, in order.
+struct Arriving {
+    order: usize,
+    blocks: usize,
+    fetch: JoinHandle<Result<(ChunkReader, Reservation)>>,
+}
+
+async fn feed_units(
+    shared: &Arc<Shared>,
+    reader: Arc<Reader>,
+    units: Vec<Unit>,
+    gauge: Arc<Gauge>,
+) -> Result<()> {
+    let (sender, mut arriving) = mpsc::channel::<Arriving>(PARALLEL_FETCHES);
+    let admit = admit_units(shared, reader, units, gauge, sender);
+    let deliver = async {
+        while let Some(Arriving { order, blocks, fetch }) = arriving.recv().await {
+            let fetched = fetch
+                .await
+                .map_err(|error| Error::internal("fetching a chunk was cut off").with_source(error))?;
+            let (reader, reservation) = fetched?;
+            shared.scheduler.submit(
+                order,
+                ReadyChunk {
+                    reader,
+                    blocks,
+                    reservation,
+                },
+            );
+        }
+        Ok(())
+    };
+    futures::future::try_join(admit, deliver).await?;
+    Ok(())
+}
+
+/// Opens unit after unit, reserves memory in order and starts the fetches.
+async fn admit_units(
+    shared: &Arc<Shared>,
+    reader: Arc<Reader>,
+    units: Vec<Unit>,
+    gauge: Arc<Gauge>,
+    sender: mpsc::Sender<Arriving>,
+) -> Result<()> {
+    for (order, unit) in units.into_iter().enumerate() {
+        let opened = {
+            let _timer = shared.metrics.timer(Stage::Fetch);
+            reader.open(&unit).await
+        };
+        let layout = opened.map_err(|error| error.with("unit", unit.id))?;
+        let Some(first) = layout.chunks.first() else {
+            finish_empty(shared, unit).await?;
+            continue;
+        };
+        let like = &first.pieces[0];
+        let encoder = UnitEncoder::new(
+            shared.encoder.clone(),
+            Some(&like.footer.row_groups()[like.row_group]),
+        )?;
+        let output = gauge.reserve(unit.bytes + unit.bytes / OUTPUT_SHARE).await?;
+        let block_counts = layout.chunks.iter().map(Chunk::blocks).collect();
+        shared.scheduler.open(order, OpenUnit::new(unit, encoder, block_counts, output));
+        for chunk in layout.chunks {
+            let reservation = gauge.reserve(chunk.bytes).await?;
+            let blocks = chunk.blocks();
+            let fetch = tokio::spawn(fetch(shared.clone(), reader.clone(), chunk, reservation));
+            let arriving = Arriving { order, blocks, fetch };
+            if sender.send(arriving).await.is_err() {
+                // The delivering half failed and says why.
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fetch(
+    shared: Arc<Shared>,
+    reader: Arc<Reader>,
+    chunk: Chunk,
+    reservation: Reservation,
+) -> Result<(ChunkReader, Reservation)> {
+    let _timer = shared.metrics.timer(Stage::Fetch);
+    let fetched = reader.fetch(&chunk).await?;
+    shared.metrics.bytes_read.add(chunk.bytes);
+    Ok((fetched, reservation))
+}
+
+async fn finish_empty(shared: &Shared, unit: Unit) -> Result<()> {
+    let finished = FinishedUnit {
+        unit,
+        files: Vec::new(),
+        stage_secs: Vec::new(),
+        _reservation: None,
+    };
+    shared
+        .finished
+        .send(finished)
+        .await
+        .map_err(|_| Error::internal("nobody takes finished units"))
+}

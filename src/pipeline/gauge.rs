@@ -1,0 +1,114 @@
+//! The memory gauge: one limit for all bytes in flight.
+//!
+//! Everything that will need memory is reserved *before* it is fetched, in the plan's order, so that the oldest unit
+//! always gets what it needs first and later ones wait. A reservation is never larger than half of the limit: a
+//! unit's output and one of its chunks then fit side by side whatever their size, and nothing can wait for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+use crate::telemetry::metrics::{Metrics, Wait};
+
+/// One permit of the semaphore stands for so many bytes, since permits are counted in 32 bits.
+const PERMIT_BYTES: u64 = 4096;
+
+/// Bytes in flight, limited.
+pub struct Gauge {
+    permits: Arc<Semaphore>,
+    capacity: u64,
+    in_flight: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+/// Bytes reserved until this is dropped.
+pub struct Reservation {
+    _permit: OwnedSemaphorePermit,
+    bytes: u64,
+    in_flight: Arc<AtomicU64>,
+}
+
+impl Gauge {
+    /// A gauge of `bytes` in all.
+    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Gauge {
+        let capacity = (bytes / PERMIT_BYTES).clamp(2, u32::MAX as u64 / 2);
+        Gauge {
+            permits: Arc::new(Semaphore::new(capacity as usize)),
+            capacity,
+            in_flight: Default::default(),
+            metrics,
+        }
+    }
+
+    /// Waits until `bytes` are free, first come first served. More than half of the limit is taken as half of it.
+    pub async fn reserve(&self, bytes: u64) -> Result<Reservation> {
+        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, self.capacity / 2);
+        let permit = {
+            let _waiting = self.metrics.waiting(Wait::Fetch);
+            self.permits.clone().acquire_many_owned(permits as u32).await
+        };
+        let permit = permit.map_err(|error| Error::internal("the memory gauge is closed").with_source(error))?;
+        let now = self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.metrics.memory_peak_bytes.raise_to(now);
+        Ok(Reservation {
+            _permit: permit,
+            bytes,
+            in_flight: self.in_flight.clone(),
+        })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The gauge's limit for a process that may use `memory_bytes` and runs `workers` workers.
+///
+/// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a few units a worker, more bytes in
+/// flight make nothing faster, so a large machine does not fill its memory just because it can.
+pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
+    const PER_WORKER_BYTES: u64 = 48 << 20;
+    const LEAST_BYTES: u64 = 32 << 20;
+    let useful = PER_WORKER_BYTES * (workers as u64 + 1);
+    useful.min(memory_bytes / 2).max(LEAST_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
+        assert_eq!(limit(64 << 30, 2), 144 << 20);
+        assert_eq!(limit(200 << 20, 8), 100 << 20);
+        assert_eq!(limit(1 << 20, 1), 32 << 20);
+    }
+
+    #[tokio::test]
+    async fn reservations_wait_for_each_other_and_are_given_back() {
+        let metrics = Arc::new(Metrics::default());
+        let gauge = Arc::new(Gauge::new(100 * PERMIT_BYTES, metrics.clone()));
+        let first = gauge.reserve(50 * PERMIT_BYTES).await.unwrap();
+        let second = gauge.reserve(50 * PERMIT_BYTES).await.unwrap();
+        let third = tokio::spawn({
+            let gauge = gauge.clone();
+            async move { gauge.reserve(10 * PERMIT_BYTES).await.map(drop) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
+        drop(first);
+        third.await.unwrap().unwrap();
+        drop(second);
+        assert_eq!(metrics.memory_peak_bytes.get(), 100 * PERMIT_BYTES);
+    }
+
+    #[tokio::test]
+    async fn two_oversized_reservations_fit_side_by_side() {
+        let gauge = Gauge::new(10 * PERMIT_BYTES, Default::default());
+        let _output = gauge.reserve(u64::MAX / 2).await.unwrap();
+        let _chunk = gauge.reserve(1 << 40).await.unwrap();
+    }
+}

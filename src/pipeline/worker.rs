@@ -1,0 +1,208 @@
+//! Workers: `num_workers` threads, each with its own model, that turn blocks into scored rows and those into files.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
+use super::{FinishedUnit, Shared};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::Model;
+use crate::origin::Origin;
+use crate::read::Block;
+use crate::telemetry::metrics::{Stage, Wait};
+use crate::tensor::Value;
+use crate::write::columns;
+
+/// Starts one thread per model.
+pub(super) fn spawn(shared: &Arc<Shared>, models: Vec<Box<dyn Model>>) -> Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(models.len());
+    for (index, model) in models.into_iter().enumerate() {
+        let shared = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || work(&shared, model))
+            .context(ErrorKind::Internal, "can't start a worker thread")?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// Takes work until there is none, or until something fails.
+fn work(shared: &Shared, mut model: Box<dyn Model>) {
+    loop {
+        let task = {
+            let _waiting = shared.metrics.waiting(Wait::WorkerIdle);
+            shared.scheduler.next()
+        };
+        let place = RefCell::new(Origin::new());
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Score(task) => score_block(shared, model.as_mut(), task, &place).map(|()| true),
+            Task::Encode(task) => encode_blocks(shared, task).map(|()| true),
+            Task::Exit => Ok(false),
+        }));
+        match outcome {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => return shared.fail(place.borrow().at(error)),
+            Err(panic) => {
+                let error = Error::internal(format!("a worker panicked: {}", panic_text(&*panic)))
+                    .with_hint("please report this; the unit was not committed");
+                return shared.fail(place.borrow().at(error));
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Decodes a block, hands its chunk back to the scheduler, and scores the block.
+fn score_block(shared: &Shared, model: &mut dyn Model, task: ScoreTask, place: &RefCell<Origin>) -> Result<()> {
+    let slot = task.slot();
+    let ScoreTask {
+        order,
+        mut chunk,
+        block,
+        ends_chunk,
+        ..
+    } = task;
+    let started = Instant::now();
+    let decoded = shared.metrics.time(Stage::Decode, || chunk.reader.next_block())?;
+    let decode_secs = started.elapsed().as_secs_f64();
+    let Some(rows) = decoded else {
+        return Err(Error::data("a row group ended before its last row"));
+    };
+    if ends_chunk && chunk.reader.next_block()?.is_some() {
+        return Err(rows.origin.at(Error::data("a row group goes on after its last row")));
+    }
+    shared.scheduler.decoded(order, slot, (!ends_chunk).then_some(chunk));
+    shared.metrics.rows_read.add(rows.rows.num_rows() as u64);
+    place.replace(rows.origin.clone());
+
+    let mut spent = vec![(Stage::Decode.as_str(), decode_secs)];
+    let scored = score(shared, model, &rows, &mut spent)?;
+    let scored = ScoredBlock {
+        rows: scored,
+        ends_chunk,
+    };
+    shared.scheduler.scored(order, block, scored, &spent);
+    Ok(())
+}
+
+/// Runs the model over a block, batch by batch, and appends its outputs as columns.
+fn score(
+    shared: &Shared,
+    model: &mut dyn Model,
+    block: &Block,
+    spent: &mut Vec<(&'static str, f64)>,
+) -> Result<RecordBatch> {
+    let total = block.rows.num_rows();
+    let mut outputs: Vec<Value> = Vec::new();
+    let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
+    for start in (0..total).step_by(shared.batch_rows) {
+        let rows = shared.batch_rows.min(total - start);
+        let origin = block.origin.slice(start, rows);
+        let converting = Instant::now();
+        let batch = shared.metrics.time(Stage::Convert, || {
+            shared.decoder.decode(&block.rows.slice(start, rows), &origin)
+        })?;
+        convert_secs += converting.elapsed().as_secs_f64();
+        let inferring = Instant::now();
+        let values = shared
+            .metrics
+            .time(Stage::Infer, || model.infer(&batch))
+            .map_err(|error| origin.at(error))?;
+        infer_secs += inferring.elapsed().as_secs_f64();
+        shared.metrics.batches_inferred.add(1);
+        shared.metrics.rows_inferred.add(rows as u64);
+        if outputs.is_empty() {
+            outputs = values;
+        } else {
+            for (output, value) in outputs.iter_mut().zip(values) {
+                output.append(value).map_err(|error| origin.at(error))?;
+            }
+        }
+    }
+    let converting = Instant::now();
+    let scored = shared.metrics.time(Stage::Convert, || append(shared, block, outputs))?;
+    convert_secs += converting.elapsed().as_secs_f64();
+    spent.push((Stage::Convert.as_str(), convert_secs));
+    spent.push((Stage::Infer.as_str(), infer_secs));
+    Ok(scored)
+}
+
+fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<RecordBatch> {
+    let mut arrays = block.rows.columns().to_vec();
+    for (value, field) in outputs.into_iter().zip(&shared.outputs) {
+        arrays.push(columns::to_array(value, field)?);
+    }
+    let schema: SchemaRef = shared.encoder.schema.clone();
+    RecordBatch::try_new(schema, arrays)
+        .map_err(|error| Error::model("the model's outputs do not fit the rows").with_source(error))
+}
+
+/// Encodes blocks; hands the unit over when they were its last.
+fn encode_blocks(shared: &Shared, task: EncodeTask) -> Result<()> {
+    let EncodeTask {
+        order,
+        mut encoder,
+        blocks,
+        others_are_idle,
+    } = task;
+    let pool = if others_are_idle {
+        Some(encode_pool(shared)?)
+    } else {
+        None
+    };
+    let started = Instant::now();
+    let count = blocks.len();
+    shared.metrics.time(Stage::Encode, || -> Result<()> {
+        for block in blocks {
+            encoder.write(&block.rows, pool)?;
+            if block.ends_chunk {
+                encoder.end_chunk()?;
+            }
+            shared.metrics.rows_written.add(block.rows.num_rows() as u64);
+        }
+        Ok(())
+    })?;
+    let spent = [(Stage::Encode.as_str(), started.elapsed().as_secs_f64())];
+    let Some(unit) = shared.scheduler.encoded(order, encoder, count, &spent) else {
+        return Ok(());
+    };
+    let files = shared.metrics.time(Stage::Encode, || unit.encoder.finish())?;
+    let finished = FinishedUnit {
+        unit: unit.unit,
+        files,
+        stage_secs: unit.stage_secs,
+        _reservation: Some(unit.output),
+    };
+    let _waiting = shared.metrics.waiting(Wait::Commit);
+    // Nobody takes units any more only when the pipeline has ended already.
+    let _ = shared.finished.blocking_send(finished);
+    Ok(())
+}
+
+/// Threads for the columns of a lone unit, started when idle workers first could help.
+fn encode_pool(shared: &Shared) -> Result<&rayon::ThreadPool> {
+    if let Some(pool) = shared.encode_pool.get() {
+        return Ok(pool);
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(shared.workers)
+        .thread_name(|index| format!("encode-{index}"))
+        .build()
+        .context(ErrorKind::Internal, "can't start threads for encoding")?;
+    Ok(shared.encode_pool.get_or_init(|| pool))
+}

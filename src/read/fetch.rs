@@ -1,0 +1,189 @@
+//! Bringing bytes: footers of a unit, then one chunk at a time, on the I/O runtime.
+//!
+//! The push decoder of the parquet crate says which byte ranges a row group needs; they are read in as few requests
+//! as make sense, with the object's pinned identity. Decoding itself happens later, on a worker.
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use parquet::DecodeResult;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use super::chunk::{ChunkReader, PieceReader};
+use super::footer::Footer;
+use super::layout::{Chunk, Layout, Piece};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{Plan, PlannedFile, Unit};
+use crate::storage::{Listed, Location};
+
+/// Footers read at the same time.
+const PARALLEL_FOOTERS: usize = 32;
+
+/// Reads the input of a run as its plan pins it.
+pub struct Reader {
+    location: Location,
+    plan: Arc<Plan>,
+    schema: SchemaRef,
+    /// Footers that planning has read already.
+    known: HashMap<String, Arc<Footer>>,
+}
+
+/// Reads the footers of all `files`, in their order.
+pub async fn read_footers(location: &Location, files: &[Listed]) -> Result<Vec<Arc<Footer>>> {
+    futures::stream::iter(files)
+        .map(|file| async move { Footer::read(location, file).await.map(Arc::new) })
+        .buffered(PARALLEL_FOOTERS)
+        .try_collect()
+        .await
+}
+
+impl Reader {
+    /// A reader of `plan`'s inputs below `location`; `known` are footers read while planning.
+    pub fn new(location: Location, plan: Arc<Plan>, known: Vec<Arc<Footer>>) -> Reader {
+        let schema = super::chunk::plain(&plan.input_schema);
+        let known = known
+            .into_iter()
+            .map(|footer| (footer.file.to_string(), footer))
+            .collect();
+        Reader {
+            location,
+            plan,
+            schema,
+            known,
+        }
+    }
+
+    /// The schema of every block.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Reads the footers of a unit and lays it out.
+    ///
+    /// # Errors
+    /// `InputChanged` when a file is not what the plan pinned; `Data`, `Storage`.
+    pub async fn open(&self, unit: &Unit) -> Result<Layout> {
+        let footers: Vec<Arc<Footer>> = futures::stream::iter(&unit.parts)
+            .map(|part| self.footer(&self.plan.inputs[part.file as usize]))
+            .buffered(PARALLEL_FOOTERS)
+            .try_collect()
+            .await?;
+        for (part, footer) in unit.parts.iter().zip(&footers) {
+            if footer.row_groups().len() < part.end as usize {
+                return Err(changed(&footer.file));
+            }
+        }
+        Ok(Layout::new(&unit.parts, &footers, self.plan.batch_rows))
+    }
+
+    async fn footer(&self, file: &PlannedFile) -> Result<Arc<Footer>> {
+        if let Some(footer) = self.known.get(&file.path) {
+            return Ok(footer.clone());
+        }
+        let listed = Listed {
+            path: file.path.clone(),
+            size: file.size,
+            etag: file.etag.clone(),
+            modified: file.modified.clone(),
+        };
+        let footer = Footer::read(&self.location, &listed).await?;
+        if footer.rows() != file.rows {
+            return Err(changed(&file.path));
+        }
+        Ok(Arc::new(footer))
+    }
+
+    /// Brings the bytes of a chunk.
+    ///
+    /// # Errors
+    /// `InputChanged`, `Storage`, or `Data` when the row group's description makes no sense.
+    pub async fn fetch(&self, chunk: &Chunk) -> Result<ChunkReader> {
+        let mut pieces = Vec::with_capacity(chunk.pieces.len());
+        for piece in &chunk.pieces {
+            pieces.push(self.fetch_piece(piece, chunk.block_rows).await.map_err(|error| {
+                error.with("file", &piece.footer.file).with("row_group", piece.row_group)
+            })?);
+        }
+        Ok(ChunkReader::new(pieces, self.schema.clone(), chunk.block_rows))
+    }
+
+    async fn fetch_piece(&self, piece: &Piece, block_rows: usize) -> Result<PieceReader> {
+        let footer = &piece.footer;
+        let builder = guarded(|| {
+            let builder = ParquetPushDecoderBuilder::new_with_metadata(footer.metadata().clone());
+            Ok(builder.with_row_groups(vec![piece.row_group]).with_batch_size(block_rows))
+        })?;
+        let reader = open_row_group(builder, |ranges| self.read(footer, ranges)).await?;
+        Ok(PieceReader {
+            reader: reader.ok_or_else(|| {
+                Error::data("the row group holds no rows where the footer says it does")
+                    .with_hint("the file is corrupt: write it again")
+            })?,
+            file: footer.file.clone(),
+            row_group: piece.row_group,
+            rows: footer.row_groups()[piece.row_group].num_rows() as usize,
+        })
+    }
+
+    async fn read(&self, footer: &Footer, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        if let Some(whole) = &footer.whole {
+            let slice = |range: &Range<u64>| whole.slice(range.start as usize..range.end as usize);
+            return Ok(ranges.iter().map(slice).collect());
+        }
+        let path: &str = &footer.file;
+        let file = self
+            .plan
+            .inputs
+            .binary_search_by(|file| file.path.as_bytes().cmp(path.as_bytes()))
+            .map(|index| &self.plan.inputs[index])
+            .map_err(|_| Error::internal("a chunk of a file that the plan does not name"))?;
+        self.location
+            .read_ranges(path, file.etag.as_deref(), &ranges)
+            .await
+    }
+}
+
+/// Gives a decoder the bytes it asks for until it can decode its next row group. `None` when it has none.
+pub(super) async fn open_row_group<F>(
+    builder: ParquetPushDecoderBuilder,
+    read: impl Fn(Vec<Range<u64>>) -> F,
+) -> Result<Option<ParquetRecordBatchReader>>
+where
+    F: Future<Output = Result<Vec<Bytes>>>,
+{
+    let mut decoder = guarded(|| builder.build())?;
+    loop {
+        match guarded(|| decoder.try_next_reader())? {
+            DecodeResult::NeedsData(ranges) => {
+                let buffers = read(ranges.clone()).await?;
+                guarded(|| decoder.push_ranges(ranges, buffers))?;
+            }
+            DecodeResult::Data(reader) => return Ok(Some(reader)),
+            DecodeResult::Finished => return Ok(None),
+        }
+    }
+}
+
+fn changed(path: &str) -> Error {
+    Error::new(
+        ErrorKind::InputChanged,
+        "the file holds other rows than when the plan was made",
+    )
+    .with("file", path)
+    .with_hint("start a new run (another run_id) over the input as it is now")
+}
+
+/// Runs a step of the parquet crate on foreign bytes; a panic there is one more way of saying "corrupt".
+pub(super) fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    let corrupt = || Error::data("can't read the row group").with_hint("the file is corrupt: write it again");
+    match std::panic::catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(corrupt().with_source(error)),
+        Err(_) => Err(corrupt()),
+    }
+}

@@ -1,0 +1,264 @@
+//! Footers: what a Parquet file says of itself, checked before anything is believed.
+//!
+//! Layout after the [format](https://parquet.apache.org/docs/file-format/): the file ends with the footer, its length
+//! as a 4-byte little-endian integer, and the magic `PAR1` (or `PARE` when the footer is encrypted).
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::units::RowGroupShape;
+use crate::storage::{Listed, Location};
+
+/// Read from the end of a file at once: holds the footer of all but very wide files.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// Files up to this size are read whole when their footer is: one request instead of two.
+const SMALL_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A footer larger than this is refused: with 10,000 columns and 1,000 row groups it would still be smaller.
+const MAX_FOOTER_BYTES: u64 = 1 << 30;
+
+/// Length and magic after the footer.
+const SUFFIX_BYTES: u64 = 8;
+
+/// A checked footer.
+#[derive(Clone)]
+pub struct Footer {
+    /// Path of the file, relative to the input location.
+    pub file: Arc<str>,
+    metadata: ArrowReaderMetadata,
+    /// The whole file, if it is small enough to have come along.
+    pub(super) whole: Option<Bytes>,
+}
+
+impl Footer {
+    /// Reads and checks the footer of one file.
+    ///
+    /// # Errors
+    /// `Data` when the file is not Parquet, is encrypted, or contradicts itself; `InputChanged`, `Storage`.
+    pub async fn read(location: &Location, listed: &Listed) -> Result<Footer> {
+        let in_file = |error: Error| error.with("file", &listed.path);
+        if listed.size < SUFFIX_BYTES + 4 {
+            return Err(in_file(
+                Error::data(format!("not a Parquet file: it has only {} bytes", listed.size))
+                    .with_hint("remove it from the input, or write it again"),
+            ));
+        }
+        let tail_bytes = if listed.size <= SMALL_FILE_BYTES {
+            listed.size
+        } else {
+            TAIL_BYTES
+        };
+        let tail = read_tail(location, listed, tail_bytes).await?;
+        let footer_bytes = footer_length(&tail, listed.size).map_err(in_file)?;
+        let needed = footer_bytes + SUFFIX_BYTES;
+        let tail = if needed > tail.len() as u64 {
+            read_tail(location, listed, needed).await?
+        } else {
+            tail
+        };
+        let end = tail.len() - SUFFIX_BYTES as usize;
+        let footer = tail.slice(end - footer_bytes as usize..end);
+        let whole = (tail.len() as u64 == listed.size).then_some(tail);
+        let metadata = parse(footer, listed.size).map_err(in_file)?;
+        Ok(Footer {
+            file: listed.path.as_str().into(),
+            metadata,
+            whole,
+        })
+    }
+
+    /// The file's schema in Arrow types.
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// Rows of all row groups.
+    pub fn rows(&self) -> u64 {
+        self.row_groups().iter().map(|group| group.num_rows() as u64).sum()
+    }
+
+    /// The row groups as Parquet describes them.
+    pub fn row_groups(&self) -> &[RowGroupMetaData] {
+        self.metadata.metadata().row_groups()
+    }
+
+    /// The row groups as planning needs them.
+    pub fn shapes(&self) -> Vec<RowGroupShape> {
+        let shape = |group: &RowGroupMetaData| RowGroupShape {
+            rows: group.num_rows() as u64,
+            bytes: group.compressed_size() as u64,
+        };
+        self.row_groups().iter().map(shape).collect()
+    }
+
+    pub(super) fn metadata(&self) -> &ArrowReaderMetadata {
+        &self.metadata
+    }
+}
+
+async fn read_tail(location: &Location, listed: &Listed, bytes: u64) -> Result<Bytes> {
+    let range = listed.size.saturating_sub(bytes)..listed.size;
+    let mut buffers = location
+        .read_ranges(&listed.path, listed.etag.as_deref(), &[range])
+        .await?;
+    Ok(buffers.remove(0))
+}
+
+fn footer_length(tail: &[u8], file_bytes: u64) -> Result<u64> {
+    let suffix = &tail[tail.len() - SUFFIX_BYTES as usize..];
+    match &suffix[4..] {
+        b"PAR1" => {}
+        b"PARE" => return Err(encrypted()),
+        _ => return Err(not_parquet(tail, file_bytes)),
+    }
+    let length = u32::from_le_bytes([suffix[0], suffix[1], suffix[2], suffix[3]]) as u64;
+    if length + SUFFIX_BYTES + 4 > file_bytes {
+        return Err(Error::data(format!(
+            "the Parquet file is cut short or corrupt: it declares a footer of {length} bytes and has {file_bytes} bytes in all"
+        ))
+        .with_hint("write the file again"));
+    }
+    if length > MAX_FOOTER_BYTES {
+        return Err(Error::data(format!(
+            "the footer has {length} bytes, more than the limit of {MAX_FOOTER_BYTES}"
+        )));
+    }
+    Ok(length)
+}
+
+fn not_parquet(tail: &[u8], file_bytes: u64) -> Error {
+    // With the whole file at hand its beginning says more than its end.
+    let (place, sample) = if tail.len() as u64 == file_bytes {
+        ("starts", &tail[..tail.len().min(8)])
+    } else {
+        ("ends", &tail[tail.len() - 8..])
+    };
+    if place == "starts" && sample.starts_with(b"PAR1") {
+        return Error::data("the Parquet file is cut short: its footer is missing")
+            .with_hint("write the file again");
+    }
+    Error::data(format!("not a Parquet file: it {place} with {}", hex(sample)))
+        .with_hint("remove it from the input, or narrow input.file_pattern")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let printable = bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    match std::str::from_utf8(bytes) {
+        Ok(text) if printable => format!("{text:?} ({})", digits.join(" ")),
+        _ => digits.join(" "),
+    }
+}
+
+fn encrypted() -> Error {
+    Error::data("the Parquet file is encrypted, and Floe holds no keys")
+        .with_hint("write it without encryption")
+}
+
+fn parse(footer: Bytes, file_bytes: u64) -> Result<ArrowReaderMetadata> {
+    // Decoders of foreign bytes have panicked before: a panic is one more way of saying "corrupt".
+    let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let metadata = ParquetMetaDataReader::decode_metadata(&footer)?;
+        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+    }));
+    let metadata = match parsed {
+        Ok(Ok(metadata)) => metadata,
+        Ok(Err(error)) => {
+            if error.to_string().to_lowercase().contains("encrypt") {
+                return Err(encrypted());
+            }
+            return Err(corrupt("can't read the footer of the Parquet file").with_source(error));
+        }
+        Err(_) => return Err(corrupt("the footer of the Parquet file is malformed")),
+    };
+    check(&metadata, file_bytes)?;
+    Ok(metadata)
+}
+
+/// Declared sizes are checked before anybody allocates by them.
+fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
+    let file = metadata.metadata();
+    let mut rows: i64 = 0;
+    for (index, group) in file.row_groups().iter().enumerate() {
+        let bad = |what: &str, column: &str| {
+            let error = corrupt(what).with("row_group", index);
+            if column.is_empty() { error } else { error.with("column", column) }
+        };
+        if group.num_rows() < 0 {
+            return Err(bad("the footer declares a negative number of rows", ""));
+        }
+        rows = rows.saturating_add(group.num_rows());
+        for column in group.columns() {
+            let path = column.column_path().string();
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let (length, expanded) = (column.compressed_size(), column.uncompressed_size());
+            if start < 0 || length < 0 || expanded < 0 || column.num_values() < 0 {
+                return Err(bad("the footer declares a negative size or offset", &path));
+            }
+            if (start as u64).saturating_add(length as u64) > file_bytes {
+                return Err(bad("the footer points past the end of the file", &path));
+            }
+        }
+    }
+    if rows != file.file_metadata().num_rows() {
+        return Err(corrupt(&format!(
+            "the footer declares {} rows, its row groups hold {rows}",
+            file.file_metadata().num_rows()
+        )));
+    }
+    Ok(())
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(ErrorKind::Data, what).with_hint("write the file again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn footer_of(content: &[u8]) -> Result<Footer> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.parquet"), content).unwrap();
+        let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let listed = location.list().await?.remove(0);
+        Footer::read(&location, &listed).await
+    }
+
+    #[tokio::test]
+    async fn files_that_are_not_parquet_are_named_with_their_first_bytes() {
+        let cases: [(&[u8], &str); 6] = [
+            (b"", "it has only 0 bytes"),
+            (b"a,b,c\n1,2,3\n4,5,6\n", "it starts with 61 2c 62 2c 63 0a 31 2c"),
+            (b"plain text without a newline", "\"plain te\""),
+            (b"PAR1 and then it was cut off", "its footer is missing"),
+            (b"PAR1........\xff\xff\xff\x7fPAR1", "declares a footer of 2147483647 bytes"),
+            (b"PARE........\x04\x00\x00\x00PARE", "is encrypted"),
+        ];
+        for (content, expected) in cases {
+            let Err(error) = footer_of(content).await else {
+                panic!("{content:?} was taken for Parquet")
+            };
+            assert_eq!(error.kind(), ErrorKind::Data);
+            let text = error.to_string();
+            assert!(text.contains(expected) && text.contains("file x.parquet"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_garbled_footer_is_an_error_and_not_a_panic() {
+        for seed in 0u8..64 {
+            let mut content = b"PAR1".to_vec();
+            content.extend((0..40u8).map(|byte| byte.wrapping_mul(seed).wrapping_add(seed)));
+            content.extend(40u32.to_le_bytes());
+            content.extend(b"PAR1");
+            assert!(footer_of(&content).await.is_err());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! How a unit is read and laid out again: chunks and blocks.
+//!
+//! A chunk is what becomes one row group of the output: one input row group, or several tiny ones in a row, so that
+//! ten thousand files of a hundred rows do not become ten thousand row groups. A block is what is decoded at once.
+//! Both are functions of the footers and the plan's batch size alone.
+
+use std::sync::Arc;
+
+use super::footer::Footer;
+use crate::plan::Part;
+
+/// A row group with fewer rows and fewer compressed bytes than these is tiny.
+const TINY_ROWS: u64 = 16 * 1024;
+const TINY_BYTES: u64 = 1 << 20;
+
+/// Tiny row groups are joined until a chunk has so many rows or compressed bytes.
+const JOINED_ROWS: u64 = 128 * 1024;
+const JOINED_BYTES: u64 = 8 << 20;
+
+/// Uncompressed bytes of a block: fits the caches of a core's neighbourhood, and many times a batch.
+const BLOCK_BYTES: u64 = 8 << 20;
+
+/// Most rows of a block, however narrow the rows are.
+const BLOCK_ROWS: u64 = 64 * 1024;
+
+/// A row group of one of the unit's files.
+#[derive(Clone)]
+pub struct Piece {
+    /// The file it is in.
+    pub footer: Arc<Footer>,
+    /// Its index in the file.
+    pub row_group: usize,
+}
+
+/// What becomes one row group of the output.
+#[derive(Clone)]
+pub struct Chunk {
+    /// The row groups, in the plan's order.
+    pub pieces: Vec<Piece>,
+    /// Rows of all pieces.
+    pub rows: u64,
+    /// Compressed bytes of all pieces.
+    pub bytes: u64,
+    /// Rows decoded at once.
+    pub block_rows: usize,
+}
+
+impl Chunk {
+    /// How many blocks it is decoded in.
+    pub fn blocks(&self) -> usize {
+        self.rows.div_ceil(self.block_rows as u64) as usize
+    }
+}
+
+/// The chunks of a unit, in order. Chunks without rows are left out.
+#[derive(Clone)]
+pub struct Layout {
+    /// At least one unless the unit has no rows.
+    pub chunks: Vec<Chunk>,
+}
+
+impl Layout {
+    /// Lays out the `parts` of a unit. `footers` holds the footer of each part, in the same order.
+    pub fn new(parts: &[Part], footers: &[Arc<Footer>], batch_rows: usize) -> Layout {
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let mut can_join = false;
+        for (part, footer) in parts.iter().zip(footers) {
+            for row_group in part.first as usize..part.end as usize {
+                let group = &footer.row_groups()[row_group];
+                let (rows, bytes) = (group.num_rows() as u64, group.compressed_size() as u64);
+                if rows == 0 {
+                    continue;
+                }
+                let piece = Piece {
+                    footer: footer.clone(),
+                    row_group,
+                };
+                let is_tiny = rows < TINY_ROWS && bytes < TINY_BYTES;
+                match chunks.last_mut() {
+                    Some(last)
+                        if can_join
+                            && is_tiny
+                            && last.rows + rows <= JOINED_ROWS
+                            && last.bytes + bytes <= JOINED_BYTES =>
+                    {
+                        last.pieces.push(piece);
+                        last.rows += rows;
+                        last.bytes += bytes;
+                    }
+                    _ => chunks.push(Chunk {
+                        pieces: vec![piece],
+                        rows,
+                        bytes,
+                        block_rows: 0,
+                    }),
+                }
+                can_join = is_tiny;
+            }
+        }
+        for chunk in &mut chunks {
+            chunk.block_rows = block_rows(chunk.rows, expanded_bytes(chunk), batch_rows);
+        }
+        Layout { chunks }
+    }
+}
+
+fn expanded_bytes(chunk: &Chunk) -> u64 {
+    let piece_bytes = |piece: &Piece| {
+        let columns = piece.footer.row_groups()[piece.row_group].columns();
+        columns.iter().map(|column| column.uncompressed_size().max(0) as u64).sum::<u64>()
+    };
+    chunk.pieces.iter().map(piece_bytes).sum()
+}
+
+/// Rows of a block: whole batches, as many as fit [`BLOCK_BYTES`] and [`BLOCK_ROWS`], at least one batch.
+fn block_rows(rows: u64, bytes: u64, batch_rows: usize) -> usize {
+    // Dictionaries and run lengths expand further in memory than the footer says: at least 8 bytes a row and column
+    // would be too much to assume, so the footer's figure is doubled.
+    let row_bytes = (2 * bytes).div_ceil(rows.max(1)).max(1);
+    let fitting = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS) as usize;
+    let batches = (fitting / batch_rows).max(1);
+    batches * batch_rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_whole_batches() {
+        // rows, uncompressed bytes, batch rows, expected block rows
+        let cases = [
+            (1_000_000, 40_000_000, 4096, 16 * 4096), // narrow rows: the most rows
+            (1_000, 1_000_000_000, 1, 4),             // a megabyte a row
+            (1_000, 1_000_000_000, 8, 8),             // a batch is never split
+            (1_000, 100_000, 1000, 41_000),
+            (0, 0, 16, 64 * 1024),
+        ];
+        for (rows, bytes, batch_rows, expected) in cases {
+            assert_eq!(block_rows(rows, bytes, batch_rows), expected, "{rows} rows of {bytes} bytes");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Reading: a unit → blocks of rows.
+//!
+//! [`footer`] reads and distrusts footers. [`layout`] lays a unit's row groups out as *chunks* (each becomes one row
+//! group of the output) and *blocks* (rows decoded at once). [`fetch`] brings the bytes of one chunk, on the I/O
+//! runtime; what it answers with, a [`ChunkReader`], decodes them block by block on a worker thread.
+//!
+//! Three numbers that are easily confused are three numbers here: rows decoded at once (a block), rows handed to the
+//! model at once (a batch, at most `max_batch_rows`), and rows of an output row group (a chunk). All three depend on
+//! the input and the plan only, so the bytes of a unit do too.
+
+pub mod chunk;
+pub mod fetch;
+pub mod footer;
+pub mod head;
+pub mod layout;
+
+pub use chunk::{Block, ChunkReader};
+pub use fetch::Reader;
+pub use footer::Footer;
+pub use layout::{Chunk, Layout};

@@ -1,0 +1,358 @@
+//! A location as the user wrote it, opened: the store behind it and the path within the store.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as StorePath;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::fault::{explain, is_not_found};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Ranges closer than this are fetched in one request: a request costs more than reading the gap.
+const COALESCE_BYTES: u64 = 1024 * 1024;
+
+/// Requests in flight for one list of ranges.
+const PARALLEL_RANGES: usize = 8;
+
+/// An object found in a listing, with the identity that pins it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Path relative to the location; for a location that is one file, its name.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// The store's entity tag.
+    pub etag: Option<String>,
+    /// Last modification, RFC 3339.
+    pub modified: String,
+}
+
+/// A folder or file in a store.
+#[derive(Clone, Debug)]
+pub struct Location {
+    store: Arc<dyn ObjectStore>,
+    prefix: StorePath,
+    display: String,
+    local: Option<PathBuf>,
+}
+
+impl Location {
+    /// Opens what the user wrote: a path, relative to the working directory or absolute, or `file://…`.
+    ///
+    /// # Errors
+    /// `Config` for a scheme this build has no store for.
+    pub fn open(location: &str) -> Result<Location> {
+        let path = match location.split_once("://") {
+            None => PathBuf::from(location),
+            Some(("file", _)) => url::Url::parse(location)
+                .ok()
+                .and_then(|url| url.to_file_path().ok())
+                .ok_or_else(|| {
+                    Error::config("not a file URL").with("location", location)
+                        .with_hint("write file:///absolute/path")
+                })?,
+            Some((scheme, _)) => return Err(unknown_scheme(scheme, location)),
+        };
+        if location.starts_with('@') {
+            return Err(unknown_scheme("@stage", location));
+        }
+        let absolute = std::path::absolute(&path)
+            .map_err(|error| Error::config("not a usable path").with("location", location).with_source(error))?;
+        let prefix = store_path(&absolute)?;
+        let store = object_store::local::LocalFileSystem::new()
+            .with_fsync(true)
+            .with_automatic_cleanup(false);
+        Ok(Location {
+            store: Arc::new(store),
+            prefix,
+            display: location.to_string(),
+            local: Some(absolute),
+        })
+    }
+
+    /// A location inside any store, e.g. one in memory.
+    pub fn within(store: Arc<dyn ObjectStore>, prefix: &str, display: &str) -> Result<Location> {
+        Ok(Location {
+            store,
+            prefix: parse(prefix)?,
+            display: display.to_string(),
+            local: None,
+        })
+    }
+
+    /// As the user wrote it.
+    pub fn display(&self) -> &str {
+        &self.display
+    }
+
+    /// The absolute path, when the location is on a local file system.
+    pub fn local_path(&self) -> Option<&Path> {
+        self.local.as_deref()
+    }
+
+    /// The object store and the path of the location in it.
+    pub(super) fn parts(&self) -> (Arc<dyn ObjectStore>, StorePath) {
+        (self.store.clone(), self.prefix.clone())
+    }
+
+    /// Every object below the location, in no particular order; the object itself if the location is one.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        if let Some(local) = &self.local
+            && !local.exists()
+        {
+            return Err(Error::config("there is no such folder or file")
+                .with("location", &self.display)
+                .with_hint("check the path"));
+        }
+        if let Some(file) = self.as_file().await? {
+            return Ok(vec![file]);
+        }
+        let objects: Vec<ObjectMeta> = self
+            .store
+            .list(Some(&self.prefix))
+            .try_collect()
+            .await
+            .map_err(|error| explain(error, "list", "", &self.display))?;
+        let depth = self.prefix.parts().count();
+        let mut listed = Vec::with_capacity(objects.len());
+        for object in objects {
+            let segments: Vec<_> = object.location.as_ref().split('/').skip(depth).collect();
+            listed.push(describe(segments.join("/"), &object));
+        }
+        Ok(listed)
+    }
+
+    /// The location as one object, or `None` when it is a folder (or nothing).
+    async fn as_file(&self) -> Result<Option<Listed>> {
+        if let Some(local) = &self.local
+            && !local.is_file()
+        {
+            return Ok(None);
+        }
+        if self.prefix.as_ref().is_empty() {
+            return Ok(None);
+        }
+        match self.store.head(&self.prefix).await {
+            Ok(object) => {
+                let name = self.prefix.filename().unwrap_or_default().to_string();
+                Ok(Some(describe(name, &object)))
+            }
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(explain(error, "look at", "", &self.display)),
+        }
+    }
+
+    /// Where the object listed as `path` lies in the store.
+    fn resolve(&self, path: &str) -> Result<StorePath> {
+        // A location that is one file lists itself under its own name.
+        if self.prefix.filename() == Some(path)
+            && self.local.as_deref().is_some_and(Path::is_file)
+        {
+            return Ok(self.prefix.clone());
+        }
+        parse(&format!("{}/{path}", self.prefix))
+    }
+
+    /// Reads `ranges` of an object whose identity is pinned by `etag`, each as one buffer, in their order.
+    /// Ranges that lie close together share a request.
+    ///
+    /// # Errors
+    /// `InputChanged` when the object is gone or is another one than `etag` names; else `Storage`.
+    pub async fn read_ranges(
+        &self,
+        path: &str,
+        etag: Option<&str>,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        let object = self.resolve(path)?;
+        let fetch = |range: Range<u64>| {
+            let options = GetOptions {
+                if_match: etag.map(str::to_string),
+                range: Some(GetRange::Bounded(range)),
+                ..Default::default()
+            };
+            let object = &object;
+            async move { self.store.get_opts(object, options).await?.bytes().await }
+        };
+        let merged = merge(ranges, COALESCE_BYTES);
+        let fetched: Vec<Bytes> = futures::stream::iter(merged.iter().cloned())
+            .map(fetch)
+            .buffered(PARALLEL_RANGES)
+            .try_collect()
+            .await
+            .map_err(|error| self.read_error(error, path))?;
+        let mut slices = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let index = merged.partition_point(|whole| whole.end < range.end);
+            let (whole, bytes) = (&merged[index], &fetched[index]);
+            let (start, end) = (range.start - whole.start, range.end - whole.start);
+            if end as usize > bytes.len() {
+                return Err(Error::new(ErrorKind::InputChanged, "the object is shorter than it was")
+                    .with("file", path)
+                    .with("location", &self.display));
+            }
+            slices.push(bytes.slice(start as usize..end as usize));
+        }
+        Ok(slices)
+    }
+
+    /// Reads a whole object.
+    ///
+    /// # Errors
+    /// `Storage` when it is larger than `limit` bytes or cannot be read.
+    pub async fn read_all(&self, listed: &Listed, limit: u64) -> Result<Bytes> {
+        if listed.size > limit {
+            return Err(Error::storage(format!(
+                "the file has {} bytes, more than the limit of {limit}",
+                listed.size
+            ))
+            .with("file", &listed.path)
+            .with("location", &self.display));
+        }
+        if listed.size == 0 {
+            return Ok(Bytes::new());
+        }
+        let whole = 0..listed.size;
+        let mut buffers = self
+            .read_ranges(&listed.path, listed.etag.as_deref(), &[whole])
+            .await?;
+        Ok(buffers.remove(0))
+    }
+
+    fn read_error(&self, error: object_store::Error, path: &str) -> Error {
+        if is_not_found(&error) || matches!(error, object_store::Error::Precondition { .. }) {
+            return Error::new(
+                ErrorKind::InputChanged,
+                "the object changed or vanished after the plan was made",
+            )
+            .with("file", path)
+            .with("location", &self.display)
+            .with_hint("start a new run (another run_id) over the input as it is now");
+        }
+        explain(error, "read", path, &self.display)
+    }
+}
+
+/// Joins ranges that overlap or lie within `gap` bytes of each other; sorted.
+fn merge(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
+    let mut sorted: Vec<Range<u64>> = ranges.to_vec();
+    sorted.sort_by_key(|range| (range.start, range.end));
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in sorted {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(gap) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn describe(path: String, object: &ObjectMeta) -> Listed {
+    Listed {
+        path,
+        size: object.size,
+        etag: object.e_tag.clone(),
+        modified: object.last_modified.to_rfc3339(),
+    }
+}
+
+/// Parses a key without encoding anything: what a key says is what the object is called.
+pub(super) fn parse(key: &str) -> Result<StorePath> {
+    StorePath::parse(key)
+        .map_err(|error| Error::storage("not a usable object name").with("key", key).with_source(error))
+}
+
+fn store_path(absolute: &Path) -> Result<StorePath> {
+    let mut segments = Vec::new();
+    for component in absolute.components() {
+        match component {
+            std::path::Component::RootDir | std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                segments.pop();
+            }
+            other => segments.push(other.as_os_str().to_str().map(str::to_string).ok_or_else(|| {
+                Error::config("the path is not valid UTF-8").with("location", absolute.display())
+            })?),
+        }
+    }
+    parse(&segments.join("/"))
+}
+
+fn unknown_scheme(scheme: &str, location: &str) -> Error {
+    Error::config(format!("this build has no store for {scheme}"))
+        .with("location", location.split('?').next().unwrap_or_default())
+        .with_hint("it has: paths of the local file system and file://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    #[test]
+    fn close_ranges_share_a_request_and_far_ones_do_not() {
+        assert_eq!(merge(&[10..20, 0..5, 22..30, 100..101], 5), [0..30, 100..101]);
+        assert_eq!(merge(&[], 5), []);
+    }
+
+    #[tokio::test]
+    async fn ranges_come_back_in_the_order_asked_for() {
+        let store = Arc::new(InMemory::new());
+        let body: Vec<u8> = (0..100).collect();
+        store.put(&"in/a".into(), body.into()).await.unwrap();
+        let location = Location::within(store, "in", "memory").unwrap();
+        let listed = location.list().await.unwrap();
+        assert_eq!((listed[0].path.as_str(), listed[0].size), ("a", 100));
+        let read = location
+            .read_ranges("a", listed[0].etag.as_deref(), &[50..52, 0..1, 51..53])
+            .await
+            .unwrap();
+        assert_eq!(read, [vec![50, 51], vec![0], vec![51, 52]]);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_object_is_input_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.bin");
+        std::fs::write(&file, b"one").unwrap();
+        let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let listed = location.list().await.unwrap().remove(0);
+        std::fs::write(&file, b"other").unwrap();
+        let error = location.read_all(&listed, 100).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InputChanged);
+        std::fs::remove_file(&file).unwrap();
+        let error = location.read_all(&listed, 100).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InputChanged);
+    }
+
+    #[tokio::test]
+    async fn a_location_may_be_one_file_and_names_may_hold_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = folder.path().join("a b%2F#=é");
+        std::fs::create_dir(&odd).unwrap();
+        std::fs::write(odd.join("x y.parquet"), b"data").unwrap();
+        let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let listed = location.list().await.unwrap();
+        assert_eq!(listed[0].path, "a b%2F#=é/x y.parquet");
+        assert_eq!(location.read_all(&listed[0], 10).await.unwrap(), "data");
+        let file = odd.join("x y.parquet");
+        let location = Location::open(file.to_str().unwrap()).unwrap();
+        let listed = location.list().await.unwrap();
+        assert_eq!(listed[0].path, "x y.parquet");
+        assert_eq!(location.read_all(&listed[0], 10).await.unwrap(), "data");
+    }
+
+    #[test]
+    fn stores_that_are_not_in_this_build_are_refused_by_name() {
+        for location in ["s3://bucket/key", "@db.schema.stage/in", "gs://b/k?sig=secret"] {
+            let error = Location::open(location).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}
