@@ -1,10 +1,14 @@
 //! The one place that reads the environment: variables, cores, memory, well-known folders.
 
 use std::env;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "onnx")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use floe::config::overrides::Environment;
 use floe::job::Host;
+#[cfg(feature = "onnx")]
+use floe::model::onnx::runtime;
 
 /// The platform's variables, as they stand.
 pub fn platform() -> Environment {
@@ -45,27 +49,15 @@ fn variable(name: &str) -> Option<String> {
 #[cfg(feature = "onnx")]
 fn onnxruntime_paths() -> Vec<PathBuf> {
     let exe = env::current_exe().ok();
-    let exe_dir = exe.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-    let cache = cache_folder();
+    let exe_dir = exe.as_deref().and_then(Path::parent);
+    let cache_dir = runtime::cache_dir(|name| env::var_os(name));
     let given = variable("ORT_DYLIB_PATH").map(PathBuf::from);
-    floe::model::onnx::runtime::default_candidates(exe_dir, &cache, given.as_deref())
+    runtime::default_candidates(exe_dir, cache_dir.as_deref(), given.as_deref())
 }
 
 #[cfg(not(feature = "onnx"))]
 fn onnxruntime_paths() -> Vec<PathBuf> {
     Vec::new()
-}
-
-/// Where `scripts/fetch-onnxruntime` puts the library.
-fn cache_folder() -> PathBuf {
-    if let Some(folder) = variable("FLOE_CACHE_DIR") {
-        return folder.into();
-    }
-    let cache = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
-        .unwrap_or_else(|| PathBuf::from("/tmp"));
-    cache.join("floe")
 }
 
 /// The memory limit of the cgroup, else the machine's memory.

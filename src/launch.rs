@@ -17,7 +17,8 @@ use floe::error::{Error, ErrorKind, Result, ResultExt};
 use floe::job::{self, Host, Outcome};
 use floe::telemetry::Telemetry;
 use floe::telemetry::console::Console;
-use floe::telemetry::progress::{CombinedProgress, Event};
+use floe::telemetry::progress::CombinedProgress;
+use floe::telemetry::progress::events::Event;
 use floe::telemetry::summary::Summary;
 
 use crate::cli::{JobArgs, run};
@@ -29,18 +30,18 @@ const RESTARTS: usize = 3;
 pub async fn run(
     args: &JobArgs,
     job: &Job,
-    count: usize,
+    count: u32,
     host: &Host,
     telemetry: &Telemetry,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let started = Instant::now();
     let run_id = job::run_id(job, host).await?;
-    let progress = Arc::new(telemetry.combined_progress(count as u32));
+    let progress = Arc::new(telemetry.combined_progress(count));
     let family = Family {
         run_id,
         count,
-        cpus: (host.cpus / count).max(1),
+        cpus: (host.cpus / count as usize).max(1),
         memory_bytes: host.memory_bytes / count as u64,
         log_format: telemetry.log_format().as_str(),
         console: telemetry.console().clone(),
@@ -53,7 +54,7 @@ pub async fn run(
     if let Some(progress) = Arc::into_inner(progress) {
         progress.finish();
     }
-    let mut parts = Vec::with_capacity(count);
+    let mut parts = Vec::with_capacity(count as usize);
     for result in results {
         parts.push(result?);
     }
@@ -74,7 +75,7 @@ pub async fn run(
 /// What the children have in common.
 struct Family {
     run_id: String,
-    count: usize,
+    count: u32,
     cpus: usize,
     memory_bytes: u64,
     log_format: &'static str,
@@ -91,7 +92,7 @@ struct Part {
 
 impl Family {
     /// Runs one replica to its end, starting it again when it is killed.
-    async fn run_replica(&self, index: usize) -> Result<Part> {
+    async fn run_replica(&self, index: u32) -> Result<Part> {
         let mut restarts = 0;
         loop {
             let mut child = self.start(index)?;
@@ -115,7 +116,7 @@ impl Family {
         }
     }
 
-    fn start(&self, index: usize) -> Result<Child> {
+    fn start(&self, index: u32) -> Result<Child> {
         let program = std::env::current_exe().context(ErrorKind::Internal, "can't find this program")?;
         let arguments = std::env::args_os().skip(1);
         let mut command = Command::new(program);
@@ -140,14 +141,14 @@ impl Family {
     }
 
     /// Reads the child's events until it closes stdout; answers with its last word.
-    async fn listen(&self, index: usize, stdout: Option<ChildStdout>) -> Heard {
+    async fn listen(&self, index: u32, stdout: Option<ChildStdout>) -> Heard {
         let mut summary = None;
         let mut heard = Heard::Nothing;
         let Some(stdout) = stdout else { return heard };
         let mut lines = BufReader::new(stdout).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             match Event::parse(&line) {
-                Some(Event::Progress { position, .. }) => self.progress.update(index as u32, position),
+                Some(Event::Progress { position, .. }) => self.progress.update(index, position),
                 Some(Event::Summary { summary: last, .. }) => summary = Some(*last),
                 None => heard = Heard::parse(&line, summary.take()).unwrap_or(heard),
             }
@@ -202,7 +203,7 @@ impl Heard {
 }
 
 /// Prints what a child logs, line by line, so that it does not tear the progress bar.
-async fn pass_on(index: usize, stderr: Option<ChildStderr>, console: &Console) {
+async fn pass_on(index: u32, stderr: Option<ChildStderr>, console: &Console) {
     let Some(stderr) = stderr else { return };
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -212,7 +213,7 @@ async fn pass_on(index: usize, stderr: Option<ChildStderr>, console: &Console) {
     }
 }
 
-fn failure(index: usize, status: ExitStatus, message: Option<String>) -> Error {
+fn failure(index: u32, status: ExitStatus, message: Option<String>) -> Error {
     let kind = status.code().and_then(ErrorKind::from_exit_code).unwrap_or(ErrorKind::Internal);
     let message = message.unwrap_or_else(|| format!("it ended with {status} and said nothing"));
     Error::new(kind, format!("replica {index} failed: {message}"))

@@ -47,6 +47,7 @@ async fn dispatch(command: Command, telemetry: &Telemetry) -> Result<()> {
         Command::Check(args) => cli::look::check(args).await,
         Command::Inspect(args) => cli::look::inspect(args).await,
         Command::Verify(args) => cli::look::verify(args).await,
+        Command::Head(args) => cli::head::head(args).await,
         Command::Schema(args) => cli::look::schema(&args),
     }
 }

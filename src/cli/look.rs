@@ -1,8 +1,8 @@
 //! Commands that look and do not touch: plan, check, inspect, verify, schema.
 
-use floe::commit;
+use floe::commit::{self, verify::Depth};
 use floe::config::Device;
-use floe::config::resolve::Launch;
+use floe::config::replica::Launch;
 use floe::config::schema::job_schema;
 use floe::error::{Error, ErrorKind, Result};
 use floe::job;
@@ -21,14 +21,14 @@ pub async fn plan(args: JobArgs) -> Result<()> {
         Launch::Local { count } => count,
         Launch::Replica(replica) => replica.count,
     };
-    let report = job::plan(&resolved.job, replicas).await?;
+    let report = job::plan(&resolved.job, replicas as usize).await?;
     if args.json {
         return print_json(&report);
     }
     println!(
         "{} files, {} rows, {} in {} units for {replicas} replicas",
         report.files,
-        units::rows(report.rows),
+        units::count(report.rows),
         units::bytes(report.bytes),
         report.units
     );
@@ -37,14 +37,14 @@ pub async fn plan(args: JobArgs) -> Result<()> {
             "\nreplica {}: {} units, {} rows, {}",
             share.replica,
             share.units.len(),
-            units::rows(share.rows),
+            units::count(share.rows),
             units::bytes(share.bytes)
         );
         for unit in &share.units {
             println!(
                 "  unit {:06}  {:>12} rows  {:>10}  {}",
                 unit.unit,
-                units::rows(unit.rows),
+                units::count(unit.rows),
                 units::bytes(unit.bytes),
                 shorten(&unit.reads)
             );
@@ -72,7 +72,7 @@ pub async fn check(args: JobArgs) -> Result<()> {
     println!(
         "input    {} files, {} rows, {} columns, {} units",
         report.files,
-        units::rows(report.rows),
+        units::count(report.rows),
         report.input_columns,
         report.units
     );
@@ -100,19 +100,20 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
 /// `floe verify`
 pub async fn verify(args: VerifyArgs) -> Result<()> {
     let store = OutputStore::new(Location::open(&args.output)?);
-    let report = commit::verify(&store, !args.shallow, &write::inspect::rows).await?;
+    let depth = if args.shallow { Depth::Sizes } else { Depth::Contents(&write::inspect::rows) };
+    let report = commit::verify(&store, depth).await?;
     if args.json {
         print_json(&report)?;
     } else if report.ok {
         println!(
             "{}: {} rows in {} files, as recorded",
             args.output,
-            units::rows(report.rows),
+            units::count(report.rows),
             report.files
         );
     } else {
         for problem in &report.problems {
-            println!("{problem}");
+            println!("{}: {}", problem.key, problem.message);
         }
     }
     if report.ok {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, as clap sees it.
 
+pub mod head;
 pub mod look;
 pub mod run;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check a finished output against its records: marker, files, sizes, checksums, rows
     Verify(VerifyArgs),
+    /// Print the first rows of a Parquet folder or file
+    Head(HeadArgs),
     /// Print a JSON schema: of the job file, or of the model card
     Schema(SchemaArgs),
 }
@@ -52,6 +55,7 @@ impl Command {
             Command::Run(args) | Command::Plan(args) | Command::Check(args) => args.json,
             Command::Inspect(args) => args.json,
             Command::Verify(args) => args.json,
+            Command::Head(args) => args.json,
             Command::Schema(_) => true,
         }
     }
@@ -146,6 +150,21 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub shallow: bool,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct HeadArgs {
+    /// Folder, file or URL
+    pub location: String,
+    /// How many rows
+    #[arg(long, default_value_t = 10)]
+    pub rows: usize,
+    /// Which columns [default: all]
+    #[arg(long, value_name = "COL,…", value_delimiter = ',')]
+    pub columns: Option<Vec<String>>,
+    /// Print one JSON object per row
     #[arg(long)]
     pub json: bool,
 }

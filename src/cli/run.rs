@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use floe::config::resolve::Launch;
+use floe::config::replica::Launch;
 use floe::error::Result;
 use floe::job::{self, Outcome};
 use floe::telemetry::metrics::Metrics;
-use floe::telemetry::progress::Event;
+use floe::telemetry::progress::events::Event;
 use floe::telemetry::summary::{Summary, peak_rss_bytes};
 use floe::telemetry::{ProgressMode, Telemetry};
 
@@ -27,7 +27,7 @@ pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
     }
     let started = Instant::now();
     let metrics = Arc::new(Metrics::default());
-    let replica = resolved.job.replica.index as u32;
+    let replica = resolved.job.replica.index;
     let progress = telemetry.progress(metrics.clone(), replica);
     let outcome = job::run(&resolved.job, &host, &metrics, stop).await;
     progress.finish();

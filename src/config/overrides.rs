@@ -36,6 +36,8 @@ pub struct Overrides {
     pub max_batch_rows: Option<u64>,
     /// `--grace-secs`
     pub grace_secs: Option<f64>,
+    /// `--cpus`
+    pub cpus: Option<String>,
     /// `--memory`
     pub memory: Option<String>,
     /// `--replicas`
@@ -94,6 +96,7 @@ const FLAGS: &[(&str, &str, Taker)] = &[
     ("inference.grace_secs", "--grace-secs", |o| {
         json(&o.grace_secs)
     }),
+    ("resources.cpu_requests", "--cpus", |o| json(&o.cpus)),
     ("resources.memory_requests", "--memory", |o| json(&o.memory)),
     ("replicas", "--replicas", |o| json(&o.replicas)),
     ("job_name", "--job-name", |o| json(&o.job_name)),
@@ -243,6 +246,7 @@ mod tests {
             num_workers: Some(1),
             max_batch_rows: Some(2),
             grace_secs: Some(3.0),
+            cpus: Some("cpus".into()),
             memory: Some("memory".into()),
             replicas: Some(4),
             replica_index: None,

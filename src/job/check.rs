@@ -52,7 +52,7 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
     let mut notes = job.notes.clone();
     notes.extend(scoring.model.notes().iter().cloned());
     notes.extend(output_state(job, &store).await?);
-    commit::probe(&store).await?;
+    commit::probe(&store, &uuid::Uuid::new_v4().simple().to_string()).await?;
     notes.extend(free_space(&places, plan.bytes()));
     let pool = budget::WorkerPool::of(job, host);
     Ok(CheckReport {
@@ -82,7 +82,7 @@ async fn output_state(job: &Job, store: &OutputStore) -> Result<Option<String>> 
     }
     let first: Vec<_> = there.iter().take(5).map(|entry| entry.key.as_str()).collect();
     let what = format!("the output holds {} objects: {}", there.len(), first.join(", "));
-    let is_a_run = there.iter().any(|entry| commit::layout::is_epoch(&entry.key));
+    let is_a_run = there.iter().any(|entry| commit::layout::parse_epoch_key(&entry.key).is_some());
     match job.output.mode {
         SaveMode::Overwrite => Ok(Some(format!("{what}; they will be removed"))),
         SaveMode::Error if is_a_run => Ok(Some(format!("{what}; a run with the same id goes on, another is refused"))),

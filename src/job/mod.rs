@@ -12,7 +12,7 @@ mod places;
 mod scoring;
 mod survey;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,16 +47,16 @@ pub struct Host {
 }
 
 /// What one replica's run came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// The run.
     pub run_id: String,
     /// The run's position in the history of the output.
     pub epoch: u64,
     /// Index of this replica.
-    pub replica: usize,
+    pub replica: u32,
     /// Number of replicas.
-    pub replicas: usize,
+    pub replicas: u32,
     /// Units this replica was responsible for, and their rows.
     pub units: usize,
     /// Rows of those units.
@@ -76,7 +76,7 @@ pub struct Outcome {
 pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Outcome> {
     let places = Places::open(job)?;
     let store = OutputStore::new(places.output.clone());
-    commit::probe(&store).await?;
+    commit::probe(&store, &uuid::Uuid::new_v4().simple().to_string()).await?;
     let scoring = Scoring::open(job, host).await?;
     let run_id = settle_run_id(job, job.replica.count, &scoring, &store).await?;
     let request = commit::ClaimRequest {
@@ -86,7 +86,7 @@ pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Re
         function: Some(scoring.function.name.clone()),
         mode: job.output.mode,
         take_over: job.output.take_over,
-        replica_index: job.replica.index as u32,
+        replica_index: job.replica.index,
     };
     let footers = Mutex::new(Vec::new());
     let claim = commit::claim(&store, request, || async {
@@ -121,7 +121,7 @@ pub async fn run_id(job: &Job, host: &Host) -> Result<String> {
 }
 
 /// The id given by the launcher, or one derived so that a restart finds its own run again.
-async fn settle_run_id(job: &Job, deriving: usize, scoring: &Scoring, store: &OutputStore) -> Result<String> {
+async fn settle_run_id(job: &Job, deriving: u32, scoring: &Scoring, store: &OutputStore) -> Result<String> {
     let output = store.location();
     let absolute = output.local_path().map(|path| path.display().to_string());
     let known = commit::run_id::Known {
@@ -132,7 +132,7 @@ async fn settle_run_id(job: &Job, deriving: usize, scoring: &Scoring, store: &Ou
         config_digest: &scoring.config_digest,
         model_digest: scoring.model.digest(),
         mode: job.output.mode,
-        replicas: deriving as u32,
+        replicas: deriving,
     };
     let derived = commit::run_id::derive(&known)?;
     let fresh = uuid::Uuid::new_v4().simple().to_string();
@@ -169,7 +169,7 @@ struct Share {
 impl Share {
     async fn of(job: &Job, store: &OutputStore, claimed: &Claimed, metrics: &Metrics) -> Result<Share> {
         let plan = &claimed.plan;
-        let ids = assign::assign(&plan.units, job.replica.count).swap_remove(job.replica.index);
+        let ids = assign::assign(&plan.units, job.replica.count as usize).swap_remove(job.replica.index as usize);
         let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
         let committed = commit::committed(store, claimed).await?;
         let (done, to_do): (Vec<Unit>, Vec<Unit>) =
@@ -290,7 +290,7 @@ async fn finish(job: &Job, store: &OutputStore, claimed: &Claimed, share: &Share
     let (complete, units_missing, total_rows) = match &finished {
         commit::Finished::Complete(success) => {
             // Whatever killed writers of this run left half-written is of no use to anybody now.
-            let swept = store.sweep_leftovers(|name| commit::layout::is_own_name(name, &claimed.plan.run_id))?;
+            let swept = store.sweep_leftovers(|key| commit::layout::is_of_run(key, &claimed.plan.run_id))?;
             if swept > 0 {
                 tracing::info!(files = swept, "removed what killed writers left half-written");
             }

@@ -5,20 +5,26 @@
 //! Parquet, stores or columns; it gets tensors in the order of its function's inputs and gives values in the
 //! order of its outputs.
 //!
-//! A model file is untrusted input: it is checked (`onnx::graph`) before any native library sees it.
+//! A model file is untrusted input: it is checked (`onnx::graph`) before any native library sees it. A backend or
+//! device that can't be had is an error that lists what can; nothing is replaced in silence.
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::{Backend, Device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::signature::Function;
 use crate::tensor::{TensorBatch, Value};
 
 pub mod card;
 pub mod echo;
+pub mod foreign;
+pub mod inspect;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+pub mod postprocess;
 
 /// The files of a model location, read once.
 #[derive(Clone, Debug, Default)]
@@ -65,4 +71,128 @@ pub struct OpenOptions {
     pub device: Device,
     /// Where ONNX Runtime may be found, best first (see `onnx::runtime`).
     pub onnxruntime_paths: Vec<std::path::PathBuf>,
+}
+
+/// The backends of this build.
+pub const BACKENDS: &[&str] = if cfg!(feature = "onnx") { &["echo", "onnx"] } else { &["echo"] };
+
+/// Opens the model in `files`: reads its card, checks it, loads it once and learns its inputs and outputs.
+///
+/// The location `echo` without files is the built-in test model.
+///
+/// # Errors
+/// `Config`, for a backend or device that this build has not; `Model`, for files that are no model, not one that
+/// Floe reads, or one that fails its checks. The message names the way out.
+pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    check_device(options.device)?;
+    let built_in = files.location == echo::LOCATION && files.files.is_empty();
+    let location = files.location.clone();
+    let opened = match options.backend {
+        Some(Backend::Echo) if built_in => open_echo(),
+        Some(Backend::Echo) => Err(Error::config(
+            "model.backend: echo is a built-in model without files; its location is echo",
+        )),
+        Some(Backend::Candle) => Err(not_in_this_build("candle")),
+        None if built_in => open_echo(),
+        Some(Backend::Onnx) | None => open_onnx(files, options),
+    };
+    opened.map_err(|error| error.with("model", location))
+}
+
+fn open_echo() -> Result<Arc<dyn Loaded>> {
+    Ok(Arc::new(echo::Echo::new()))
+}
+
+#[cfg(feature = "onnx")]
+fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    Ok(Arc::new(onnx::OnnxModel::open(&files, options)?))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn open_onnx(_files: ModelFiles, _options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    Err(not_in_this_build("onnx").with_hint("rebuild with --features onnx"))
+}
+
+fn not_in_this_build(backend: &str) -> Error {
+    Error::config(format!(
+        "model.backend: {backend} is not in this build; this build has: {}",
+        BACKENDS.join(", ")
+    ))
+}
+
+fn check_device(device: Device) -> Result<()> {
+    match device {
+        Device::Auto | Device::Cpu => Ok(()),
+        Device::Cuda(ordinal) => Err(Error::config(format!(
+            "model.device: cuda:{ordinal} can't be had; this build runs models on: cpu"
+        ))
+        .with_hint("set model.device to cpu or auto")),
+    }
+}
+
+/// `sha256:<hex>` of files: each one's path and content, in the order of their paths.
+pub fn digest<'a>(files: impl IntoIterator<Item = (&'a str, &'a Bytes)>) -> String {
+    let ordered: BTreeMap<_, _> = files.into_iter().collect();
+    let mut hash = Sha256::new();
+    for (path, content) in ordered {
+        // Lengths first, so that no two sets of files give the same bytes.
+        hash.update((path.len() as u64).to_le_bytes());
+        hash.update(path);
+        hash.update((content.len() as u64).to_le_bytes());
+        hash.update(content);
+    }
+    format!("sha256:{}", hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(location: &str, files: &[(&str, &'static [u8])]) -> ModelFiles {
+        ModelFiles {
+            location: location.into(),
+            files: files.iter().map(|(path, bytes)| (path.to_string(), Bytes::from_static(bytes))).collect(),
+        }
+    }
+
+    fn refused(files: ModelFiles, backend: Option<Backend>, device: Device) -> Error {
+        let options = OpenOptions { backend, device, onnxruntime_paths: vec![] };
+        open(files, &options).err().expect("refused")
+    }
+
+    #[test]
+    fn echo_needs_no_files_and_is_found_by_its_location() {
+        for backend in [None, Some(Backend::Echo)] {
+            let options = OpenOptions { backend, ..OpenOptions::default() };
+            let echo = open(files("echo", &[]), &options).unwrap();
+            assert_eq!(echo.functions()[0].outputs[0].column, "row_hash");
+        }
+    }
+
+    #[test]
+    fn a_backend_or_device_that_is_not_there_ends_with_what_is() {
+        let candle = refused(files("m", &[]), Some(Backend::Candle), Device::Auto);
+        assert!(candle.to_string().contains("candle is not in this build; this build has: echo"), "{candle}");
+        let cuda = refused(files("echo", &[]), None, Device::Cuda(1));
+        assert!(cuda.to_string().contains("cuda:1 can't be had; this build runs models on: cpu"), "{cuda}");
+        let echo = refused(files("m", &[("m.onnx", b"x")]), Some(Backend::Echo), Device::Cpu);
+        for error in [candle, cuda, echo] {
+            assert_eq!(error.kind(), crate::error::ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn the_digest_depends_on_paths_and_contents_and_not_on_order() {
+        let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+        let one = digest([("x", &a), ("y", &b)]);
+        assert_eq!(one, digest([("y", &b), ("x", &a)]));
+        for other in [digest([("x", &b), ("y", &a)]), digest([("x", &a)]), digest([("xa", &a), ("y", &b)])] {
+            assert_ne!(one, other);
+        }
+        assert_eq!(one.len(), "sha256:".len() + 64);
+    }
 }

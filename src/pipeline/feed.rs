@@ -21,7 +21,7 @@ const OUTPUT_SHARE: u64 = 4;
 
 /// Feeds all units; tells the scheduler when it is done or why it failed.
 pub(super) async fn feed(shared: Arc<Shared>, reader: Reader, units: Vec<Unit>, gauge: Arc<Gauge>) {
-    match feed_units(&shared, Arc::new(reader), units, gauge).await {
+    match feed_units(shared.clone(), Arc::new(reader), units, gauge).await {
         Ok(()) => shared.scheduler.no_more_units(),
         Err(error) => shared.fail(error),
     }
@@ -35,13 +35,13 @@ struct Arriving {
 }
 
 async fn feed_units(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     reader: Arc<Reader>,
     units: Vec<Unit>,
     gauge: Arc<Gauge>,
 ) -> Result<()> {
     let (sender, mut arriving) = mpsc::channel::<Arriving>(PARALLEL_FETCHES);
-    let admit = admit_units(shared, reader, units, gauge, sender);
+    let admit = admit_units(shared.clone(), reader, units, gauge, sender);
     let deliver = async {
         while let Some(Arriving { order, blocks, fetch }) = arriving.recv().await {
             let fetched = fetch
@@ -53,7 +53,7 @@ async fn feed_units(
                 ReadyChunk {
                     reader,
                     blocks,
-                    reservation,
+                    _reservation: reservation,
                 },
             );
         }
@@ -65,7 +65,7 @@ async fn feed_units(
 
 /// Opens unit after unit, reserves memory in order and starts the fetches.
 async fn admit_units(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     reader: Arc<Reader>,
     units: Vec<Unit>,
     gauge: Arc<Gauge>,
@@ -78,7 +78,7 @@ async fn admit_units(
         };
         let layout = opened.map_err(|error| error.with("unit", unit.id))?;
         let Some(first) = layout.chunks.first() else {
-            finish_empty(shared, unit).await?;
+            finish_empty(&shared, unit).await?;
             continue;
         };
         let like = &first.pieces[0];

@@ -20,7 +20,8 @@ use crate::write::UnitEncoder;
 pub(super) struct ReadyChunk {
     pub(super) reader: ChunkReader,
     pub(super) blocks: usize,
-    pub(super) reservation: Reservation,
+    /// Given back with the chunk, after its last block.
+    pub(super) _reservation: Reservation,
 }
 
 /// A block with its predictions, waiting for its turn to be encoded.

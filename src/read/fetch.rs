@@ -18,7 +18,7 @@ use super::chunk::{ChunkReader, PieceReader};
 use super::footer::Footer;
 use super::layout::{Chunk, Layout, Piece};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Plan, PlannedFile, Unit};
+use crate::plan::{Plan, Unit};
 use crate::storage::{Listed, Location};
 
 /// Footers read at the same time.
@@ -68,8 +68,8 @@ impl Reader {
     /// # Errors
     /// `InputChanged` when a file is not what the plan pinned; `Data`, `Storage`.
     pub async fn open(&self, unit: &Unit) -> Result<Layout> {
-        let footers: Vec<Arc<Footer>> = futures::stream::iter(&unit.parts)
-            .map(|part| self.footer(&self.plan.inputs[part.file as usize]))
+        let footers: Vec<Arc<Footer>> = futures::stream::iter(unit.parts.clone())
+            .map(|part| self.footer(part.file as usize))
             .buffered(PARALLEL_FOOTERS)
             .try_collect()
             .await?;
@@ -81,7 +81,8 @@ impl Reader {
         Ok(Layout::new(&unit.parts, &footers, self.plan.batch_rows))
     }
 
-    async fn footer(&self, file: &PlannedFile) -> Result<Arc<Footer>> {
+    async fn footer(&self, file: usize) -> Result<Arc<Footer>> {
+        let file = &self.plan.inputs[file];
         if let Some(footer) = self.known.get(&file.path) {
             return Ok(footer.clone());
         }

@@ -70,7 +70,7 @@ pub fn available_bytes(location: &Location) -> Option<u64> {
     Some(stats.f_bavail as u64 * stats.f_frsize as u64)
 }
 
-/// Removes `name#<digits>` files whose name before the `#` is ours.
+/// Removes `name#<digits>` files whose path before the `#`, relative to `root`, is ours.
 pub(super) fn sweep_leftovers(root: &Path, is_ours: &dyn Fn(&str) -> bool) -> Result<usize> {
     let mut swept = 0;
     let mut folders = vec![root.to_path_buf()];
@@ -86,19 +86,23 @@ pub(super) fn sweep_leftovers(root: &Path, is_ours: &dyn Fn(&str) -> bool) -> Re
         };
         for entry in entries {
             let entry = entry.context(ErrorKind::Storage, "can't list the output folder")?;
+            let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            } else if entry.file_name().to_str().and_then(staged_name).is_some_and(is_ours) {
+                folders.push(path);
+                continue;
+            }
+            let relative = path.strip_prefix(root).ok().and_then(Path::to_str);
+            if relative.and_then(staged_name).is_some_and(is_ours) {
                 // Another process may have swept it first, or still be about to publish it and then finds it gone,
                 // which its own create survives by reading back.
-                swept += usize::from(std::fs::remove_file(entry.path()).is_ok());
+                swept += usize::from(std::fs::remove_file(&path).is_ok());
             }
         }
     }
     Ok(swept)
 }
 
-/// The final name a staging file was meant for.
+/// The final path a staging file was meant for.
 fn staged_name(name: &str) -> Option<&str> {
     let (target, number) = name.rsplit_once('#')?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

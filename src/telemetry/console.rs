@@ -1,11 +1,11 @@
 //! The one place that writes to stderr: log lines and the progress bar share it without tearing each other.
 //!
 //! The bar is drawn on the terminal's last line. To write log lines the console asks the bar to step aside, writes
-//! whole lines, and lets it be drawn again. Whoever draws a bar hands it over with [`Console::show`].
+//! whole lines, and lets it be drawn again. Whoever draws a bar hands it over with [`Console::show_bar`].
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
@@ -42,16 +42,27 @@ impl Console {
         (self.0.target)()
     }
 
-    /// From now on lines go above `bar`; `None` when no bar is on the screen any more.
-    pub fn show(&self, bar: Option<ProgressBar>) {
-        *self.bar_slot() = bar;
+    /// From now on lines go above `bar`.
+    pub fn show_bar(&self, bar: ProgressBar) {
+        *self.lock_bar() = Some(bar);
+    }
+
+    /// Leaves the bar as it is and goes on below it. (Its own `finish` would fill it, even when the run failed.)
+    pub fn end_bar(&self) {
+        let mut slot = self.lock_bar();
+        if let Some(bar) = slot.take() {
+            bar.abandon();
+            if !bar.is_hidden() {
+                self.write_now(b"\n");
+            }
+        }
     }
 
     /// Writes whole lines. A closed or failing output is ignored: there is no place left to complain.
     pub fn write_lines(&self, lines: &[u8]) {
-        // The slot's lock is released before writing: a terminal that is held up must not hold up `show`.
-        let bar = self.bar_slot().clone();
-        match bar {
+        // Held while writing: a bar must not end in between, or it would be drawn once more below its end.
+        let slot = self.lock_bar();
+        match slot.as_ref() {
             Some(bar) => bar.suspend(|| self.write_now(lines)),
             None => self.write_now(lines),
         }
@@ -62,7 +73,7 @@ impl Console {
         let _ = output.write_all(lines).and_then(|()| output.flush());
     }
 
-    fn bar_slot(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+    fn lock_bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
         self.0.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -50,6 +50,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The word that [`LogFormat::from_str`] understands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
 impl FromStr for LogFormat {
     type Err = Error;
 
@@ -83,6 +93,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// The guard of logs and progress. Dropping it writes what is still queued: do so before the process exits.
 pub struct Telemetry {
     console: Console,
+    format: LogFormat,
     progress: Mode,
     sink: Arc<Sink>,
 }
@@ -114,6 +125,7 @@ pub fn init(options: &Options) -> Result<Telemetry> {
     std::panic::set_hook(Box::new(log_panic));
     Ok(Telemetry {
         console,
+        format: options.format,
         progress,
         sink,
     })
@@ -128,6 +140,27 @@ impl Telemetry {
     /// Shows the progress of `replicas` child processes as one.
     pub fn combined_progress(&self, replicas: u32) -> CombinedProgress {
         CombinedProgress::start(self.progress, &self.console, replicas)
+    }
+
+    /// How log lines look.
+    pub fn log_format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// How progress is shown, decided: never [`Mode::Auto`].
+    pub fn progress_mode(&self) -> Mode {
+        self.progress
+    }
+
+    /// The one place that writes to stderr.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Passes on a line that a child process logged, as it is: in order with our own lines, without tearing the bar,
+    /// and without standing still when nobody reads stderr. `line` comes without its line break.
+    pub fn relay(&self, line: &str) {
+        self.sink.send(format!("{line}\n").as_bytes());
     }
 
     /// Waits, for two seconds at most, until every line logged so far is written.
@@ -249,8 +282,9 @@ pub(crate) mod tests {
 
     #[test]
     fn formats_are_known_by_name() {
-        assert_eq!("text".parse::<LogFormat>().unwrap(), LogFormat::Text);
-        assert_eq!("json".parse::<LogFormat>().unwrap(), LogFormat::Json);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(format.as_str().parse::<LogFormat>().unwrap(), format);
+        }
         let error = "yaml".parse::<LogFormat>().unwrap_err();
         assert_eq!(error.to_string(), "unknown log format `yaml`; give text or json");
     }

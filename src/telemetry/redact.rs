@@ -38,22 +38,14 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// Whether a key (of a query, a header, a JSON object, a log field) names a secret.
 pub fn names_secret(key: &str) -> bool {
-    let key: String = key
-        .chars()
-        .map(|c| match c {
-            '-' | '.' => '_',
-            other => other.to_ascii_lowercase(),
-        })
-        .collect();
     const PREFIXES: [&str; 2] = ["x_amz_", "x_goog_"];
     // Compared with the last words of a key, so that `AWS_SECRET_ACCESS_KEY` is found by `access_key`.
-    const ENDINGS: [&str; 20] = [
+    const ENDINGS: [&str; 18] = [
         "password",
         "passwd",
         "pwd",
         "passphrase",
         "secret",
-        "secretkey",
         "token",
         "sig",
         "signature",
@@ -62,22 +54,35 @@ pub fn names_secret(key: &str) -> bool {
         "access_key",
         "accesskey",
         "account_key",
-        "accountkey",
-        "sharedaccesskey",
         "private_key",
         "credential",
         "credentials",
         "authorization",
+        "cookie",
     ];
+    let key = in_snake_case(key);
     PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         || ENDINGS.iter().any(|ending| {
             key.strip_suffix(ending)
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
         })
-        || matches!(
-            key.as_str(),
-            "accesstoken" | "sessiontoken" | "refreshtoken" | "cookie" | "set_cookie"
-        )
+}
+
+/// `Api-Key`, `api.key` and `apiKey` as `api_key`.
+fn in_snake_case(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    let mut is_after_small = false;
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && is_after_small {
+            snake.push('_');
+        }
+        is_after_small = c.is_ascii_lowercase() || c.is_ascii_digit();
+        match c {
+            '-' | '.' => snake.push('_'),
+            other => snake.push(other.to_ascii_lowercase()),
+        }
+    }
+    snake
 }
 
 enum Found {
@@ -114,7 +119,10 @@ fn secret_at(text: &str, at: usize) -> Found {
             return secret(after_at + 1, after_at + 1 + length);
         }
     }
-    if names_secret(name)
+    // Most words are followed by nothing like a separator: they need no second look.
+    let behind_quotes = after.trim_start_matches(['\\', '"', '\'', ' ']);
+    if behind_quotes.starts_with(['=', ':', ',', '%'])
+        && names_secret(name)
         && let Some((start, end)) = value_of(name, after)
     {
         return secret(after_at + start, after_at + end);
@@ -379,6 +387,11 @@ mod tests {
     #[test]
     fn keys_that_name_a_secret_are_told_from_others() {
         for key in [
+            "SecretAccessKey",
+            "sessionToken",
+            "clientSecret",
+            "AccountKey",
+            "Set-Cookie",
             "sig",
             "X-Amz-Signature",
             "access_token",

@@ -71,6 +71,16 @@ pub fn duration(span: Duration) -> String {
     format!("{major} {large} {minor:02} {small}")
 }
 
+/// A duration that is an estimate, in whole seconds and never too short: `1 s`, `43 s`, `3 min 04 s`.
+pub fn estimate(span: Duration) -> String {
+    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    if seconds < 60 {
+        format!("{seconds} s")
+    } else {
+        duration(Duration::from_secs(seconds))
+    }
+}
+
 /// A share of one as per cent: `62 %`, `3 %`; below ten with one decimal where it is not a whole number, `0.4 %`.
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
@@ -151,6 +161,20 @@ mod tests {
         ];
         for (seconds, expected) in cases {
             assert_eq!(duration(Duration::from_secs_f64(*seconds)), *expected);
+        }
+    }
+
+    #[test]
+    fn estimates_are_whole_seconds_rounded_up() {
+        let cases: &[(u64, &str)] = &[
+            (0, "0 s"),
+            (20, "1 s"),
+            (42_000, "42 s"),
+            (59_001, "1 min 00 s"),
+            (184_000, "3 min 04 s"),
+        ];
+        for (millis, expected) in cases {
+            assert_eq!(estimate(Duration::from_millis(*millis)), *expected);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Progress as a bar on the last line of a terminal.
 //!
 //! ```text
-//! ██████████░░░░░░░░░░░░░░░░░░  36 %  119,892 of 336,776 rows  80,184 rows/s  2.71 s left  2/6 units  3 replicas
+//! ███████░░░░░░░░░░░░░  36 %  119,892/336,776 rows  80,184 rows/s  3 s left  2/6 units  3 replicas
 //! ```
+//!
+//! What matters most comes first: a narrow terminal cuts the end of the line.
 
 use std::time::Duration;
 
@@ -23,11 +25,11 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(console: &Console, replicas: u32) -> Self {
-        let style = ProgressStyle::with_template("{bar:28} {wide_msg}")
+        let style = ProgressStyle::with_template("{bar:20} {wide_msg}")
             .expect("the template is a constant")
             .progress_chars("█░");
         let bar = ProgressBar::with_draw_target(Some(0), console.draw_target()).with_style(style);
-        console.show(Some(bar.clone()));
+        console.show_bar(bar.clone());
         Bar {
             console: console.clone(),
             bar,
@@ -50,7 +52,7 @@ impl Bar {
             return "planning".to_string();
         }
         let mut text = format!(
-            "{:>5}  {} of {} rows  {tail}  {}/{} units",
+            "{:>5}  {}/{} rows  {tail}  {}/{} units",
             units::percent(position.share()),
             units::count(position.rows_done),
             units::count(position.rows_total),
@@ -73,7 +75,7 @@ impl View for Bar {
         self.speed.observe(at, &position);
         let mut tail = units::rows_per_second(self.speed.rows_per_second());
         if let Some(left) = self.speed.time_left(&position) {
-            tail += &format!("  {} left", units::duration(left));
+            tail += &format!("  {} left", units::estimate(left));
         }
         self.set(&position, self.message(&position, &tail));
     }
@@ -83,9 +85,7 @@ impl View for Bar {
         let rate = units::rows_per_second(self.speed.average());
         let tail = format!("{rate}  in {}", units::duration(at));
         self.set(&position, self.message(&position, &tail));
-        // Leaves the bar where it is: `finish` would fill it even when the run failed half way.
-        self.bar.abandon();
-        self.console.show(None);
+        self.console.end_bar();
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         assert!(text.contains("planning"), "{text}");
         assert!(
             text.contains(
-                "███████░░░░░░░░░░░░░░░░░░░░░  25 %  100,000 of 400,000 rows  100,000 rows/s  3.00 s left  1/4 units  \
+                "█████░░░░░░░░░░░░░░░  25 %  100,000/400,000 rows  100,000 rows/s  3 s left  1/4 units  \
                  3 replicas"
             ),
             "{text}"
@@ -185,9 +185,13 @@ mod tests {
         bar.finish(Duration::from_secs(3), at(300_000));
         let text = kept.text();
         let last = text.rsplit("<clear>").next().unwrap().trim();
+        assert!(
+            text.ends_with("\n"),
+            "what is printed next starts a line of its own"
+        );
         assert_eq!(
             last,
-            "█████████████████████░░░░░░░  75 %  300,000 of 400,000 rows  150,000 rows/s  in 3.00 s  1/4 units  3 replicas"
+            "███████████████░░░░░  75 %  300,000/400,000 rows  150,000 rows/s  in 3.00 s  1/4 units  3 replicas"
         );
     }
 

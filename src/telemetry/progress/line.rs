@@ -52,7 +52,7 @@ fn log(position: &Position, rate: f64, left: Option<Duration>) {
         tracing::info!(target: "floe::progress", "planning");
         return;
     }
-    let left_text = left.map_or(String::new(), |left| format!(", {} left", units::duration(left)));
+    let left_text = left.map_or(String::new(), |left| format!(", {} left", units::estimate(left)));
     tracing::info!(
         target: "floe::progress",
         rows_done = position.rows_done,
@@ -60,7 +60,7 @@ fn log(position: &Position, rate: f64, left: Option<Duration>) {
         units_done = position.units_done,
         units_total = position.units_total,
         rows_per_second = rate.round() as u64,
-        seconds_left = left.map(|left| left.as_secs()),
+        seconds_left = left.map(|left| left.as_secs_f64().ceil() as u64),
         "{} of {} rows ({}), {}{left_text}",
         units::count(position.rows_done),
         units::count(position.rows_total),
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(lines[1]["body"], "0 of 400,000 rows (0 %), 0 rows/s");
         assert_eq!(
             lines[2]["body"],
-            "100,000 of 400,000 rows (25 %), 10,000 rows/s, 30.0 s left"
+            "100,000 of 400,000 rows (25 %), 10,000 rows/s, 30 s left"
         );
         assert_eq!(
             lines[2]["attributes"],

@@ -40,6 +40,19 @@ pub enum Mode {
     None,
 }
 
+impl Mode {
+    /// The word that [`Mode::from_str`] understands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::Bar => "bar",
+            Mode::Line => "line",
+            Mode::Json => "json",
+            Mode::None => "none",
+        }
+    }
+}
+
 impl FromStr for Mode {
     type Err = Error;
 
@@ -388,10 +401,8 @@ mod tests {
 
     #[test]
     fn modes_are_known_by_name() {
-        let words = ["auto", "bar", "line", "json", "none"];
-        let modes = [Mode::Auto, Mode::Bar, Mode::Line, Mode::Json, Mode::None];
-        for (word, mode) in words.into_iter().zip(modes) {
-            assert_eq!(word.parse::<Mode>().unwrap(), mode);
+        for mode in [Mode::Auto, Mode::Bar, Mode::Line, Mode::Json, Mode::None] {
+            assert_eq!(mode.as_str().parse::<Mode>().unwrap(), mode);
         }
         let error = "lines".parse::<Mode>().unwrap_err();
         assert_eq!(

@@ -1,0 +1,333 @@
+//! Claiming the output: find this run's epoch, or create it and with it pin the plan (steps P1 and P2).
+//!
+//! The epochs of an output are its history of runs. Whoever creates the next one, by put-if-absent, decides what
+//! every process of that run will do, because the epoch's object *is* the plan. All others adopt what is stored;
+//! the creator too reads it back, so that everyone works from the same bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::json::{self, MAX_PLAN_BYTES};
+use super::layout::{self, DataName, EPOCHS, MARKER, MAX_EPOCH, RunTag, epoch_key, parse_epoch_key};
+use super::machine::{Answer, Creation, Machine, Op, Step, Tries, out_of_turn};
+use super::success::{Owner, Success};
+use super::{ClaimOutcome, ClaimRequest, Claimed, digest, refusal};
+use crate::config::SaveMode;
+use crate::error::{Error, Result};
+use crate::plan::{self, Plan};
+use crate::storage::Entry;
+
+/// How often a replica other than the first looks for the plan before it makes one itself. With the driver's
+/// pauses that is about ten seconds: time for one replica to list the input, so that not all of them do.
+pub const LOOKS_FOR_PLAN: u32 = 7;
+
+/// Steps P1 and P2. See the [module](self) page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    request: ClaimRequest,
+    /// The epochs of the last listing, ascending.
+    epochs: Vec<u64>,
+    /// Whose they are, as far as read. An epoch never changes, so none is read twice.
+    owners: BTreeMap<u64, String>,
+    /// The plan this process would pin.
+    candidate: Option<Bytes>,
+    /// The epoch this process created, if the store said so clearly.
+    created: Option<u64>,
+    looks: u32,
+    tries: Tries,
+    at: At,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum At {
+    ListEpochs,
+    ReadEpoch(u64),
+    ReadMarker,
+    /// The highest epoch's run seems unfinished: unless a newer epoch has just removed its marker.
+    ConfirmUnfinished,
+    /// Mode ERROR, no epoch: is anything else here?
+    ListOutput { marker: bool },
+    /// The run is known to be complete from its marker alone: are its files there?
+    CheckFiles(Success),
+    AwaitPlan,
+    BuildPlan { epoch: u64 },
+    Create { epoch: u64 },
+    Backoff,
+    Done(ClaimOutcome),
+}
+
+impl Claim {
+    /// Begins at the listing of epochs.
+    pub fn new(request: ClaimRequest) -> Claim {
+        Claim {
+            request,
+            epochs: Vec::new(),
+            owners: BTreeMap::new(),
+            candidate: None,
+            created: None,
+            looks: 0,
+            tries: Tries::default(),
+            at: At::ListEpochs,
+        }
+    }
+
+    fn highest(&self) -> Option<u64> {
+        self.epochs.last().copied()
+    }
+
+    /// From the highest epoch down, until one is this run's or all are known.
+    fn read_next_epoch(&self) -> At {
+        let unread = |epoch: &&u64| !self.owners.contains_key(epoch);
+        match self.epochs.iter().rev().find(unread) {
+            Some(&epoch) => At::ReadEpoch(epoch),
+            None => At::ReadMarker,
+        }
+    }
+
+    fn saw_epoch(&mut self, epoch: u64, body: Bytes) -> Result<At> {
+        let key = epoch_key(epoch);
+        let Some(owner) = epoch_owner(&body) else {
+            return Err(Error::storage("can't tell which run an epoch of the output belongs to")
+                .with("key", key)
+                .with_hint("choose another output folder, or remove its _floe/ if no run is using it"));
+        };
+        if owner == self.request.run_id {
+            let highest = self.highest().unwrap_or(epoch);
+            if epoch < highest {
+                return Err(refusal::superseded(&owner, epoch, highest));
+            }
+            let plan = adopt(&body, &key, &self.request)?;
+            return Ok(At::Done(ClaimOutcome::Claimed(Claimed {
+                epoch,
+                plan: Arc::new(plan),
+                plan_digest: digest::sha256(&body),
+                function: self.request.function.clone(),
+                resumed: self.created != Some(epoch),
+                cleared: 0,
+            })));
+        }
+        if RunTag::of(&owner) == RunTag::of(&self.request.run_id) {
+            return Err(refusal::same_tag(&self.request.run_id, &owner));
+        }
+        self.owners.insert(epoch, owner);
+        Ok(self.read_next_epoch())
+    }
+
+    /// No epoch is this run's. What is in the way?
+    fn saw_marker(&mut self, marker: Option<Bytes>) -> Result<At> {
+        let owner = marker.as_deref().and_then(Owner::of);
+        let wrote_marker = |run_id: &str| owner.as_ref().is_some_and(|owner| owner.run_id == run_id);
+        match (self.highest(), self.request.mode) {
+            (None, _) if wrote_marker(&self.request.run_id) => {
+                // The state folder was removed after this very run had finished.
+                let success = Success::read(&marker.unwrap_or_default())?;
+                self.request.check(&success.config_digest, &success.model_digest)?;
+                Ok(At::CheckFiles(success))
+            }
+            (None, SaveMode::Error) => Ok(At::ListOutput {
+                marker: marker.is_some(),
+            }),
+            // Numbers go on from the marker's, so that a process of a run whose state was removed can't take the
+            // new epoch for its own.
+            (None, SaveMode::Overwrite) => Ok(self.plan_or_create(owner.map_or(0, |owner| owner.epoch.min(MAX_EPOCH - 1)))),
+            (Some(highest), mode) => {
+                let other = &self.owners[&highest];
+                let complete = wrote_marker(other);
+                match mode {
+                    SaveMode::Error => Err(refusal::other_run(other, highest, complete)),
+                    SaveMode::Overwrite if complete || self.request.take_over => {
+                        Ok(self.plan_or_create(highest))
+                    }
+                    SaveMode::Overwrite => Ok(At::ConfirmUnfinished),
+                }
+            }
+        }
+    }
+
+    fn saw_output(&self, listing: &[Entry], marker: bool) -> Result<At> {
+        let tag = RunTag::of(&self.request.run_id);
+        let foreign: Vec<&str> = listing
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .filter(|key| layout::may_be_data(key) || (marker && *key == MARKER))
+            .filter(|key| DataName::parse(key).is_none_or(|name| name.run != tag))
+            .collect();
+        if !foreign.is_empty() {
+            return Err(refusal::not_empty(foreign.into_iter()));
+        }
+        if listing.iter().any(|entry| entry.key == MARKER) {
+            // It wasn't there a moment ago: some run has just finished.
+            return Ok(At::ListEpochs);
+        }
+        Ok(self.plan_or_create(0))
+    }
+
+    /// The output is free for an epoch after `last`.
+    fn plan_or_create(&self, last: u64) -> At {
+        let epoch = last + 1;
+        if self.candidate.is_some() {
+            At::Create { epoch }
+        } else if self.request.replica_index > 0 && self.looks < LOOKS_FOR_PLAN {
+            At::AwaitPlan
+        } else {
+            At::BuildPlan { epoch }
+        }
+    }
+
+    fn check_candidate(&self, plan: &Plan) -> Result<Bytes> {
+        let request = &self.request;
+        let same = (plan.run_id.as_str(), plan.mode) == (request.run_id.as_str(), request.mode)
+            && plan.config_digest == request.config_digest
+            && plan.model_digest == request.model_digest;
+        if !same {
+            return Err(Error::internal("the plan was made for another run"));
+        }
+        let body = serde_json::to_vec(plan).expect("a plan has only string keys");
+        json::check_size(body.len() as u64, EPOCHS, MAX_PLAN_BYTES).map_err(|error| {
+            error.with_hint("the input has too many files for one run: split it into several jobs")
+        })?;
+        Ok(body.into())
+    }
+}
+
+impl Machine for Claim {
+    type Output = ClaimOutcome;
+
+    fn next(&self) -> Step<ClaimOutcome> {
+        Step::Store(match &self.at {
+            At::ListEpochs | At::ConfirmUnfinished => Op::list(EPOCHS),
+            At::ReadEpoch(epoch) => Op::get(epoch_key(*epoch)),
+            At::ReadMarker => Op::get(MARKER),
+            At::ListOutput { .. } | At::CheckFiles(_) => Op::list(""),
+            At::AwaitPlan => return Step::Pause { attempt: self.looks },
+            At::BuildPlan { .. } => return Step::BuildPlan,
+            At::Create { epoch } => Op::Create {
+                key: epoch_key(*epoch),
+                body: self.candidate.clone().unwrap_or_default(),
+            },
+            At::Backoff => return self.tries.pause(),
+            At::Done(outcome) => return Step::Done(outcome.clone()),
+        })
+    }
+
+    fn apply(&mut self, answer: Answer) -> Result<()> {
+        self.at = match (&self.at, answer) {
+            (At::ListEpochs, Answer::Listed(listing)) => {
+                self.epochs = read_epochs(&listing)?;
+                self.read_next_epoch()
+            }
+            (At::ReadEpoch(epoch), Answer::Got(Some(body))) => self.saw_epoch(*epoch, body)?,
+            (At::ReadEpoch(epoch), Answer::Got(None)) => return Err(refusal::state_lost(*epoch)),
+            (At::ReadMarker, Answer::Got(marker)) => self.saw_marker(marker)?,
+            (At::ConfirmUnfinished, Answer::Listed(listing)) => {
+                let epochs = read_epochs(&listing)?;
+                match self.highest() {
+                    Some(highest) if epochs == self.epochs => {
+                        return Err(refusal::may_be_alive(&self.owners[&highest], highest));
+                    }
+                    _ => self.epochs = epochs,
+                }
+                self.read_next_epoch()
+            }
+            (At::ListOutput { marker }, Answer::Listed(listing)) => self.saw_output(&listing, *marker)?,
+            (At::CheckFiles(success), Answer::Listed(listing)) => {
+                success.check_sizes(&listing)?;
+                At::Done(ClaimOutcome::AlreadyComplete(success.clone()))
+            }
+            (At::AwaitPlan, Answer::Waited) => {
+                self.looks += 1;
+                At::ListEpochs
+            }
+            (At::BuildPlan { epoch }, Answer::Planned(plan)) => {
+                let epoch = *epoch;
+                self.candidate = Some(self.check_candidate(&plan)?);
+                At::Create { epoch }
+            }
+            // Whatever the answer, the listing decides.
+            (At::Create { epoch }, Answer::Created(Creation::Yes)) => {
+                self.created = Some(*epoch);
+                At::ListEpochs
+            }
+            (At::Create { epoch }, Answer::Created(unclear)) => {
+                let (why, at) = match unclear {
+                    Creation::Unknown(why) => (why, At::Backoff),
+                    _ => ("the store says that it exists".into(), At::ListEpochs),
+                };
+                self.tries.again(&epoch_key(*epoch), &why)?;
+                at
+            }
+            (At::Backoff, Answer::Waited) => At::ListEpochs,
+            (_, answer) => return Err(out_of_turn(&answer)),
+        };
+        Ok(())
+    }
+}
+
+/// The run that an epoch's object belongs to, whatever version wrote it.
+pub fn epoch_owner(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct EpochOwner {
+        run_id: String,
+    }
+    json::peek::<EpochOwner>(body).map(|owner| owner.run_id)
+}
+
+/// The epochs in a listing of [`EPOCHS`], ascending.
+pub fn read_epochs(listing: &[Entry]) -> Result<Vec<u64>> {
+    let mut epochs = Vec::with_capacity(listing.len());
+    for entry in listing {
+        if let Some(epoch) = parse_epoch_key(&entry.key) {
+            json::check_size(entry.size, &entry.key, MAX_PLAN_BYTES)?;
+            epochs.push(epoch);
+        }
+    }
+    epochs.sort_unstable();
+    Ok(epochs)
+}
+
+/// The fence: fails if a listing of [`EPOCHS`] shows that `claimed` is not the newest run any more.
+pub fn check_newest(listing: &[Entry], claimed: &Claimed) -> Result<()> {
+    match read_epochs(listing)?.last() {
+        Some(&newest) if newest == claimed.epoch => Ok(()),
+        Some(&newest) if newest > claimed.epoch => {
+            Err(refusal::superseded(&claimed.plan.run_id, claimed.epoch, newest))
+        }
+        _ => Err(refusal::state_lost(claimed.epoch)),
+    }
+}
+
+/// Reads this run's plan and checks that it is for the same job and model.
+pub fn adopt(body: &[u8], key: &str, request: &ClaimRequest) -> Result<Plan> {
+    let plan = read_plan(body, key)?;
+    request.check(&plan.config_digest, &plan.model_digest)?;
+    Ok(plan)
+}
+
+/// Reads a plan back.
+pub fn read_plan(body: &[u8], key: &str) -> Result<Plan> {
+    let plan: Plan = json::read(body, key, plan::FORMAT, MAX_PLAN_BYTES)?;
+    let numbered = plan.units.iter().zip(0..).all(|(unit, id)| unit.id == id);
+    let parts = plan.units.iter().flat_map(|unit| &unit.parts);
+    let in_range = |part: &plan::Part| (part.file as usize) < plan.inputs.len() && part.first <= part.end;
+    if !numbered || !parts.into_iter().all(in_range) {
+        return Err(Error::storage("the plan's units are not numbered or name inputs it does not have").with("key", key));
+    }
+    Ok(plan)
+}
+
+impl ClaimRequest {
+    fn check(&self, config_digest: &str, model_digest: &str) -> Result<()> {
+        for (what, pinned, ours) in [
+            ("job", config_digest, &self.config_digest),
+            ("model", model_digest, &self.model_digest),
+        ] {
+            if pinned != ours {
+                return Err(refusal::mismatch(&self.run_id, what, pinned, ours));
+            }
+        }
+        Ok(())
+    }
+}

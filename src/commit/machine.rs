@@ -1,0 +1,310 @@
+//! The seam between the protocol and the world: a [`Machine`] says what it needs next and is told what came of it.
+//!
+//! A machine does no I/O, has no clock and no randomness; it is plain data that can be cloned, compared and hashed.
+//! One [`Step`] is at most one store operation, and a process may die between any two. So the same code runs under
+//! the async [driver](super::driver), in a simulator that loses answers and kills processes, and in a model checker.
+
+use bytes::Bytes;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::storage::Entry;
+
+/// One operation of [`Store`](crate::storage::Store). `put` is missing on purpose: nothing is ever replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Every object under the folder `prefix`, sorted by key.
+    List {
+        /// The folder; `""` is the whole output.
+        prefix: String,
+    },
+    /// The object's bytes.
+    Get {
+        /// The object.
+        key: String,
+    },
+    /// The object's size.
+    Head {
+        /// The object.
+        key: String,
+    },
+    /// Put-if-absent.
+    Create {
+        /// The object.
+        key: String,
+        /// Its bytes.
+        body: Bytes,
+    },
+    /// Removes the object if it is there.
+    Delete {
+        /// The object.
+        key: String,
+    },
+}
+
+/// What a machine needs next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step<T> {
+    /// One store operation.
+    Store(Op),
+    /// The run's plan; asked for at most once.
+    BuildPlan,
+    /// The rows of a stored object whose bytes are not those this process would have stored.
+    CountRows {
+        /// The object.
+        key: String,
+        /// Its bytes.
+        body: Bytes,
+    },
+    /// Some time to pass, longer with every `attempt` (0, 1, 2, …).
+    Pause {
+        /// How many pauses of this kind there were before.
+        attempt: u32,
+    },
+    /// Nothing: this is the result.
+    Done(T),
+}
+
+/// What came of a [`Step`]. A list, get, head or delete that fails has no answer here: it changes nothing that
+/// matters, so the driver gives up with its error, and a later attempt starts over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// To [`Op::List`].
+    Listed(Vec<Entry>),
+    /// To [`Op::Get`].
+    Got(Option<Bytes>),
+    /// To [`Op::Head`].
+    Size(Option<u64>),
+    /// To [`Op::Create`].
+    Created(Creation),
+    /// To [`Op::Delete`].
+    Deleted,
+    /// To [`Step::BuildPlan`].
+    Planned(Plan),
+    /// To [`Step::CountRows`].
+    Rows(u64),
+    /// To [`Step::Pause`].
+    Waited,
+}
+
+/// What the store said to a put-if-absent. Only `Yes` proves anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Creation {
+    /// This call stored the object.
+    Yes,
+    /// Something is there: perhaps somebody else's, perhaps this call's own earlier try; some stores even say so
+    /// when they mean "try again".
+    Exists,
+    /// The answer got lost, or was an error: stored or not.
+    Unknown(String),
+}
+
+/// A part of the protocol as a state machine.
+pub trait Machine: Clone + Debug + Eq + Hash {
+    /// What it comes to.
+    type Output;
+
+    /// What it needs next. Asking again gives the same answer.
+    fn next(&self) -> Step<Self::Output>;
+
+    /// Takes the answer to [`next`](Self::next) and moves on. After an error the machine is of no more use.
+    fn apply(&mut self, answer: Answer) -> Result<()>;
+}
+
+/// How often an unclear create is tried before the store is held to be broken.
+pub const MAX_TRIES: u32 = 5;
+
+/// Put-if-absent that ends in knowledge: after any answer but a clean yes, the key is read back, and what is stored
+/// counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CreateOnce {
+    key: String,
+    body: Bytes,
+    /// What the store said when it didn't say yes.
+    unclear: Option<Creation>,
+}
+
+/// What a [`CreateOnce`] found out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Found {
+    /// The object was stored by this very call.
+    Made,
+    /// This is stored. `exists`: the store had said so at once, rather than nothing or an error.
+    There {
+        /// The stored bytes.
+        body: Bytes,
+        /// Whether the store answered [`Creation::Exists`].
+        exists: bool,
+    },
+    /// Nothing is stored, whatever the store had said: worth another try.
+    Absent(String),
+}
+
+impl CreateOnce {
+    /// Will store `body` under `key` if that is free.
+    pub fn new(key: impl Into<String>, body: Bytes) -> CreateOnce {
+        CreateOnce {
+            key: key.into(),
+            body,
+            unclear: None,
+        }
+    }
+
+    /// The object.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Its bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The next operation.
+    pub fn op(&self) -> Op {
+        let key = self.key.clone();
+        match self.unclear {
+            None => Op::Create {
+                key,
+                body: self.body.clone(),
+            },
+            Some(_) => Op::Get { key },
+        }
+    }
+
+    /// Takes the answer to [`op`](Self::op); `None` means: there is one more operation.
+    pub fn apply(&mut self, answer: Answer) -> Result<Option<Found>> {
+        match (self.unclear.take(), answer) {
+            (None, Answer::Created(Creation::Yes)) => Ok(Some(Found::Made)),
+            (None, Answer::Created(unclear)) => {
+                self.unclear = Some(unclear);
+                Ok(None)
+            }
+            (Some(unclear), Answer::Got(Some(body))) => Ok(Some(Found::There {
+                body,
+                exists: unclear == Creation::Exists,
+            })),
+            (Some(Creation::Unknown(why)), Answer::Got(None)) => Ok(Some(Found::Absent(why))),
+            (Some(_), Answer::Got(None)) => Ok(Some(Found::Absent(
+                "the store says that the object exists, but has none".into(),
+            ))),
+            (_, answer) => Err(out_of_turn(&answer)),
+        }
+    }
+}
+
+/// Counts the tries of an object that can't be stored, and gives up after [`MAX_TRIES`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tries(u32);
+
+impl Tries {
+    /// How many tries have failed.
+    pub fn failed(&self) -> u32 {
+        self.0
+    }
+
+    /// Counts one more; an error when it was the last.
+    pub fn again(&mut self, key: &str, why: &str) -> Result<()> {
+        self.0 += 1;
+        if self.0 < MAX_TRIES {
+            return Ok(());
+        }
+        Err(Error::storage(format!("can't store the object in {MAX_TRIES} tries: {why}")).with("key", key))
+    }
+
+    /// The pause before the next try.
+    pub fn pause<T>(&self) -> Step<T> {
+        Step::Pause {
+            attempt: self.0.saturating_sub(1),
+        }
+    }
+}
+
+/// A driver's mistake: an answer to something that wasn't asked.
+pub fn out_of_turn(answer: &Answer) -> Error {
+    let name = match answer {
+        Answer::Listed(_) => "listed",
+        Answer::Got(_) => "got",
+        Answer::Size(_) => "size",
+        Answer::Created(_) => "created",
+        Answer::Deleted => "deleted",
+        Answer::Planned(_) => "planned",
+        Answer::Rows(_) => "rows",
+        Answer::Waited => "waited",
+    };
+    Error::internal(format!("the commit protocol was answered {name:?} out of turn"))
+}
+
+impl Op {
+    /// The listing of a folder.
+    pub fn list(prefix: impl Into<String>) -> Op {
+        Op::List {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// The bytes of an object.
+    pub fn get(key: impl Into<String>) -> Op {
+        Op::Get { key: key.into() }
+    }
+
+    /// The size of an object.
+    pub fn head(key: impl Into<String>) -> Op {
+        Op::Head { key: key.into() }
+    }
+
+    /// The removal of an object.
+    pub fn delete(key: impl Into<String>) -> Op {
+        Op::Delete { key: key.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(answers: impl IntoIterator<Item = Answer>) -> Found {
+        let mut once = CreateOnce::new("k", Bytes::from_static(b"mine"));
+        for answer in answers {
+            if let Some(found) = once.apply(answer).unwrap() {
+                return found;
+            }
+            assert_eq!(once.op(), Op::get("k"));
+        }
+        panic!("more operations than expected");
+    }
+
+    #[test]
+    fn only_a_clean_yes_is_believed_without_reading_back() {
+        let body = Bytes::from_static(b"stored");
+        let there = |exists| Found::There { body: body.clone(), exists };
+        let lost = || Answer::Created(Creation::Unknown("reset".into()));
+        let exists = || Answer::Created(Creation::Exists);
+        let got = || Answer::Got(Some(body.clone()));
+
+        assert_eq!(run([Answer::Created(Creation::Yes)]), Found::Made);
+        assert_eq!(run([exists(), got()]), there(true));
+        assert_eq!(run([lost(), got()]), there(false));
+        assert_eq!(run([lost(), Answer::Got(None)]), Found::Absent("reset".into()));
+        assert!(matches!(run([exists(), Answer::Got(None)]), Found::Absent(_)));
+    }
+
+    #[test]
+    fn a_store_that_never_stores_is_given_up() {
+        let mut tries = Tries::default();
+        for _ in 1..MAX_TRIES {
+            tries.again("k", "disk full").unwrap();
+        }
+        let error = tries.again("k", "disk full").unwrap_err();
+        assert_eq!(error.to_string(), "can't store the object in 5 tries: disk full (key k)");
+    }
+
+    #[test]
+    fn an_answer_out_of_turn_is_a_bug_and_said_so() {
+        let mut once = CreateOnce::new("k", Bytes::new());
+        let error = once.apply(Answer::Deleted).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Internal);
+    }
+}

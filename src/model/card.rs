@@ -1,0 +1,472 @@
+//! The model card: what a model's own file does not say, in `floe.yaml` beside it.
+//!
+//! A card names the functions of a folder, the columns that feed each input, what to do with nulls, and what becomes of
+//! each output. Everything in it is optional; whatever it leaves out follows from the model (see
+//! `docs/models.md`). This module reads a card and checks it as far as that goes without the model; the backend
+//! holds it against the model's own inputs and outputs.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::config::check;
+use crate::config::document::kind_of;
+use crate::config::faults::Faults;
+use crate::error::{Error, Result};
+use crate::signature::OnNull;
+
+/// The card's file name.
+pub const FILE_NAME: &str = "floe.yaml";
+
+/// Longest accepted card; a list of labels may be long.
+const MAX_BYTES: usize = 4 << 20;
+
+/// A model card: what Floe should know about the models of a folder.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Floe model card")]
+pub struct Card {
+    /// What the model is called, for people.
+    #[schemars(example = &"flights")]
+    pub name: Option<String>,
+    /// What it does, for people.
+    #[schemars(example = &"arrival delay in minutes, known at departure")]
+    pub description: Option<String>,
+    /// The functions of the model by name, as a job's `model.function_name` calls them.
+    ///
+    /// Default: one function, `predict`.
+    pub functions: Option<Ordered<FunctionCard>>,
+}
+
+/// One function: a model file, and how it meets columns.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionCard {
+    /// The model file, relative to the card.
+    ///
+    /// Default: the folder's only `.onnx` file.
+    #[schemars(example = &"flights.onnx", length(min = 1))]
+    pub model: Option<String>,
+    /// What feeds the model, by the model's own names for its inputs. Inputs left out follow the rules for models
+    /// without a card.
+    pub inputs: Option<Ordered<InputCard>>,
+    /// What becomes a column: a list of the model's outputs, or a mapping from them to what is done with each.
+    ///
+    /// Default: every output, under its own name.
+    pub outputs: Option<OutputsCard>,
+}
+
+/// What feeds one input of the model.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputCard {
+    /// The one column that feeds it: numbers or strings, or lists for an input with more than one axis.
+    #[schemars(example = &"age", length(min = 1))]
+    pub column: Option<String>,
+    /// The columns that feed it, one per element of a row, in the model's order.
+    #[schemars(example = ["sepal_length", "sepal_width"], length(min = 1))]
+    pub columns: Option<Vec<String>>,
+    /// What to do with nulls in those columns.
+    ///
+    /// Default: what the job says (`input.on_null`), and that is `fail`.
+    #[schemars(example = &"nan")]
+    pub on_null: Option<NullPolicy>,
+    /// The number that takes the place of a null; only with `on_null: fill`.
+    #[schemars(example = -1.0)]
+    pub fill_value: Option<f64>,
+    /// Each number is multiplied by this.
+    ///
+    /// Default: `1`.
+    #[schemars(example = 0.00392156862745098)]
+    pub scale: Option<f64>,
+    /// Added to each number after `scale`.
+    ///
+    /// Default: `0`.
+    #[schemars(example = -0.5)]
+    pub offset: Option<f64>,
+}
+
+/// What to do with a null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NullPolicy {
+    /// End the job and name the row.
+    Fail,
+    /// Not-a-number; only for floating-point inputs.
+    Nan,
+    /// The number in `fill_value`.
+    Fill,
+}
+
+/// What is done with one output of the model.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutputCard {
+    /// Name of the column.
+    ///
+    /// Default: the output's own name.
+    #[schemars(example = &"probability", length(min = 1))]
+    pub name: Option<String>,
+    /// Applied to the numbers of each row.
+    ///
+    /// Default: `none`.
+    #[schemars(example = &"softmax")]
+    pub activation: Option<Activation>,
+    /// What is taken from each row.
+    ///
+    /// Default: everything.
+    #[schemars(example = &"argmax")]
+    pub select: Option<Select>,
+    /// Names of the places in a row, for `select: argmax`: the column then holds these instead of numbers.
+    #[schemars(example = ["cat", "dog"], length(min = 1))]
+    pub labels: Option<Vec<String>>,
+}
+
+/// A function of the numbers of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Leave them as they are.
+    #[default]
+    None,
+    /// Positive numbers that sum to 1 along the last axis.
+    Softmax,
+    /// Each number between 0 and 1.
+    Sigmoid,
+}
+
+/// What is taken from each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The place of the largest number along the last axis: an int64, or its label.
+    Argmax,
+}
+
+/// Which outputs become columns.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum OutputsCard {
+    /// These, as they are.
+    Names(Vec<String>),
+    /// These, with what is done to each; nothing (`label:`) leaves it as it is.
+    Each(Ordered<Option<OutputCard>>),
+}
+
+/// A mapping that keeps the order of the text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Ordered(Vec::new())
+    }
+}
+
+impl<T> Ordered<T> {
+    /// The keys in the order of the text.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+
+    /// The value of a key.
+    pub fn get(&self, wanted: &str) -> Option<&T> {
+        self.0.iter().find(|(key, _)| key == wanted).map(|(_, value)| value)
+    }
+}
+
+impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde_json's map keeps the order of the text (feature preserve_order).
+        let map = Map::<String, Value>::deserialize(deserializer)?;
+        let entry = |(key, value)| Ok((key, serde_json::from_value(value).map_err(serde::de::Error::custom)?));
+        map.into_iter().map(entry).collect::<Result<_, _>>().map(Ordered)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Ordered<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Mapping_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, T>::json_schema(generator)
+    }
+}
+
+impl JsonSchema for OutputsCard {
+    fn schema_name() -> Cow<'static, str> {
+        "Outputs".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let names = generator.subschema_for::<Vec<String>>();
+        let each = generator.subschema_for::<Ordered<Option<OutputCard>>>();
+        json_schema!({ "anyOf": [names, each] })
+    }
+}
+
+impl InputCard {
+    /// The policy for nulls; `None` leaves it to the job. Meaningful after [`parse`] has checked the card.
+    pub fn on_null(&self) -> Option<OnNull> {
+        Some(match self.on_null? {
+            NullPolicy::Fail => OnNull::Fail,
+            NullPolicy::Nan => OnNull::Nan,
+            NullPolicy::Fill => OnNull::Fill(self.fill_value.unwrap_or_default()),
+        })
+    }
+
+    /// `(scale, offset)`
+    pub fn affine(&self) -> (f64, f64) {
+        (self.scale.unwrap_or(1.0), self.offset.unwrap_or(0.0))
+    }
+}
+
+/// The JSON schema of a card (draft 2020-12), for `spec/model-card.schema.json`.
+pub fn card_schema() -> Value {
+    SCHEMA.clone()
+}
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Card>().to_value()
+});
+
+/// Reads a card.
+///
+/// # Errors
+/// `Model`, naming every unknown key with the nearest known one, every value of a wrong sort, and keys that
+/// contradict each other.
+pub fn parse(bytes: &[u8]) -> Result<Card> {
+    let document = document(bytes)?;
+    let mut faults = Faults::default();
+    check::check(&SCHEMA, &document, &[], &mut faults);
+    report(&faults)?;
+    let card: Card = serde_json::from_value(Value::Object(document)).map_err(|cause| {
+        Error::model(format!("{FILE_NAME}: not a model card")).with_source(cause)
+    })?;
+    check_contradictions(&card, &mut faults);
+    report(&faults)?;
+    Ok(card)
+}
+
+fn document(bytes: &[u8]) -> Result<Map<String, Value>> {
+    let refused = |why: String| Error::model(format!("{FILE_NAME}: not a model card: {why}"));
+    if bytes.len() > MAX_BYTES {
+        return Err(refused(format!("{} bytes given, at most {MAX_BYTES} allowed", bytes.len())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|cause| refused(cause.to_string()))?;
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 16,
+            flow_nesting_limit: 16,
+            max_anchors: 100,
+            max_aliases: 100,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 50_000,
+        },
+        // A label or a column named `no` is text.
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match serde_saphyr::from_str_with_options(text, options) {
+        Ok(Value::Object(document)) => Ok(document),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(other) => Err(refused(format!("{} given, a mapping allowed", kind_of(&other)))),
+        Err(cause) => Err(refused(cause.to_string().replace('\n', " "))),
+    }
+}
+
+/// What no schema can say.
+fn check_contradictions(card: &Card, faults: &mut Faults) {
+    let functions = card.functions.iter().flat_map(|functions| &functions.0);
+    for (function, card) in functions {
+        let inputs = card.inputs.iter().flat_map(|inputs| &inputs.0);
+        for (input, card) in inputs {
+            let key = |name: &str| format!("functions.{function}.inputs.{input}.{name}");
+            if card.column.is_some() && card.columns.is_some() {
+                faults.push(key("columns"), "column and columns given, one of them allowed");
+            }
+            match (card.on_null, card.fill_value) {
+                (Some(NullPolicy::Fill), None) => faults.push(key("fill_value"), "nothing given, a number needed for on_null: fill"),
+                (Some(NullPolicy::Fill), Some(_)) | (_, None) => {}
+                (_, Some(_)) => faults.push(key("fill_value"), "a number given, and it has a meaning only with on_null: fill"),
+            }
+        }
+        match &card.outputs {
+            Some(OutputsCard::Names(names)) => {
+                for (index, name) in names.iter().enumerate() {
+                    if names[..index].contains(name) {
+                        faults.push(format!("functions.{function}.outputs[{index}]"), format!("{name} is given twice"));
+                    }
+                }
+            }
+            Some(OutputsCard::Each(outputs)) => {
+                for (output, card) in &outputs.0 {
+                    let Some(card) = card else { continue };
+                    if card.labels.is_some() && card.select.is_none() {
+                        let key = format!("functions.{function}.outputs.{output}.labels");
+                        faults.push(key, "labels given, and they have a meaning only with select: argmax");
+                    }
+                }
+            }
+            None => {}
+        }
+        let none = match &card.outputs {
+            Some(OutputsCard::Names(names)) => names.is_empty(),
+            Some(OutputsCard::Each(outputs)) => outputs.0.is_empty(),
+            None => false,
+        };
+        if none {
+            faults.push(format!("functions.{function}.outputs"), "nothing given, at least one output needed");
+        }
+    }
+    if card.functions.as_ref().is_some_and(|functions| functions.0.is_empty()) {
+        faults.push("functions", "nothing given, at least one function needed");
+    }
+}
+
+fn report(faults: &Faults) -> Result<()> {
+    let lines: Vec<_> = faults.found().iter().map(|fault| format!("{}: {}", fault.key, fault.text)).collect();
+    match lines.as_slice() {
+        [] => Ok(()),
+        [only] => Err(Error::model(format!("{FILE_NAME}: {only}"))),
+        several => Err(Error::model(format!(
+            "{FILE_NAME} has {} mistakes:\n  {}",
+            several.len(),
+            several.join("\n  ")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_full_card_is_read_in_the_order_of_its_text() {
+        let card = parse(
+            b"name: pets
+description: what is in the picture
+functions:
+  predict:
+    model: pets.onnx
+    inputs:
+      pixels: {column: image, scale: 0.5, offset: -1}
+      age: {columns: [b, a], on_null: fill, fill_value: -1.5}
+    outputs:
+      logits: {name: pet, activation: softmax, select: argmax, labels: [cat, dog, no]}
+      embedding:
+  embed:
+    model: pets.onnx
+    outputs: [embedding]
+",
+        )
+        .unwrap();
+        let functions = card.functions.unwrap();
+        assert_eq!(functions.keys().collect::<Vec<_>>(), ["predict", "embed"]);
+        let predict = functions.get("predict").unwrap();
+        let inputs = predict.inputs.as_ref().unwrap();
+        assert_eq!(inputs.keys().collect::<Vec<_>>(), ["pixels", "age"]);
+        assert_eq!(inputs.get("pixels").unwrap().affine(), (0.5, -1.0));
+        assert_eq!(inputs.get("age").unwrap().on_null(), Some(OnNull::Fill(-1.5)));
+        let Some(OutputsCard::Each(outputs)) = &predict.outputs else {
+            panic!("a mapping")
+        };
+        let logits = outputs.get("logits").unwrap().as_ref().unwrap();
+        assert_eq!(logits.select, Some(Select::Argmax));
+        assert_eq!(logits.labels.as_deref().unwrap(), ["cat", "dog", "no"]);
+        assert_eq!(outputs.get("embedding"), Some(&None));
+        let embed = functions.get("embed").unwrap();
+        assert_eq!(embed.outputs, Some(OutputsCard::Names(vec!["embedding".into()])));
+    }
+
+    #[test]
+    fn an_empty_card_says_nothing() {
+        assert_eq!(parse(b"").unwrap(), Card::default());
+        assert_eq!(parse(b"# later\n").unwrap(), Card::default());
+    }
+
+    #[test]
+    fn mistakes_name_the_key_what_was_given_and_what_is_allowed() {
+        for (text, parts) in [
+            ("functions: {p: {inputs: {x: {on_nul: nan}}}}", &["functions.p.inputs.x.on_nul: unknown key", "on_null"][..]),
+            ("functions: {p: {modle: a}}", &["functions.p.modle: unknown key", "model"]),
+            ("function: {}", &["function: unknown key", "functions"]),
+            ("functions: {p: {outputs: {y: {activation: softmx}}}}", &["softmx", "none, softmax or sigmoid", "the nearest is softmax"]),
+            ("functions: {p: {outputs: {y: {nam: z}}}}", &["functions.p.outputs.y.nam: unknown key"]),
+            ("functions: {p: {outputs: {y: {select: argmax, labels: [0, 1]}}}}", &["labels[0]: 0 given", "put it in quotes"]),
+            ("functions: {p: {outputs: 3}}", &["functions.p.outputs: 3 given", "list", "mapping"]),
+            ("functions: {p: {inputs: {x: {scale: wide}}}}", &["scale: \"wide\" given, a number allowed"]),
+            ("functions: {p: {inputs: {x: {columns: []}}}}", &["columns: [] given, a list, not empty, of text allowed"]),
+            ("functions: [p]", &["functions: [\"p\"] given, a mapping"]),
+            ("[p]", &["floe.yaml: not a model card: a list given"]),
+            ("functions: [predict: {", &["floe.yaml: not a model card: "]),
+            ("a: 1\na: 2", &["floe.yaml: not a model card: "]),
+        ] {
+            let error = refused(text);
+            for part in parts {
+                assert!(error.contains(part), "{text}\ngave {error}\nwithout {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        for (text, part) in [
+            ("functions: {p: {inputs: {x: {column: a, columns: [b]}}}}", "column and columns given"),
+            ("functions: {p: {inputs: {x: {on_null: fill}}}}", "fill_value: nothing given"),
+            ("functions: {p: {inputs: {x: {on_null: nan, fill_value: 1}}}}", "only with on_null: fill"),
+            ("functions: {p: {inputs: {x: {fill_value: 1}}}}", "only with on_null: fill"),
+            ("functions: {p: {outputs: {y: {labels: [a]}}}}", "only with select: argmax"),
+            ("functions: {p: {outputs: [a, b, a]}}", "outputs[2]: a is given twice"),
+            ("functions: {p: {outputs: []}}", "functions.p.outputs: nothing given"),
+            ("functions: {}", "functions: nothing given"),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(part), "{text}\ngave {error}");
+        }
+    }
+
+    #[test]
+    fn several_mistakes_are_listed_at_once() {
+        let error = refused("functions: {p: {modl: a, input: {}}}");
+        assert!(error.starts_with("floe.yaml has 2 mistakes:\n  functions.p.modl: "), "{error}");
+    }
+
+    #[test]
+    fn the_schema_documents_every_key() {
+        fn check(node: &Value, path: &str) {
+            for (name, child) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                assert!(child.get("description").is_some(), "{path}.{name}");
+                check(child, &format!("{path}.{name}"));
+            }
+            for inner in ["anyOf", "additionalProperties"] {
+                match &node.get(inner) {
+                    Some(Value::Array(branches)) => branches.iter().for_each(|branch| check(branch, path)),
+                    Some(branch) => check(branch, path),
+                    None => {}
+                }
+            }
+        }
+        let schema = card_schema();
+        assert_eq!(schema["title"], "Floe model card");
+        check(&schema, "");
+        let predict = &schema["properties"]["functions"];
+        assert!(predict.to_string().contains("softmax"));
+    }
+}

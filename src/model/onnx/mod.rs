@@ -1,0 +1,296 @@
+//! ONNX models, run by ONNX Runtime.
+//!
+//! ```text
+//! files ─▶ card ─▶ graph: read and judge ─▶ describe: inputs, outputs ─▶ session ─▶ trial: what really comes out
+//!                                                                          └─▶ one session per worker
+//! ```
+//!
+//! Everything that can be known without ONNX Runtime is known before it is loaded. The session of the trial run is not
+//! thrown away: the first worker gets it.
+
+use bytes::Bytes;
+use ort::session::Session;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::card::{self, Card, FunctionCard};
+use super::postprocess::{self, Postprocessed, Step};
+use super::{Loaded, Model, ModelFiles, OpenOptions, foreign};
+use crate::config::Backend;
+use crate::error::{Error, Result};
+use crate::signature::Function;
+
+pub mod describe;
+pub mod graph;
+mod proto;
+pub mod runtime;
+mod session;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod values;
+mod wire;
+
+use self::graph::Facts;
+use self::runtime::Runtime;
+use self::session::{OnnxSession, Program, Slot};
+
+/// The function of a model without a card.
+const DEFAULT_FUNCTION: &str = "predict";
+
+/// A model folder or file, opened.
+pub struct OnnxModel {
+    runtime: Runtime,
+    /// By the path of the model file.
+    files: BTreeMap<String, ModelFile>,
+    functions: Vec<Function>,
+    /// One per function.
+    parts: Vec<Part>,
+    digest: String,
+    notes: Vec<String>,
+}
+
+struct ModelFile {
+    bytes: Bytes,
+    facts: Facts,
+    /// The single-threaded session of the trial run, until a worker takes it.
+    spare: Mutex<Option<Session>>,
+}
+
+struct Part {
+    program: Arc<Program>,
+    steps: Vec<Step>,
+}
+
+impl OnnxModel {
+    /// Opens the model in `files`.
+    ///
+    /// # Errors
+    /// `Model`, for files that are no ONNX model or fail a check, for a card that does not fit, for a library that
+    /// can't be found or loaded, and for a model that ONNX Runtime refuses.
+    pub fn open(files: &ModelFiles, options: &OpenOptions) -> Result<OnnxModel> {
+        let card = read_card(files)?;
+        let plan = functions_of(files, &card, options)?;
+        let mut model_files = BTreeMap::new();
+        for (_, _, path) in &plan {
+            if !model_files.contains_key(path) {
+                let bytes = files.files[path].clone();
+                let facts = graph::read(&bytes).map_err(|error| error.with("file", path))?;
+                model_files.insert(path.clone(), ModelFile { bytes, facts, spare: Mutex::new(None) });
+            }
+        }
+        let mut digested: Vec<(&str, &Bytes)> = model_files.iter().map(|(path, file)| (path.as_str(), &file.bytes)).collect();
+        if let Some(bytes) = files.files.get(card::FILE_NAME) {
+            digested.push((card::FILE_NAME, bytes));
+        }
+        let digest = super::digest(digested);
+
+        // Everything that needs no library comes first: its errors must not wait for one.
+        let mut described = Vec::with_capacity(plan.len());
+        for (name, card, path) in &plan {
+            let facts = &model_files[path].facts;
+            let one = describe::inputs(facts, name, card.as_ref())
+                .and_then(|inputs| Ok((inputs, describe::outputs(facts, name, card.as_ref())?)));
+            described.push(one.map_err(|error| error.with("file", path))?);
+        }
+        let mut model = OnnxModel {
+            runtime: runtime::load(&options.onnxruntime_paths)?,
+            files: model_files,
+            functions: Vec::with_capacity(plan.len()),
+            parts: Vec::with_capacity(plan.len()),
+            digest,
+            notes: Vec::new(),
+        };
+        for ((name, _, path), (inputs, wanted)) in plan.into_iter().zip(described) {
+            model.add_function(name, path, inputs, wanted)?;
+        }
+        Ok(model)
+    }
+
+    fn add_function(&mut self, name: String, path: String, inputs: describe::Inputs, wanted: Vec<describe::Wanted>) -> Result<()> {
+        let file = &self.files[&path];
+        let slots = inputs.features.iter().map(|input| Slot {
+            name: input.name.clone(),
+            axes: input.shape.len() + usize::from(!is_param(input)),
+            is_param: is_param(input),
+        });
+        let program = Arc::new(Program {
+            file: path.clone(),
+            inputs: slots.collect(),
+            outputs: wanted.iter().map(|output| output.name.clone()).collect(),
+            fixed_batch_rows: inputs.fixed_batch_rows,
+        });
+        let mut session = OnnxSession::new(file.session(&self.runtime, &path, 1)?, Arc::clone(&program))?;
+        let learned = trial::run(&mut session, &program, &inputs, &wanted).map_err(|error| error.with("file", &path))?;
+        file.put_back(session.into_session());
+
+        let mut steps = Vec::with_capacity(wanted.len());
+        let mut outputs = Vec::with_capacity(wanted.len());
+        for (wanted, output) in wanted.iter().zip(learned.outputs) {
+            let (step, output) = postprocess::plan(&wanted.card, output)?;
+            steps.push(step);
+            outputs.push(output);
+        }
+        for note in inputs.notes.into_iter().chain(learned.notes) {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.functions.push(Function {
+            name,
+            inputs: inputs.features,
+            outputs,
+            fixed_batch_rows: inputs.fixed_batch_rows,
+        });
+        self.parts.push(Part { program, steps });
+        Ok(())
+    }
+}
+
+impl ModelFile {
+    fn session(&self, runtime: &Runtime, path: &str, threads: usize) -> Result<Session> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match spare {
+            Some(session) if threads <= 1 => Ok(session),
+            // A spare of another width is dropped: its weights would only take memory.
+            _ => session::commit(runtime, path, &self.bytes, threads),
+        }
+    }
+
+    fn put_back(&self, session: Session) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+}
+
+impl Loaded for OnnxModel {
+    fn describe(&self) -> String {
+        format!("onnx (ONNX Runtime {})", self.runtime.version)
+    }
+
+    fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
+        let part = self.functions.iter().zip(&self.parts).find(|(known, _)| known.name == function.name);
+        let Some((_, Part { program, steps })) = part else {
+            return Err(Error::internal(format!("the model has no function {}", function.name)));
+        };
+        let session = self.files[&program.file].session(&self.runtime, &program.file, threads)?;
+        let session = Box::new(OnnxSession::new(session, Arc::clone(program))?);
+        if steps.iter().all(Step::is_nothing) {
+            return Ok(session);
+        }
+        Ok(Box::new(Postprocessed { inner: session, steps: steps.clone() }))
+    }
+}
+
+fn is_param(input: &crate::signature::InputFeature) -> bool {
+    input.source == crate::signature::Source::Param
+}
+
+fn read_card(files: &ModelFiles) -> Result<Card> {
+    if let Some(bytes) = files.files.get(card::FILE_NAME) {
+        return card::parse(bytes);
+    }
+    for other in ["floe.yml", "floe.json", "Floe.yaml"] {
+        if files.files.contains_key(other) {
+            return Err(Error::model(format!("the model card is called {other}"))
+                .with_hint(format!("call it {}", card::FILE_NAME)));
+        }
+    }
+    Ok(Card::default())
+}
+
+/// Name, card and model file of each function.
+fn functions_of(files: &ModelFiles, card: &Card, options: &OpenOptions) -> Result<Vec<(String, Option<FunctionCard>, String)>> {
+    let Some(functions) = &card.functions else {
+        return Ok(vec![(DEFAULT_FUNCTION.to_string(), None, only_model(files, options)?)]);
+    };
+    let mut plan = Vec::with_capacity(functions.0.len());
+    for (name, function) in &functions.0 {
+        let path = match &function.model {
+            Some(path) => named_model(files, name, path)?,
+            None => only_model(files, options)?,
+        };
+        plan.push((name.clone(), Some(function.clone()), path));
+    }
+    Ok(plan)
+}
+
+/// The file that the card names.
+fn named_model(files: &ModelFiles, function: &str, path: &str) -> Result<String> {
+    let key = format!("{}: functions.{function}.model", card::FILE_NAME);
+    let plain = path.strip_prefix("./").unwrap_or(path);
+    if plain.starts_with('/') || plain.split(['/', '\\']).any(|part| part == "..") {
+        return Err(Error::model(format!("{key}: {path} given, a file in the folder of the card allowed")));
+    }
+    if files.files.contains_key(plain) {
+        return Ok(plain.to_string());
+    }
+    let models: Vec<&str> = onnx_files(files).collect();
+    Err(Error::model(format!("{key}: there is no file {path} beside the card"))
+        .with_hint(format!("the folder has {}", listed(&models))))
+}
+
+fn onnx_files(files: &ModelFiles) -> impl Iterator<Item = &str> {
+    files.files.keys().map(String::as_str).filter(|path| path.to_ascii_lowercase().ends_with(".onnx"))
+}
+
+/// The location's only ONNX file.
+fn only_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
+    let models: Vec<&str> = onnx_files(files).collect();
+    match models.as_slice() {
+        [only] => Ok(only.to_string()),
+        [] => no_model(files, options),
+        several => Err(Error::model(format!("the folder has several models: {}", listed(several))).with_hint(format!(
+            "choose in a model card: write a file {} with \"functions: {{predict: {{model: {}}}}}\", or give the path of one file",
+            card::FILE_NAME,
+            several[0]
+        ))),
+    }
+}
+
+/// A location without a file named `.onnx`: a single file may still be one; else say what it is instead.
+fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
+    let mut paths = files.files.keys().filter(|path| *path != card::FILE_NAME);
+    if let (Some(path), None) = (paths.next(), paths.next()) {
+        let format = foreign::by_bytes(&files.files[path]).or_else(|| foreign::by_name(path));
+        return match format {
+            Some(format) => Err(foreign::refused(format, path)),
+            None if options.backend == Some(Backend::Onnx) => Ok(path.clone()),
+            None => Err(Error::model(format!("{path} is no model that this version knows; it reads ONNX models (.onnx)"))
+                .with_hint("if it is one, set model.backend to onnx")),
+        };
+    }
+    for (path, bytes) in &files.files {
+        if let Some(format) = foreign::by_name(path) {
+            // What the bytes say is more exact, but a text file beside a model is nothing to talk about.
+            let exact = foreign::by_bytes(bytes).filter(|exact| !exact.is_text());
+            return Err(foreign::refused(exact.unwrap_or(format), path));
+        }
+        if let Some(format) = foreign::by_bytes(bytes).filter(|format| !format.is_text()) {
+            return Err(foreign::refused(format, path));
+        }
+    }
+    let all: Vec<&str> = files.files.keys().map(String::as_str).collect();
+    Err(Error::model(format!("there is no model here: this version reads ONNX models (.onnx), and found {}", listed(&all))))
+}
+
+fn listed(paths: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    match paths {
+        [] => "no files".to_string(),
+        _ if paths.len() > SHOWN => format!("{} and {} more", paths[..SHOWN].join(", "), paths.len() - SHOWN),
+        _ => paths.join(", "),
+    }
+}

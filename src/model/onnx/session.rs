@@ -1,0 +1,216 @@
+//! One ONNX Runtime session for one worker.
+//!
+//! A session runs on the worker's own thread and, if given more, on threads that no other session shares; they
+//! sleep when idle instead of spinning, and operators run one after another: cores are the pipeline's to give.
+//! Fixed batch sizes are dealt with here: a batch is cut to pieces of that size, and the last one filled up by
+//! repeating its last row, since a row of zeros may be one that the model fails on.
+
+use bytes::Bytes;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::graph::Kind;
+use super::runtime::Runtime;
+use super::values;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::tensor::{Tensor, TensorBatch, TensorData, Value};
+
+/// Longest text of ONNX Runtime that an error repeats: it may quote whole shapes and names of the model.
+const MAX_CAUSE_CHARS: usize = 500;
+
+/// What sessions of one function share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// The model file, for messages.
+    pub file: String,
+    /// Inputs in the function's order.
+    pub inputs: Vec<Slot>,
+    /// The outputs wanted, in the function's order.
+    pub outputs: Vec<String>,
+    /// The one batch size that the model takes, if it takes only one.
+    pub fixed_batch_rows: Option<usize>,
+}
+
+/// One input of a [`Program`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// The model's name for it.
+    pub name: String,
+    /// How many axes it declares, the batch included.
+    pub axes: usize,
+    /// It is the same for all rows.
+    pub is_param: bool,
+}
+
+/// Makes a session of the model `bytes` that uses `threads` cores.
+///
+/// # Errors
+/// `Model`, when ONNX Runtime refuses the model.
+pub fn commit(runtime: &Runtime, file: &str, bytes: &Bytes, threads: usize) -> Result<Session> {
+    build(runtime, bytes, threads).map_err(|cause| {
+        Error::model(format!("ONNX Runtime {} doesn't accept {file}: {}", runtime.version, shortened(&cause)))
+            .with_hint("check the model in Python: onnx.checker.check_model(onnx.load(path), full_check=True)")
+    })
+}
+
+fn build(runtime: &Runtime, bytes: &Bytes, threads: usize) -> ort::Result<Session> {
+    let mut builder = Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads.max(1))?
+        .with_inter_threads(1)?
+        .with_parallel_execution(false)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        // Bytes that look like ONNX Runtime's own format are not to be read as such: nobody checked them.
+        .with_config_entry("session.load_model_format", "ONNX")?
+        // Weights are made once and stay: in the arena, which grows in powers of two, they would cost up to twice.
+        .with_device_allocated_initializers()?;
+    builder.commit_from_memory(bytes)
+}
+
+/// A session with the function that it runs.
+pub struct OnnxSession {
+    session: Session,
+    program: Arc<Program>,
+    options: RunOptions<HasSelectedOutputs>,
+}
+
+impl OnnxSession {
+    /// `session` as a worker of `program`.
+    ///
+    /// # Errors
+    /// `Model`, when ONNX Runtime has no memory left for a handful of options.
+    pub fn new(session: Session, program: Arc<Program>) -> Result<OnnxSession> {
+        let mut selector = OutputSelector::no_default();
+        for output in &program.outputs {
+            selector = selector.with(output);
+        }
+        let options = RunOptions::new().map_err(|cause| Error::model("ONNX Runtime failed").with_source(cause))?;
+        Ok(OnnxSession { session, options: options.with_outputs(selector), program })
+    }
+
+    /// What ONNX Runtime inferred for the output `name`.
+    pub fn inferred(&self, name: &str) -> Kind {
+        let outputs = self.session.outputs().iter();
+        let found = outputs.into_iter().find(|output| output.name() == name);
+        found.map_or(Kind::Undeclared, |output| values::kind(output.dtype()))
+    }
+
+    /// The session alone.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// Runs `rows` rows at once. The outputs are the session's until they are read with [`take_all`].
+    ///
+    /// # Errors
+    /// `Model`, when the model fails on them; `Data`, when a string can't be handed over.
+    pub fn call(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<SessionOutputs<'_>> {
+        let program = &self.program;
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
+        for (slot, tensor) in program.inputs.iter().zip(inputs) {
+            values.push((Cow::from(&slot.name), values::to_input(&slot.name, slot.axes, tensor)?));
+        }
+        self.session.run_with_options(values, &self.options).map_err(|cause| {
+            Error::model(format!(
+                "the model fails on a batch of {rows} rows: {}; it was given {}",
+                shortened(&cause),
+                shapes(program, inputs)
+            ))
+            .with("model", &program.file)
+        })
+    }
+
+    fn infer_piece(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<Vec<Value>> {
+        let program = Arc::clone(&self.program);
+        take_all(&program, &self.call(inputs, rows)?, rows)
+    }
+}
+
+impl Model for OnnxSession {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        let program = Arc::clone(&self.program);
+        if batch.inputs.len() != program.inputs.len() || batch.rows == 0 {
+            return Err(Error::internal(format!(
+                "a batch of {} rows with {} tensors reached a model of {} inputs",
+                batch.rows,
+                batch.inputs.len(),
+                program.inputs.len()
+            )));
+        }
+        let step = program.fixed_batch_rows.unwrap_or(batch.rows);
+        if step == batch.rows {
+            let whole: Vec<_> = batch.inputs.iter().map(Cow::Borrowed).collect();
+            return self.infer_piece(&whole, batch.rows);
+        }
+        let mut all: Option<Vec<Value>> = None;
+        for start in (0..batch.rows).step_by(step) {
+            let length = step.min(batch.rows - start);
+            let piece: Vec<Cow<'_, Tensor>> = std::iter::zip(&program.inputs, &batch.inputs)
+                .map(|(slot, tensor)| match slot.is_param {
+                    true => Cow::Borrowed(tensor),
+                    false => Cow::Owned(filled_up(tensor.slice_rows(start, length), step)),
+                })
+                .collect();
+            let values = self.infer_piece(&piece, step)?.into_iter().map(|value| value.truncate_rows(length));
+            match &mut all {
+                None => all = Some(values.collect()),
+                Some(all) => {
+                    for (value, more) in all.iter_mut().zip(values) {
+                        value.append(more)?;
+                    }
+                }
+            }
+        }
+        Ok(all.unwrap_or_default())
+    }
+}
+
+/// Every output of `program` as a value of `rows` rows.
+pub fn take_all(program: &Program, outputs: &SessionOutputs, rows: usize) -> Result<Vec<Value>> {
+    let mut values = Vec::with_capacity(program.outputs.len());
+    for name in &program.outputs {
+        let value = outputs
+            .get(name)
+            .ok_or_else(|| Error::model(format!("the model returned no output {name}")))?;
+        values.push(values::from_output(name, value, rows).map_err(|error| error.with("model", &program.file))?);
+    }
+    Ok(values)
+}
+
+/// `tensor` with `rows` rows, its last one repeated.
+fn filled_up(mut tensor: Tensor, rows: usize) -> Tensor {
+    let missing = rows - tensor.rows();
+    if missing > 0 {
+        let width = tensor.row_len();
+        let last = (tensor.rows() - 1) * width;
+        repeat_tail(&mut tensor.data, last, width, missing);
+        tensor.shape[0] = rows;
+    }
+    tensor
+}
+
+fn repeat_tail(data: &mut TensorData, start: usize, width: usize, times: usize) {
+    let last = data.slice(start, width);
+    for _ in 0..times {
+        data.append(last.clone()).expect("a slice has the dtype of what it was cut from");
+    }
+}
+
+/// `X float32[2, 4], k int64[]`
+fn shapes(program: &Program, inputs: &[Cow<'_, Tensor>]) -> String {
+    let one = |(slot, tensor): (&Slot, &Cow<'_, Tensor>)| format!("{} {}{:?}", slot.name, tensor.dtype().as_str(), tensor.shape);
+    program.inputs.iter().zip(inputs).map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// ONNX Runtime's text on one line, without its own code locations where they can be told, and not too long.
+fn shortened(cause: &ort::Error) -> String {
+    let line: String = cause.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_CAUSE_CHARS) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}

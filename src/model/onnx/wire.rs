@@ -1,0 +1,115 @@
+//! A first look at protobuf bytes, without decoding: how many fields there are, and how long.
+//!
+//! Decoding makes a few dozen bytes of memory from two bytes of file (an empty node, an empty axis), so a small
+//! file could ask for much memory. What is counted here bounds that before anything is decoded.
+
+use bytes::Buf;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use std::fmt;
+
+use super::graph::MAX_NODES;
+use crate::error::{Error, Result};
+
+/// Most fields directly in one message: nodes of a graph, attributes of a node, tensors of a graph.
+const MAX_ENTRIES: usize = 2 * MAX_NODES;
+/// Longest list of extents, and longest declaration of an input or output.
+const MAX_DECLARATION_BYTES: usize = 64 << 10;
+
+/// Most pieces of the main graph; a real file has one.
+const MAX_PIECES: usize = 8;
+
+/// A message whose fields are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The whole file; its main graph is checked along with it.
+    Model,
+    /// A graph or subgraph.
+    Graph,
+    /// A function that the model defines.
+    Function,
+    /// A node.
+    Node,
+    /// An attribute of a node.
+    Attribute,
+    /// A tensor.
+    Tensor,
+    /// A sparse tensor.
+    SparseTensor,
+}
+
+impl Part {
+    /// Whether the field `tag` is decoded in full, so that its length matters.
+    fn is_declaration(self, tag: u32) -> bool {
+        match self {
+            Part::Graph => tag == 11 || tag == 12, // input, output
+            Part::Tensor => tag == 1,              // dims
+            Part::SparseTensor => tag == 3,        // dims
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::Model => "model",
+            Part::Graph => "graph",
+            Part::Function => "function",
+            Part::Node => "node",
+            Part::Attribute => "attribute",
+            Part::Tensor => "tensor",
+            Part::SparseTensor => "sparse tensor",
+        })
+    }
+}
+
+/// Checks how many fields the message `bytes` has.
+///
+/// # Errors
+/// `Model`, when there are more, or longer ones, than in any real model.
+pub fn check(bytes: &[u8], part: Part) -> Result<()> {
+    const MODEL_GRAPH: u32 = 7;
+    let mut entries = 0;
+    let mut too_long = false;
+    let mut pieces = Vec::new();
+    each_field(bytes, |tag, payload| {
+        entries += 1;
+        too_long |= part.is_declaration(tag) && payload.len() > MAX_DECLARATION_BYTES;
+        if part == Part::Model && tag == MODEL_GRAPH {
+            pieces.push(payload);
+        }
+        entries <= MAX_ENTRIES && !too_long && pieces.len() <= MAX_PIECES
+    });
+    if entries > MAX_ENTRIES || too_long || pieces.len() > MAX_PIECES {
+        return Err(Error::model(format!(
+            "a {part} in the model has more than {MAX_ENTRIES} parts, or a part that is far too long"
+        )));
+    }
+    pieces.into_iter().try_for_each(|piece| check(piece, Part::Graph))
+}
+
+/// Calls `visit(field number, payload)` for each field until it says no; the payload of a field without a length is
+/// empty. Stops where the bytes are no protobuf: decoding will say so.
+fn each_field<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(u32, &'a [u8]) -> bool) {
+    while bytes.has_remaining() {
+        let Ok((tag, wire_type)) = decode_key(&mut bytes) else {
+            return;
+        };
+        let mut payload: &[u8] = &[];
+        if wire_type == WireType::LengthDelimited {
+            let Ok(length) = decode_varint(&mut bytes) else {
+                return;
+            };
+            let Some((inside, rest)) = usize::try_from(length).ok().and_then(|length| bytes.split_at_checked(length))
+            else {
+                return;
+            };
+            (payload, bytes) = (inside, rest);
+        } else if skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).is_err() {
+            return;
+        }
+        if !visit(tag, payload) {
+            return;
+        }
+    }
+}

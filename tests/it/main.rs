@@ -1,0 +1,13 @@
+//! Integration tests, one binary, a module per behaviour. They run the real program on real files.
+
+mod bad_input;
+mod commands;
+mod config_errors;
+mod conformance;
+mod drift;
+mod end_to_end;
+mod layers;
+mod launcher;
+mod recovery;
+mod shutdown;
+mod support;

@@ -1,0 +1,160 @@
+//! Replicas are killed at random and started again: nothing twice, nothing missing, the same bytes.
+
+use crate::support::{Scenario, check_with, finish, floe, start};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Small enough to be quick, with enough units that a kill usually falls between two commits.
+fn input() -> Scenario {
+    let scenario = Scenario::new();
+    for file in 0..24 {
+        // Above the size of grouping, so that each file is a unit of its own.
+        let path = scenario.input().join(format!("part-{file:02}.parquet"));
+        crate::support::write_parquet(&path, &crate::support::table(file * 60_000, 60_000), 20_000);
+    }
+    scenario
+}
+
+fn replica(scenario: &Scenario, index: usize, run_id: &str) -> Child {
+    let index = index.to_string();
+    let mut command = scenario.command(&["--run-id", run_id, "--num-workers", "1"]);
+    command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "3");
+    start(command)
+}
+
+/// A generator of the linear congruential kind (Knuth's MMIX constants), so that a failing seed can be run again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[test]
+fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_run() {
+    let undisturbed = input();
+    undisturbed.run(&["--run-id", "run"]).ok();
+    let expected = undisturbed.contents();
+    let mut length = None;
+    let mut killed_midway = 0;
+    for seed in 0..20u64 {
+        let mut random = Random(seed);
+        // One input, many outputs.
+        let scenario = Scenario::new();
+        std::fs::remove_dir(scenario.input()).unwrap();
+        std::os::unix::fs::symlink(undisturbed.input(), scenario.input()).unwrap();
+        let started = Instant::now();
+        let mut replicas: Vec<Child> = (0..3).map(|index| replica(&scenario, index, "run")).collect();
+        let victim = random.below(3) as usize;
+        let span = length.unwrap_or(400);
+        std::thread::sleep(Duration::from_millis(random.below(span)));
+        let was_running = replicas[victim].try_wait().unwrap().is_none();
+        replicas[victim].kill().unwrap();
+        replicas[victim].wait().unwrap();
+        killed_midway += usize::from(was_running);
+        replicas[victim] = replica(&scenario, victim, "run");
+        for (index, replica) in replicas.iter_mut().enumerate() {
+            let status = replica.wait().unwrap();
+            assert!(status.success(), "seed {seed}: replica {index} ended with {status}");
+        }
+        length.get_or_insert(started.elapsed().as_millis() as u64);
+        assert_eq!(scenario.contents(), expected, "seed {seed}");
+        assert_eq!(scenario.marker(), undisturbed.marker(), "seed {seed}");
+        finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
+    }
+    assert!(killed_midway >= 10, "only {killed_midway} of 20 kills met a running replica");
+    let report = check_with(
+        "check_passthrough.py",
+        &[
+            "--input".as_ref(), undisturbed.input().as_os_str(), "--output".as_ref(), undisturbed.output().as_os_str(),
+            "--key".as_ref(), "id".as_ref(),
+        ],
+    );
+    assert_eq!(report["rows"], 24 * 60_000);
+}
+
+#[test]
+fn two_processes_with_the_same_index_are_harmless() {
+    let scenario = Scenario::with_files(&[100_000; 8], 20_000);
+    let mut twins: Vec<Child> = [0, 0, 1, 2, 2].map(|index| replica(&scenario, index, "twins")).into();
+    for twin in &mut twins {
+        assert!(twin.wait().unwrap().success());
+    }
+    assert_eq!(scenario.rows().len(), 800_000);
+    finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
+}
+
+#[test]
+fn a_restart_does_only_what_has_no_record() {
+    let scenario = input();
+    let run = |index: &str| {
+        let mut command = scenario.command(&["--run-id", "r", "--json", "--num-workers", "1"]);
+        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        finish(command).ok().json()
+    };
+    let first = run("0");
+    assert_eq!(first["outcome"]["complete"], false);
+    assert!(scenario.marker().is_none());
+    let again = run("0");
+    assert_eq!(again["summary"]["metrics"]["units_committed"], 0);
+    assert_eq!(again["summary"]["metrics"]["units_skipped"], first["outcome"]["units"]);
+    let last = run("1");
+    assert_eq!(last["outcome"]["complete"], true);
+    assert_eq!(scenario.rows().len(), 24 * 60_000);
+}
+
+#[test]
+fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
+    let scenario = input();
+    let run = |index: &str, count: &str| {
+        let mut command = scenario.command(&["--run-id", "r", "--json"]);
+        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", count);
+        finish(command).ok().json()
+    };
+    run("2", "5");
+    for index in ["0", "1"] {
+        run(index, "2");
+    }
+    assert_eq!(scenario.rows().len(), 24 * 60_000);
+    assert_eq!(scenario.marker().unwrap()["units"], 24);
+}
+
+#[test]
+fn files_that_come_later_are_not_in_the_plan() {
+    let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
+    let run = |index: &str| {
+        let mut command = scenario.command(&["--run-id", "r"]);
+        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        finish(command).ok();
+    };
+    run("0");
+    let late = scenario.input().join("late.parquet");
+    crate::support::write_parquet(&late, &crate::support::table(1_000_000, 10), 10);
+    run("1");
+    assert_eq!(scenario.rows().len(), 120_000);
+}
+
+#[test]
+fn an_input_that_changes_after_the_plan_ends_the_job() {
+    let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
+    let command = |index: &str| {
+        let mut command = scenario.command(&["--run-id", "r"]);
+        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        command
+    };
+    finish(command("0")).ok();
+    for file in ["part-0000.parquet", "part-0001.parquet"] {
+        crate::support::write_parquet(&scenario.input().join(file), &crate::support::table(7, 60_000), 20_000);
+    }
+    finish(command("1")).fails(5, &["changed or vanished", ".parquet", "start a new run"]);
+    assert!(scenario.marker().is_none());
+}
+
+#[test]
+fn the_same_run_id_with_another_job_is_refused() {
+    let scenario = Scenario::with_files(&[1000], 1000);
+    scenario.run(&["--run-id", "r"]).ok();
+    scenario.run(&["--run-id", "r", "--compression", "gzip"]).fails(2, &["r"]);
+}
