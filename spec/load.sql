@@ -23,7 +23,7 @@ BEGIN
   -- 1. _SUCCESS is written last, when the rows of every replica are there, and it says how many. Its absence is
   --    no error to SELECT: it gives no row.
   command :=
-       'SELECT $1:rows_out::INTEGER AS n, $1:files[0].name::STRING AS f FROM ' || folder || '/'
+       'SELECT $1:rows::INTEGER AS n, $1:files[0].path::STRING AS f FROM ' || folder || '/'
     || ' (FILE_FORMAT => FLOE.JOBS.FLOE_JSON, PATTERN => ''.*/_SUCCESS'')';
   marker := (EXECUTE IMMEDIATE :command);
   FOR line IN marker DO

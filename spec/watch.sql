@@ -33,6 +33,23 @@ ORDER BY timestamp;
 -- Floe logs one JSON object a line, which arrives as columns: text in VALUE, level in RECORD, module in SCOPE,
 -- everything else in RECORD_ATTRIBUTES.
 
+-- How far is each replica? They log a line every ten seconds; this is the last of each.
+SELECT COALESCE(resource_attributes:"snow.service.instance",
+                resource_attributes:"snow.service.container.instance")::INTEGER AS replica,
+       record_attributes:rows_done::INTEGER       AS rows_done,
+       record_attributes:rows_total::INTEGER      AS rows_total,
+       record_attributes:rows_per_second::INTEGER AS rows_per_second,
+       record_attributes:seconds_left::INTEGER    AS seconds_left,
+       timestamp
+FROM SNOWFLAKE.TELEMETRY.EVENTS_VIEW
+WHERE timestamp > DATEADD('day', -1, CURRENT_TIMESTAMP())
+  AND record_type = 'LOG'
+  AND resource_attributes:"snow.schema.name"  = 'JOBS'
+  AND resource_attributes:"snow.service.name" = 'SCORE_FLIGHTS_JOB'
+  AND scope:name = 'floe::progress'
+QUALIFY ROW_NUMBER() OVER (PARTITION BY replica ORDER BY timestamp DESC) = 1
+ORDER BY replica;
+
 -- Warnings and errors of a job, with what they are about.
 SELECT timestamp,
        COALESCE(resource_attributes:"snow.service.instance",

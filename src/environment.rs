@@ -31,6 +31,11 @@ pub fn log_filter() -> Option<String> {
     variable("FLOE_LOG")
 }
 
+/// `NO_COLOR`: set to anything, it asks for plain text (<https://no-color.org>).
+pub fn wants_no_colour() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
 /// What this process may use.
 pub fn host() -> Host {
     // Takes the cgroup's quota and the affinity mask into account.

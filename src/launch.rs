@@ -16,7 +16,6 @@ use floe::config::Job;
 use floe::error::{Error, ErrorKind, Result, ResultExt};
 use floe::job::{self, Host, Outcome};
 use floe::telemetry::Telemetry;
-use floe::telemetry::console::Console;
 use floe::telemetry::progress::CombinedProgress;
 use floe::telemetry::progress::events::Event;
 use floe::telemetry::summary::Summary;
@@ -40,11 +39,11 @@ pub async fn run(
     let progress = Arc::new(telemetry.combined_progress(count));
     let family = Family {
         run_id,
+        output: job.output.location.clone(),
         count,
         cpus: (host.cpus / count as usize).max(1),
         memory_bytes: host.memory_bytes / count as u64,
-        log_format: telemetry.log_format().as_str(),
-        console: telemetry.console().clone(),
+        telemetry,
         progress: progress.clone(),
         stop,
     };
@@ -54,6 +53,7 @@ pub async fn run(
     if let Some(progress) = Arc::into_inner(progress) {
         progress.finish();
     }
+    telemetry.flush();
     let mut parts = Vec::with_capacity(count as usize);
     for result in results {
         parts.push(result?);
@@ -73,13 +73,13 @@ pub async fn run(
 }
 
 /// What the children have in common.
-struct Family {
+struct Family<'a> {
     run_id: String,
+    output: String,
     count: u32,
     cpus: usize,
     memory_bytes: u64,
-    log_format: &'static str,
-    console: Console,
+    telemetry: &'a Telemetry,
     progress: Arc<CombinedProgress>,
     stop: watch::Receiver<bool>,
 }
@@ -90,7 +90,7 @@ struct Part {
     summary: Option<Summary>,
 }
 
-impl Family {
+impl Family<'_> {
     /// Runs one replica to its end, starting it again when it is killed.
     async fn run_replica(&self, index: u32) -> Result<Part> {
         let mut restarts = 0;
@@ -100,7 +100,7 @@ impl Family {
             let stderr = child.stderr.take();
             let (heard, (), status) = tokio::join!(
                 self.listen(index, stdout),
-                pass_on(index, stderr, &self.console),
+                pass_on(index, stderr, self.telemetry),
                 self.wait(child)
             );
             let status = status?;
@@ -126,10 +126,11 @@ impl Family {
             .args(["--replica-index", &index.to_string()])
             .args(["--replicas", &self.count.to_string()])
             .args(["--run-id", &self.run_id])
+            .args(["--output", &self.output])
             .args(["--cpus", &self.cpus.to_string()])
             .args(["--memory", &self.memory_bytes.to_string()])
             .args(["--progress", "json", "--json"])
-            .args(["--log-format", self.log_format])
+            .args(["--log-format", self.telemetry.log_format().as_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -203,13 +204,13 @@ impl Heard {
 }
 
 /// Prints what a child logs, line by line, so that it does not tear the progress bar.
-async fn pass_on(index: u32, stderr: Option<ChildStderr>, console: &Console) {
+async fn pass_on(index: u32, stderr: Option<ChildStderr>, telemetry: &Telemetry) {
     let Some(stderr) = stderr else { return };
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         // JSON lines name their replica in a field, and must stay JSON.
         let line = if line.starts_with('{') { line } else { format!("[replica {index}] {line}") };
-        console.write_lines(format!("{line}\n").as_bytes());
+        telemetry.relay(&line);
     }
 }
 

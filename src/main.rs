@@ -14,6 +14,9 @@ use floe::telemetry::{self, LogFormat, Telemetry};
 
 use cli::{Cli, Command};
 
+/// The binding of ONNX Runtime reports every load at `info`.
+const DEFAULT_LOG: &str = "info,ort=warn";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.wants_json();
@@ -63,11 +66,11 @@ fn start_telemetry(cli: &Cli) -> Result<Telemetry> {
         .log
         .clone()
         .or_else(environment::log_filter)
-        .unwrap_or_else(|| "info".to_string());
+        .unwrap_or_else(|| DEFAULT_LOG.to_string());
     telemetry::init(&telemetry::Options {
         format,
         filter,
-        colour: None,
+        colour: environment::wants_no_colour().then_some(false),
         progress: cli.progress.parse()?,
     })
 }

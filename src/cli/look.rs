@@ -21,7 +21,7 @@ pub async fn plan(args: JobArgs) -> Result<()> {
         Launch::Local { count } => count,
         Launch::Replica(replica) => replica.count,
     };
-    let report = job::plan(&resolved.job, replicas as usize).await?;
+    let report = job::plan(&resolved.job, replicas).await?;
     if args.json {
         return print_json(&report);
     }

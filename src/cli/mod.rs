@@ -7,6 +7,7 @@ pub mod run;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
+use floe::config::document::is_document;
 use floe::config::overrides::Overrides;
 use floe::config::resolve::{self, Resolved};
 use floe::error::{Error, Result};
@@ -191,8 +192,8 @@ impl JobArgs {
         }
         match environment::job() {
             None => Ok(None),
-            Some(text) if Path::new(text.trim()).is_file() => read(Path::new(text.trim())).map(Some),
-            Some(text) => Ok(Some((text, "FLOE_JOB".to_string()))),
+            Some(text) if is_document(&text) => Ok(Some((text, "FLOE_JOB".to_string()))),
+            Some(path) => read(Path::new(path.trim())).map(Some),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::Instrument;
 
 use floe::config::replica::Launch;
 use floe::error::Result;
@@ -23,14 +24,16 @@ pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
     }
     let host = environment::host();
     if let Launch::Local { count } = resolved.launch {
-        return launch::run(&args, &resolved.job, count, &host, telemetry, stop).await;
+        return launch::run(&args, &resolved.job, count as u32, &host, telemetry, stop).await;
     }
     let started = Instant::now();
     let metrics = Arc::new(Metrics::default());
-    let replica = resolved.job.replica.index;
-    let progress = telemetry.progress(metrics.clone(), replica);
-    let outcome = job::run(&resolved.job, &host, &metrics, stop).await;
+    let replica = resolved.job.replica.index as u32;
+    let span = tracing::info_span!("job", job = %resolved.job.name, replica);
+    let progress = span.in_scope(|| telemetry.progress(metrics.clone(), replica));
+    let outcome = job::run(&resolved.job, &host, &metrics, stop).instrument(span).await;
     progress.finish();
+    telemetry.flush();
     let outcome = outcome?;
     let summary = Summary::new(metrics.snapshot(), started.elapsed(), peak_rss_bytes());
     if telemetry.progress_mode() == ProgressMode::Json {

@@ -49,12 +49,18 @@ enum At {
     /// The highest epoch's run seems unfinished: unless a newer epoch has just removed its marker.
     ConfirmUnfinished,
     /// Mode ERROR, no epoch: is anything else here?
-    ListOutput { marker: bool },
+    ListOutput {
+        marker: bool,
+    },
     /// The run is known to be complete from its marker alone: are its files there?
     CheckFiles(Success),
     AwaitPlan,
-    BuildPlan { epoch: u64 },
-    Create { epoch: u64 },
+    BuildPlan {
+        epoch: u64,
+    },
+    Create {
+        epoch: u64,
+    },
     Backoff,
     Done(ClaimOutcome),
 }
@@ -90,9 +96,11 @@ impl Claim {
     fn saw_epoch(&mut self, epoch: u64, body: Bytes) -> Result<At> {
         let key = epoch_key(epoch);
         let Some(owner) = epoch_owner(&body) else {
-            return Err(Error::storage("can't tell which run an epoch of the output belongs to")
-                .with("key", key)
-                .with_hint("choose another output folder, or remove its _floe/ if no run is using it"));
+            return Err(
+                Error::storage("can't tell which run an epoch of the output belongs to")
+                    .with("key", key)
+                    .with_hint("choose another output folder, or remove its _floe/ if no run is using it"),
+            );
         };
         if owner == self.request.run_id {
             let highest = self.highest().unwrap_or(epoch);
@@ -124,7 +132,8 @@ impl Claim {
             (None, _) if wrote_marker(&self.request.run_id) => {
                 // The state folder was removed after this very run had finished.
                 let success = Success::read(&marker.unwrap_or_default())?;
-                self.request.check(&success.config_digest, &success.model_digest)?;
+                self.request
+                    .check(&success.config_digest, &success.model_digest)?;
                 Ok(At::CheckFiles(success))
             }
             (None, SaveMode::Error) => Ok(At::ListOutput {
@@ -132,7 +141,9 @@ impl Claim {
             }),
             // Numbers go on from the marker's, so that a process of a run whose state was removed can't take the
             // new epoch for its own.
-            (None, SaveMode::Overwrite) => Ok(self.plan_or_create(owner.map_or(0, |owner| owner.epoch.min(MAX_EPOCH - 1)))),
+            (None, SaveMode::Overwrite) => {
+                Ok(self.plan_or_create(owner.map_or(0, |owner| owner.epoch.min(MAX_EPOCH - 1))))
+            }
             (Some(highest), mode) => {
                 let other = &self.owners[&highest];
                 let complete = wrote_marker(other);
@@ -157,10 +168,6 @@ impl Claim {
             .collect();
         if !foreign.is_empty() {
             return Err(refusal::not_empty(foreign.into_iter()));
-        }
-        if listing.iter().any(|entry| entry.key == MARKER) {
-            // It wasn't there a moment ago: some run has just finished.
-            return Ok(At::ListEpochs);
         }
         Ok(self.plan_or_create(0))
     }
@@ -202,7 +209,9 @@ impl Machine for Claim {
             At::ReadEpoch(epoch) => Op::get(epoch_key(*epoch)),
             At::ReadMarker => Op::get(MARKER),
             At::ListOutput { .. } | At::CheckFiles(_) => Op::list(""),
-            At::AwaitPlan => return Step::Pause { attempt: self.looks },
+            At::AwaitPlan => {
+                return Step::Pause { attempt: self.looks };
+            }
             At::BuildPlan { .. } => return Step::BuildPlan,
             At::Create { epoch } => Op::Create {
                 key: epoch_key(*epoch),
@@ -313,7 +322,10 @@ pub fn read_plan(body: &[u8], key: &str) -> Result<Plan> {
     let parts = plan.units.iter().flat_map(|unit| &unit.parts);
     let in_range = |part: &plan::Part| (part.file as usize) < plan.inputs.len() && part.first <= part.end;
     if !numbered || !parts.into_iter().all(in_range) {
-        return Err(Error::storage("the plan's units are not numbered or name inputs it does not have").with("key", key));
+        return Err(
+            Error::storage("the plan's units are not numbered or name inputs it does not have")
+                .with("key", key),
+        );
     }
     Ok(plan)
 }

@@ -113,14 +113,24 @@ mod tests {
 
     #[test]
     fn a_late_replica_waits_about_ten_seconds_and_a_broken_store_fails_sooner() {
-        assert!((9.0..11.5).contains(&total(LOOKS_FOR_PLAN)), "{}", total(LOOKS_FOR_PLAN));
-        assert!((2.0..4.0).contains(&total(MAX_TRIES - 1)), "{}", total(MAX_TRIES - 1));
+        assert!(
+            (9.0..11.5).contains(&total(LOOKS_FOR_PLAN)),
+            "{}",
+            total(LOOKS_FOR_PLAN)
+        );
+        assert!(
+            (2.0..4.0).contains(&total(MAX_TRIES - 1)),
+            "{}",
+            total(MAX_TRIES - 1)
+        );
         assert_eq!(pause(u32::MAX), LONGEST);
     }
 
     #[test]
     fn jitter_stays_within_a_quarter_and_varies() {
-        let draws: Vec<f64> = (0..64).map(|_| jittered(Duration::from_secs(4)).as_secs_f64()).collect();
+        let draws: Vec<f64> = (0..64)
+            .map(|_| jittered(Duration::from_secs(4)).as_secs_f64())
+            .collect();
         assert!(draws.iter().all(|seconds| (3.0..=5.0).contains(seconds)));
         assert!(draws.iter().any(|seconds| *seconds != draws[0]));
     }

@@ -33,21 +33,30 @@ pub struct Finish {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
     ListRecords,
+    /// Units without a record. Were ours cleared by a newer run?
+    FencePart(Vec<u32>),
     /// Units whose record's body has to be read, the next one last.
     ReadRecords(Vec<u32>),
     ListOutput,
     /// The output's listing, to be judged if no newer run exists.
     Fence(Vec<Entry>),
     /// Whose files are these? Older epochs left to read, the next one last.
-    ReadOlder { left: Vec<u64>, foreign: Vec<String> },
+    ReadOlder {
+        left: Vec<u64>,
+        foreign: Vec<String>,
+    },
     DeleteFiles(Vec<String>),
     Create(CreateOnce),
     FenceMarker,
     DeleteMarker,
     Backoff,
     LastFence,
-    ReadMarker { superseded_by: Option<u64> },
-    Withdraw { superseded_by: u64 },
+    ReadMarker {
+        superseded_by: Option<u64>,
+    },
+    Withdraw {
+        superseded_by: u64,
+    },
     Done(Finished),
 }
 
@@ -69,7 +78,7 @@ impl Finish {
         let units = 0..self.claimed.plan.units.len() as u32;
         let missing: Vec<u32> = units.filter(|unit| !self.records.contains_key(unit)).collect();
         if !missing.is_empty() {
-            return Ok(At::Done(Finished::Incomplete { missing }));
+            return Ok(At::FencePart(missing));
         }
         let mut unread = Vec::new();
         for (unit, name) in &self.records {
@@ -85,9 +94,11 @@ impl Finish {
     fn saw_record(&mut self, unit: u32, body: &[u8]) -> Result<()> {
         let record = Record::read(body, self.records[&unit], self.claimed.epoch)?;
         if record.plan_digest != self.claimed.plan_digest {
-            return Err(Error::storage("a unit was committed by a process that worked from another plan")
-                .with("unit", unit)
-                .with_hint("start a new run"));
+            return Err(
+                Error::storage("a unit was committed by a process that worked from another plan")
+                    .with("unit", unit)
+                    .with_hint("start a new run"),
+            );
         }
         self.files.extend(record.files);
         Ok(())
@@ -110,7 +121,10 @@ impl Finish {
             return Err(refusal::foreign_files(foreign.iter().map(String::as_str)));
         }
         let older = epochs.iter().filter(|&&epoch| epoch < self.claimed.epoch);
-        let left = older.filter(|epoch| !self.older.contains_key(epoch)).copied().collect();
+        let left = older
+            .filter(|epoch| !self.older.contains_key(epoch))
+            .copied()
+            .collect();
         self.read_older_or_delete(left, foreign)
     }
 
@@ -134,7 +148,8 @@ impl Finish {
     fn create_marker(&self) -> Result<At> {
         let body = Success::new(&self.claimed, self.files.clone()).to_json();
         json::check_size(body.len() as u64, MARKER, MAX_PLAN_BYTES).map_err(|error| {
-            error.with_hint("the output has too many files for one run: use fewer partitions or split the job")
+            error
+                .with_hint("the output has too many files for one run: use fewer partitions or split the job")
         })?;
         Ok(At::Create(CreateOnce::new(MARKER, body.into())))
     }
@@ -146,7 +161,8 @@ impl Finish {
         if self.claimed.plan.mode == SaveMode::Error {
             return Err(refusal::foreign_marker());
         }
-        self.tries.again(MARKER, "another run's marker keeps coming back")?;
+        self.tries
+            .again(MARKER, "another run's marker keeps coming back")?;
         Ok(At::FenceMarker)
     }
 
@@ -175,7 +191,7 @@ impl Machine for Finish {
                 Op::get(self.records[&unit].key(epoch))
             }
             At::ListOutput => Op::list(""),
-            At::Fence(_) | At::FenceMarker | At::LastFence => Op::list(EPOCHS),
+            At::FencePart(_) | At::Fence(_) | At::FenceMarker | At::LastFence => Op::list(EPOCHS),
             At::ReadOlder { left, .. } => Op::get(epoch_key(left.last().copied().unwrap_or_default())),
             At::DeleteFiles(left) => Op::delete(left.last().cloned().unwrap_or_default()),
             At::Create(once) => once.op(),
@@ -189,6 +205,12 @@ impl Machine for Finish {
     fn apply(&mut self, answer: Answer) -> Result<()> {
         self.at = match (&mut self.at, answer) {
             (At::ListRecords, Answer::Listed(listing)) => self.saw_records(&listing)?,
+            (At::FencePart(missing), Answer::Listed(epochs)) => {
+                check_newest(&epochs, &self.claimed)?;
+                At::Done(Finished::Incomplete {
+                    missing: std::mem::take(missing),
+                })
+            }
             (At::ReadRecords(left), Answer::Got(Some(body))) => {
                 let mut left = std::mem::take(left);
                 if let Some(unit) = left.pop() {
@@ -245,14 +267,20 @@ impl Machine for Finish {
                 match superseded_by {
                     Some(superseded_by) if ours => At::Withdraw { superseded_by },
                     Some(newer) => return Err(self.superseded(newer)),
-                    None if ours => At::Done(Finished::Complete(Success::new(&self.claimed, self.files.clone()))),
+                    None if ours => At::Done(Finished::Complete(Success::new(
+                        &self.claimed,
+                        self.files.clone(),
+                    ))),
                     None => {
-                        self.tries.again(MARKER, "the marker vanished after it was stored")?;
+                        self.tries
+                            .again(MARKER, "the marker vanished after it was stored")?;
                         At::ListOutput
                     }
                 }
             }
-            (&mut At::Withdraw { superseded_by }, Answer::Deleted) => return Err(self.superseded(superseded_by)),
+            (&mut At::Withdraw { superseded_by }, Answer::Deleted) => {
+                return Err(self.superseded(superseded_by));
+            }
             (At::ReadOlder { .. } | At::ReadRecords(_), Answer::Got(None)) => {
                 return Err(refusal::state_lost(self.claimed.epoch));
             }

@@ -51,7 +51,10 @@ pub fn peek<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
 
 fn parse<T: DeserializeOwned>(body: &[u8], key: &str) -> Result<T> {
     serde_json::from_slice(body)
-        .context(ErrorKind::Storage, "the object is not what floe stores under this name")
+        .context(
+            ErrorKind::Storage,
+            "the object is not what floe stores under this name",
+        )
         .map_err(|error| error.with("key", key))
 }
 
@@ -67,14 +70,22 @@ mod tests {
     }
 
     fn refusal(body: &str, limit: u64) -> String {
-        read::<Thing>(body.as_bytes(), "k", 1, limit).unwrap_err().to_string()
+        read::<Thing>(body.as_bytes(), "k", 1, limit)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn only_the_known_format_is_read() {
         let body = br#"{"format": 1, "name": "a"}"#;
         let thing = read::<Thing>(body, "k", 1, 100).unwrap();
-        assert_eq!(thing, Thing { format: 1, name: "a".into() });
+        assert_eq!(
+            thing,
+            Thing {
+                format: 1,
+                name: "a".into()
+            }
+        );
         assert!(refusal(r#"{"format": 2, "new": {}}"#, 100).contains("format 2"));
         assert!(refusal(r#"{"name": "a"}"#, 100).contains("missing field `format`"));
         assert!(refusal(r#"{"format": 1, "name": "a", "x": 1}"#, 100).contains("unknown field `x`"));

@@ -53,9 +53,10 @@ pub fn is_state(key: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether `key` was written by run `run_id`, or is state of whichever run.
+/// Whether `key` was written by run `run_id`, or is state or marker of whichever run.
 pub fn is_of_run(key: &str, run_id: &str) -> bool {
-    is_state(key) || DataName::parse(key).is_some_and(|name| name.run == RunTag::of(run_id))
+    let data = DataName::parse(key).is_some_and(|name| name.run == RunTag::of(run_id));
+    data || is_state(key) || key == MARKER
 }
 
 /// Whether somebody who reads the output folder might take `key` for data: everything but the protocol's own
@@ -189,7 +190,13 @@ impl RecordName {
 
 impl std::fmt::Display for RecordName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let RecordName { unit, rows, bytes, files, seal } = self;
+        let RecordName {
+            unit,
+            rows,
+            bytes,
+            files,
+            seal,
+        } = self;
         write!(f, "{unit:06}.r{rows}.b{bytes}.f{files}")?;
         match seal {
             Seal::Nothing => Ok(()),
@@ -213,10 +220,18 @@ mod tests {
     fn seals() -> impl Strategy<Value = (u64, u64, u32, Seal)> {
         prop_oneof![
             Just((0, 0, 0, Seal::Nothing)),
-            (any::<u64>(), any::<u64>(), any::<u128>())
-                .prop_map(|(rows, bytes, sum)| (rows, bytes, 1, Seal::Object(Checksum(sum)))),
-            (any::<u64>(), any::<u64>(), 1..u32::MAX, any::<u128>())
-                .prop_map(|(rows, bytes, files, sum)| (rows, bytes, files, Seal::List(Checksum(sum)))),
+            (any::<u64>(), any::<u64>(), any::<u128>()).prop_map(|(rows, bytes, sum)| (
+                rows,
+                bytes,
+                1,
+                Seal::Object(Checksum(sum))
+            )),
+            (any::<u64>(), any::<u64>(), 1..u32::MAX, any::<u128>()).prop_map(|(rows, bytes, files, sum)| (
+                rows,
+                bytes,
+                files,
+                Seal::List(Checksum(sum))
+            )),
         ]
     }
 
@@ -256,7 +271,13 @@ mod tests {
     #[test]
     fn names_look_as_documented() {
         let sum = Checksum(0xabc);
-        let record = RecordName { unit: 7, rows: 10, bytes: 99, files: 1, seal: Seal::Object(sum) };
+        let record = RecordName {
+            unit: 7,
+            rows: 10,
+            bytes: 99,
+            files: 1,
+            seal: Seal::Object(sum),
+        };
         assert_eq!(
             record.key(3),
             "_floe/e3/c/000007.r10.b99.f1.x00000000000000000000000000000abc"
@@ -266,7 +287,10 @@ mod tests {
         let tag = RunTag::of("run");
         assert_eq!(tag.to_string().len(), 8);
         assert_eq!(data_key("", 7, "run"), format!("part-000007-{tag}.parquet"));
-        assert_eq!(data_key("a=1", 7, "run"), format!("a=1/part-000007-{tag}.parquet"));
+        assert_eq!(
+            data_key("a=1", 7, "run"),
+            format!("a=1/part-000007-{tag}.parquet")
+        );
     }
 
     #[test]
@@ -283,13 +307,40 @@ mod tests {
             format!("000007.r1.b1.f1.x{zeros}.x"),
             "000007.r1.b1.f1.x".to_string(),
         ] {
-            assert_eq!(RecordName::parse(&format!("_floe/e1/c/{text}"), 1), None, "{text}");
+            assert_eq!(
+                RecordName::parse(&format!("_floe/e1/c/{text}"), 1),
+                None,
+                "{text}"
+            );
         }
-        for key in ["part-1-00000000.parquet", "part-000001-0000000G.parquet", "part-000001-00000000.parquet#1"] {
+        for key in [
+            "part-1-00000000.parquet",
+            "part-000001-0000000G.parquet",
+            "part-000001-00000000.parquet#1",
+        ] {
             assert_eq!(DataName::parse(key), None, "{key}");
         }
-        for key in ["_floe/epochs/1.json", "_floe/epochs/00000000.json", "_floe/epochs/00000001.json#2", "_floe/epochs/100000000.json"] {
+        for key in [
+            "_floe/epochs/1.json",
+            "_floe/epochs/00000000.json",
+            "_floe/epochs/00000001.json#2",
+            "_floe/epochs/100000000.json",
+        ] {
             assert_eq!(parse_epoch_key(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_runs_own_keys_are_its_data_and_the_protocols_objects() {
+        for (key, expected) in [
+            (data_key("", 1, "run"), true),
+            (data_key("a=1", 1, "run"), true),
+            (data_key("", 1, "other"), false),
+            ("part-000001.parquet".into(), false),
+            (epoch_key(1), true),
+            (MARKER.into(), true),
+        ] {
+            assert_eq!(is_of_run(&key, "run"), expected, "{key}");
         }
     }
 

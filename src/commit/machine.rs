@@ -279,7 +279,10 @@ mod tests {
     #[test]
     fn only_a_clean_yes_is_believed_without_reading_back() {
         let body = Bytes::from_static(b"stored");
-        let there = |exists| Found::There { body: body.clone(), exists };
+        let there = |exists| Found::There {
+            body: body.clone(),
+            exists,
+        };
         let lost = || Answer::Created(Creation::Unknown("reset".into()));
         let exists = || Answer::Created(Creation::Exists);
         let got = || Answer::Got(Some(body.clone()));
@@ -298,7 +301,10 @@ mod tests {
             tries.again("k", "disk full").unwrap();
         }
         let error = tries.again("k", "disk full").unwrap_err();
-        assert_eq!(error.to_string(), "can't store the object in 5 tries: disk full (key k)");
+        assert_eq!(
+            error.to_string(),
+            "can't store the object in 5 tries: disk full (key k)"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! - **One pinned plan.** Whoever creates the next *epoch* of the output pins, in the same object, the plan that
 //!   every process of the run works from ([`claim`](mod@claim)). Old output is cleared once ([`prepare`]).
 //! - **Names that depend on run and unit only.** A unit's data object is created, never replaced; whoever comes
-//!   second adopts what is stored. Then its *record* is created, whose name carries the facts ([`unit`]).
+//!   second adopts what is stored. Then its *record* is created, whose name carries the facts ([`unit`](mod@unit)).
 //! - **The marker by whoever sees every record.** Nobody waits for anybody; after its own last record each process
 //!   lists, and at least one sees them all ([`finish`](mod@finish)).
 //! - **No trust in answers.** After any create that didn't clearly succeed the key is read back, and what is stored

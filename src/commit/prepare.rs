@@ -25,7 +25,9 @@ pub struct Prepare {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
     ReadPrepared,
-    ReadMarker { prepared: bool },
+    ReadMarker {
+        prepared: bool,
+    },
     /// The run is complete: are its files there?
     CheckFiles(Success),
     FenceMarker,

@@ -30,9 +30,12 @@ async fn try_twice(store: &dyn Store, key: &str) -> Result<()> {
 }
 
 async fn create(store: &dyn Store, key: &str, body: &'static [u8]) -> Result<Created> {
-    store.create(key, Bytes::from_static(body)).await.map_err(|error| {
-        Error::storage("the output location can't create an object only if its name is free")
-            .with_source(error)
-            .with_hint(WHICH_CAN)
-    })
+    store
+        .create(key, Bytes::from_static(body))
+        .await
+        .map_err(|error| {
+            Error::storage("the output location can't create an object only if its name is free")
+                .with_source(error)
+                .with_hint(WHICH_CAN)
+        })
 }

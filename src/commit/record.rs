@@ -124,9 +124,11 @@ impl Record {
         let key = name.key(epoch);
         let record: Record = json::read(body, &key, FORMAT, MAX_RECORD_BYTES)?;
         if record.name() != name || record.epoch != epoch {
-            return Err(Error::storage("the commit record's body does not agree with its name")
-                .with("unit", name.unit)
-                .with("key", key));
+            return Err(
+                Error::storage("the commit record's body does not agree with its name")
+                    .with("unit", name.unit)
+                    .with("key", key),
+            );
         }
         Ok(record)
     }
@@ -161,9 +163,11 @@ pub fn read_names(listing: &[Entry], epoch: u64, plan: &Plan) -> Result<BTreeMap
         };
         json::check_size(entry.size, &entry.key, MAX_RECORD_BYTES)?;
         let Some(unit) = plan.units.get(name.unit as usize) else {
-            return Err(Error::storage("a commit record names a unit that the plan does not have")
-                .with("unit", name.unit)
-                .with("key", &entry.key));
+            return Err(
+                Error::storage("a commit record names a unit that the plan does not have")
+                    .with("unit", name.unit)
+                    .with("key", &entry.key),
+            );
         };
         if unit.rows != name.rows {
             return Err(Error::storage(format!(
@@ -174,12 +178,12 @@ pub fn read_names(listing: &[Entry], epoch: u64, plan: &Plan) -> Result<BTreeMap
             .with("key", &entry.key));
         }
         if let Some(other) = records.insert(name.unit, name) {
-            return Err(Error::storage(
-                "two commit records say different things about one unit",
-            )
-            .with("unit", name.unit)
-            .with("key", format!("{} and {name}", other))
-            .with_hint("the model's partitions differ between two attempts; start a new run"));
+            return Err(
+                Error::storage("two commit records say different things about one unit")
+                    .with("unit", name.unit)
+                    .with("key", format!("{} and {name}", other))
+                    .with_hint("the model's partitions differ between two attempts; start a new run"),
+            );
         }
     }
     Ok(records)

@@ -9,7 +9,9 @@ const SHOWN: usize = 5;
 pub fn superseded(run_id: &str, epoch: u64, newer: u64) -> Error {
     Error::new(
         ErrorKind::Superseded,
-        format!("run {run_id} (epoch {epoch}) was superseded: a newer run holds epoch {newer} of this output"),
+        format!(
+            "run {run_id} (epoch {epoch}) was superseded: a newer run holds epoch {newer} of this output"
+        ),
     )
     .with_hint("start the job again as a new run, or give each run an output folder of its own")
 }
@@ -83,7 +85,9 @@ pub fn foreign_files<'a>(keys: impl ExactSizeIterator<Item = &'a str>) -> Error 
             some_of(keys, count)
         ),
     )
-    .with_hint("remove them and start the run again with the same run_id: finished units are not computed again")
+    .with_hint(
+        "remove them and start the run again with the same run_id: finished units are not computed again",
+    )
 }
 
 /// A marker that this run didn't write stands in the way.
@@ -92,7 +96,9 @@ pub fn foreign_marker() -> Error {
         ErrorKind::NotEmpty,
         "the output holds a _SUCCESS that this run did not write",
     )
-    .with_hint("remove it and start the run again with the same run_id: finished units are not computed again")
+    .with_hint(
+        "remove it and start the run again with the same run_id: finished units are not computed again",
+    )
 }
 
 /// Somebody removed the protocol's state while the run was going on.
@@ -104,7 +110,11 @@ pub fn state_lost(epoch: u64) -> Error {
 fn some_of<'a>(keys: impl Iterator<Item = &'a str>, count: usize) -> String {
     let names: Vec<&str> = keys.take(SHOWN).collect();
     let more = count.saturating_sub(names.len());
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("{}{rest}", names.join(", "))
 }
 
@@ -116,7 +126,13 @@ mod tests {
     fn a_message_names_a_few_files_and_counts_the_rest() {
         let keys = ["a", "b", "c", "d", "e", "f", "g"];
         let error = not_empty(keys.into_iter());
-        assert_eq!(error.message(), "the output is not empty: it holds a, b, c, d, e and 2 more");
-        assert_eq!(not_empty(["a"].into_iter()).message(), "the output is not empty: it holds a");
+        assert_eq!(
+            error.message(),
+            "the output is not empty: it holds a, b, c, d, e and 2 more"
+        );
+        assert_eq!(
+            not_empty(["a"].into_iter()).message(),
+            "the output is not empty: it holds a"
+        );
     }
 }

@@ -100,7 +100,8 @@ pub async fn settle(store: &dyn Store, id: RunId, mode: SaveMode, fresh: &str) -
     let finished = marker.as_deref().and_then(Owner::of).map(|owner| owner.run_id);
     // Without state the marker alone tells whose output this is.
     let newest = newest.or_else(|| epochs.is_empty().then(|| finished.clone()).flatten());
-    let same_job = |run: &String| *run == base || run.strip_prefix(&base).is_some_and(|rest| rest.starts_with('.'));
+    let same_job =
+        |run: &String| *run == base || run.strip_prefix(&base).is_some_and(|rest| rest.starts_with('.'));
     let next = format!("{base}.{fresh}");
     Ok(match (newest.filter(same_job), mode) {
         (Some(run), SaveMode::Overwrite) if finished.as_ref() == Some(&run) => next,
@@ -141,12 +142,28 @@ mod tests {
         assert_eq!(base.len(), 36);
         assert_eq!(base, derived(JOB));
         let others = [
-            Known { job_name: Some("a"), ..JOB },
-            Known { output: "/other", ..JOB },
-            Known { config_digest: "c2", ..JOB },
-            Known { model_digest: "m2", ..JOB },
+            Known {
+                job_name: Some("a"),
+                ..JOB
+            },
+            Known {
+                output: "/other",
+                ..JOB
+            },
+            Known {
+                config_digest: "c2",
+                ..JOB
+            },
+            Known {
+                model_digest: "m2",
+                ..JOB
+            },
             // The same letters in other places.
-            Known { config_digest: "", model_digest: "cm", ..JOB },
+            Known {
+                config_digest: "",
+                model_digest: "cm",
+                ..JOB
+            },
         ];
         for other in others {
             assert_ne!(derived(other), base, "{other:?}");
@@ -155,24 +172,60 @@ mod tests {
 
     #[test]
     fn a_given_id_and_the_platforms_job_are_fixed() {
-        let given = Known { given: Some("night-1"), platform_job: Some("p"), ..JOB };
+        let given = Known {
+            given: Some("night-1"),
+            platform_job: Some("p"),
+            ..JOB
+        };
         assert_eq!(derive(&given).unwrap(), RunId::Fixed("night-1".into()));
-        let overwrite = Known { mode: SaveMode::Overwrite, replicas: 3, ..JOB };
-        let one = derive(&Known { platform_job: Some("p1"), ..overwrite }).unwrap();
-        let two = derive(&Known { platform_job: Some("p2"), ..overwrite }).unwrap();
+        let overwrite = Known {
+            mode: SaveMode::Overwrite,
+            replicas: 3,
+            ..JOB
+        };
+        let one = derive(&Known {
+            platform_job: Some("p1"),
+            ..overwrite
+        })
+        .unwrap();
+        let two = derive(&Known {
+            platform_job: Some("p2"),
+            ..overwrite
+        })
+        .unwrap();
         assert!(matches!((&one, &two), (RunId::Fixed(a), RunId::Fixed(b)) if a != b));
         for bad in ["", "a\nb", &"x".repeat(201)] {
-            let error = derive(&Known { given: Some(bad), ..JOB }).unwrap_err();
+            let error = derive(&Known {
+                given: Some(bad),
+                ..JOB
+            })
+            .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{bad:?}");
         }
     }
 
     #[test]
     fn overwrite_by_several_replicas_needs_an_id() {
-        let several = Known { mode: SaveMode::Overwrite, replicas: 2, ..JOB };
+        let several = Known {
+            mode: SaveMode::Overwrite,
+            replicas: 2,
+            ..JOB
+        };
         assert_eq!(derive(&several).unwrap_err().kind(), ErrorKind::Config);
-        assert!(derive(&Known { replicas: 1, ..several }).is_ok());
-        assert!(derive(&Known { mode: SaveMode::Error, ..several }).is_ok());
+        assert!(
+            derive(&Known {
+                replicas: 1,
+                ..several
+            })
+            .is_ok()
+        );
+        assert!(
+            derive(&Known {
+                mode: SaveMode::Error,
+                ..several
+            })
+            .is_ok()
+        );
     }
 
     /// The id that `mode` settles on when the output's epochs belong to `runs` and its marker to `finished`.
@@ -192,7 +245,12 @@ mod tests {
     #[test]
     fn the_same_command_typed_again_resumes_and_after_success_starts_anew_only_in_overwrite_mode() {
         use SaveMode::{Error, Overwrite};
-        type Case = (&'static [&'static str], Option<&'static str>, SaveMode, &'static str);
+        type Case = (
+            &'static [&'static str],
+            Option<&'static str>,
+            SaveMode,
+            &'static str,
+        );
         let cases: [Case; 15] = [
             (&[], None, Error, "job"),
             (&[], None, Overwrite, "job"),
@@ -212,7 +270,11 @@ mod tests {
             (&[], Some("job.a"), Overwrite, "job.new"),
         ];
         for (runs, finished, mode, expected) in cases {
-            assert_eq!(settled(runs, finished, mode), expected, "{runs:?} {finished:?} {mode:?}");
+            assert_eq!(
+                settled(runs, finished, mode),
+                expected,
+                "{runs:?} {finished:?} {mode:?}"
+            );
         }
     }
 

@@ -106,9 +106,8 @@ impl Success {
 
     /// Whether `marker` is this run's, for this plan.
     pub fn is_of(marker: &[u8], claimed: &Claimed) -> bool {
-        Owner::of(marker).is_some_and(|owner| {
-            owner.run_id == claimed.plan.run_id && owner.epoch == claimed.epoch
-        })
+        Owner::of(marker)
+            .is_some_and(|owner| owner.run_id == claimed.plan.run_id && owner.epoch == claimed.epoch)
     }
 
     /// Fails if a listing of the output lacks one of the objects or has it in another size.

@@ -41,14 +41,22 @@ enum At {
 impl CommitUnit {
     /// Will commit `files` as the output of `unit`. An error is a bug of the caller: names that are not this unit's,
     /// or other rows than the plan's.
-    pub fn new(claimed: Claimed, unit: u32, mut files: Vec<NewFile>, stats: Map<String, Value>) -> Result<CommitUnit> {
+    pub fn new(
+        claimed: Claimed,
+        unit: u32,
+        mut files: Vec<NewFile>,
+        stats: Map<String, Value>,
+    ) -> Result<CommitUnit> {
         let bug = |what: String| Err(Error::internal(what).with("unit", unit));
         let Some(planned) = claimed.plan.units.get(unit as usize) else {
             return bug("the unit is not in the plan".into());
         };
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         if rows != planned.rows {
-            return bug(format!("{rows} rows were computed for a unit of {}", planned.rows));
+            return bug(format!(
+                "{rows} rows were computed for a unit of {}",
+                planned.rows
+            ));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let run = RunTag::of(&claimed.plan.run_id);
@@ -56,7 +64,10 @@ impl CommitUnit {
             let ours = DataName::parse(&file.path).is_some_and(|name| (name.unit, name.run) == (unit, run));
             let twice = index > 0 && files[index - 1].path == file.path;
             if !ours || twice {
-                return bug(format!("{} is not a name for an object of this unit, or is used twice", file.path));
+                return bug(format!(
+                    "{} is not a name for an object of this unit, or is used twice",
+                    file.path
+                ));
             }
         }
         Ok(CommitUnit {

@@ -147,7 +147,11 @@ impl Findings {
     /// Says how far the run has come; returns its id.
     async fn no_marker(&mut self, store: &dyn Store, epochs: &[Entry]) -> Result<Option<String>> {
         let Some(&newest) = read_epochs(epochs)?.last() else {
-            self.add(ProblemKind::NoMarker, MARKER, "there is no marker and no run: nothing has finished here");
+            self.add(
+                ProblemKind::NoMarker,
+                MARKER,
+                "there is no marker and no run: nothing has finished here",
+            );
             return Ok(None);
         };
         let key = epoch_key(newest);
@@ -155,7 +159,11 @@ impl Findings {
         let plan = match read_plan(&body, &key) {
             Ok(plan) => plan,
             Err(error) => {
-                self.add(ProblemKind::NoMarker, MARKER, "there is no marker: the run has not finished");
+                self.add(
+                    ProblemKind::NoMarker,
+                    MARKER,
+                    "there is no marker: the run has not finished",
+                );
                 self.add(ProblemKind::Plan, key, error.to_string());
                 return Ok(None);
             }
@@ -192,7 +200,10 @@ impl Findings {
     async fn check_state(&mut self, store: &dyn Store, marker: &Success, epochs: &[Entry]) -> Result<()> {
         let epochs = read_epochs(epochs)?;
         if let Some(&newest) = epochs.last().filter(|&&newest| newest > marker.epoch) {
-            let message = format!("a newer run has claimed epoch {newest}; the marker is of epoch {}", marker.epoch);
+            let message = format!(
+                "a newer run has claimed epoch {newest}; the marker is of epoch {}",
+                marker.epoch
+            );
             self.add(ProblemKind::NewerRun, epoch_key(newest), message);
         }
         let key = epoch_key(marker.epoch);
@@ -264,7 +275,10 @@ impl Findings {
 
     /// Returns the files that are there with the right size.
     fn check_listing(&mut self, marker: &Success, listing: &[Entry]) -> Vec<OutputFile> {
-        let sizes: BTreeMap<&str, u64> = listing.iter().map(|entry| (entry.key.as_str(), entry.size)).collect();
+        let sizes: BTreeMap<&str, u64> = listing
+            .iter()
+            .map(|entry| (entry.key.as_str(), entry.size))
+            .collect();
         let mut sound = Vec::with_capacity(marker.files.len());
         for file in &marker.files {
             match sizes.get(file.path.as_str()) {
@@ -279,7 +293,11 @@ impl Findings {
         let named: BTreeSet<&str> = marker.files.iter().map(|file| file.path.as_str()).collect();
         for entry in listing {
             if layout::may_be_data(&entry.key) && !named.contains(entry.key.as_str()) {
-                self.add(ProblemKind::ForeignFile, &entry.key, "the marker doesn't name this file");
+                self.add(
+                    ProblemKind::ForeignFile,
+                    &entry.key,
+                    "the marker doesn't name this file",
+                );
             }
         }
         sound
@@ -314,11 +332,17 @@ fn check_content(
         Some(body) => {
             let checksum = Checksum::of(&body);
             if checksum != file.checksum {
-                (ProblemKind::WrongChecksum, format!("{checksum} instead of {}", file.checksum))
+                (
+                    ProblemKind::WrongChecksum,
+                    format!("{checksum} instead of {}", file.checksum),
+                )
             } else {
                 match count_rows(&body) {
                     Ok(rows) if rows == file.rows => return None,
-                    Ok(rows) => (ProblemKind::WrongRows, format!("{rows} rows instead of {}", file.rows)),
+                    Ok(rows) => (
+                        ProblemKind::WrongRows,
+                        format!("{rows} rows instead of {}", file.rows),
+                    ),
                     Err(error) => (ProblemKind::WrongRows, error.to_string()),
                 }
             }

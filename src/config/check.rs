@@ -8,9 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::config::document::kind_of;
 use crate::config::faults::Faults;
-use crate::config::schema::{
-    NO_EFFECT, NOT_YET, TAKES, alternatives, is_nullable, properties, words,
-};
+use crate::config::schema::{NO_EFFECT, NOT_YET, TAKES, alternatives, is_nullable, properties, words};
 
 /// Longest value repeated in a message.
 const MAX_GIVEN_CHARS: usize = 60;
@@ -243,12 +241,8 @@ fn fits(node: &Value, value: &Value) -> bool {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
         "integer" => {
-            value
-                .as_i64()
-                .is_some_and(|number| in_range(node, number as f64))
-                || value
-                    .as_u64()
-                    .is_some_and(|number| in_range(node, number as f64))
+            value.as_i64().is_some_and(|number| in_range(node, number as f64))
+                || value.as_u64().is_some_and(|number| in_range(node, number as f64))
         }
         "number" => value.as_f64().is_some_and(|number| in_range(node, number)),
         "string" => value
@@ -307,25 +301,16 @@ fn allowed_type(node: &Value, wanted: &str) -> String {
             (None, None) => "text".to_string(),
         },
         "array" => {
-            let items = node
-                .get("items")
-                .map(allowed)
-                .filter(|items| !items.is_empty());
+            let items = node.get("items").map(allowed).filter(|items| !items.is_empty());
             let nonempty = limit(node, "minItems").is_some_and(|least| least > 0.0);
-            let noun = if nonempty {
-                "a list, not empty,"
-            } else {
-                "a list"
-            };
+            let noun = if nonempty { "a list, not empty," } else { "a list" };
             items.map_or(noun.to_string(), |items| format!("{noun} of {items}"))
         }
         "object" => match properties(node) {
             Some(known) => {
                 let names: Vec<&str> = known
                     .iter()
-                    .filter(|(_, node)| {
-                        node.get(NO_EFFECT).is_none() && node.get(NOT_YET).is_none()
-                    })
+                    .filter(|(_, node)| node.get(NO_EFFECT).is_none() && node.get(NOT_YET).is_none())
                     .map(|(name, _)| name.as_str())
                     .collect();
                 format!("a mapping with the keys {}", names.join(", "))
@@ -339,5 +324,77 @@ fn allowed_type(node: &Value, wanted: &str) -> String {
             }
         },
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::aliases::ALIASES;
+    use crate::config::job_file::JobFile;
+    use crate::config::overrides::{Environment, Overrides, put};
+    use crate::config::resolve::resolve;
+    use crate::config::schema::inline_schema;
+    use proptest::prelude::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-2_i64..20_000_000).prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-2.0..5000.0_f64).prop_map(Value::from),
+            prop_oneof!["", "error", "overwrite", "onnx", "fill", "zstd", "1", ".{0,5}"]
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-z]{1,3}", inner, 0..3)
+                    .prop_map(|map| Value::Object(Map::from_iter(map))),
+            ]
+        })
+    }
+
+    /// A document with known keys, mostly at their places, and any values.
+    fn any_document() -> impl Strategy<Value = Map<String, Value>> {
+        let mut keys = vec!["unknown".to_string(), "inference.unknown".to_string()];
+        for (name, node) in properties(inline_schema()).unwrap() {
+            keys.push(name.clone());
+            for key in properties(node).into_iter().flat_map(Map::keys) {
+                keys.extend(std::iter::repeat_n(format!("{name}.{key}"), 3));
+            }
+        }
+        prop::collection::vec((prop::sample::select(keys), any_value()), 0..4).prop_map(|pairs| {
+            let mut document = Map::new();
+            for (key, value) in pairs {
+                put(&mut document, &key, value);
+            }
+            document
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_document_without_faults_always_deserialises(document in any_document()) {
+            let mut faults = Faults::default();
+            check(inline_schema(), &document, &[], &mut faults);
+            let parsed = serde_json::from_value::<JobFile>(Value::Object(document));
+            if faults.is_empty() {
+                prop_assert!(parsed.is_ok(), "{:?}", parsed);
+            }
+        }
+
+        #[test]
+        fn no_document_makes_resolving_panic(document in any_document(), alias in 0..ALIASES.len(), value in any_value()) {
+            let mut document = document;
+            put(&mut document, ALIASES[alias].from, value);
+            let text = Value::Object(document).to_string();
+            if let Err(error) = resolve(Some((&text, "job")), &Overrides::default(), &Environment::default()) {
+                prop_assert_eq!(error.kind(), crate::error::ErrorKind::Config);
+            }
+        }
     }
 }

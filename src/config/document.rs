@@ -87,10 +87,37 @@ fn yaml(text: &str) -> Result<Value, String> {
         strict_booleans: true,
         with_snippet: false,
     };
-    let strict: Strict = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.to_string().replace('\n', " "))?;
+    let strict: Strict = serde_saphyr::from_str_with_options(text, options).map_err(|error| said(&error))?;
     check_depth(&strict.0, 0)?;
     Ok(strict.0)
+}
+
+/// The parser's words, where they are for users and not for programmers.
+fn said(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    let text = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {key} is given twice")
+        }
+        Error::DuplicateMappingKey { key: None, .. } => "a key is given twice".to_string(),
+        Error::MultipleDocuments { .. } => {
+            return "several YAML documents given, one allowed".to_string();
+        }
+        other => {
+            let text = other.to_string().replace('\n', " ");
+            // The most likely mistake of all: stage paths begin with a character that YAML reserves.
+            let hint = if text.contains("`@'") {
+                "; put a value that begins with @ in quotes"
+            } else {
+                ""
+            };
+            return format!("{text}{hint}");
+        }
+    };
+    match error.location() {
+        Some(place) => format!("{text} at line {} column {}", place.line(), place.column()),
+        None => text,
+    }
 }
 
 fn check_depth(value: &Value, depth: usize) -> Result<(), String> {
@@ -98,12 +125,8 @@ fn check_depth(value: &Value, depth: usize) -> Result<(), String> {
         return Err(format!("nested deeper than {MAX_DEPTH} levels"));
     }
     match value {
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_depth(item, depth + 1)),
-        Value::Object(map) => map
-            .values()
-            .try_for_each(|item| check_depth(item, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| check_depth(item, depth + 1)),
+        Value::Object(map) => map.values().try_for_each(|item| check_depth(item, depth + 1)),
         _ => Ok(()),
     }
 }
@@ -192,11 +215,7 @@ mod tests {
     use serde_json::json;
 
     fn check(text: &str, expected: Value) {
-        assert_eq!(
-            Value::Object(parse(text, "job").unwrap()),
-            expected,
-            "{text}"
-        );
+        assert_eq!(Value::Object(parse(text, "job").unwrap()), expected, "{text}");
     }
 
     fn refused(text: &str) -> String {
@@ -205,8 +224,7 @@ mod tests {
 
     #[test]
     fn yaml_and_json_give_the_same_document() {
-        let expected =
-            json!({"replicas": 2, "output": {"partition_by": ["NO", "ON"], "mode": "error"}});
+        let expected = json!({"replicas": 2, "output": {"partition_by": ["NO", "ON"], "mode": "error"}});
         check(
             "replicas: 2\noutput:\n  partition_by: [NO, ON]\n  mode: error\n",
             expected.clone(),
@@ -219,10 +237,7 @@ mod tests {
             "\u{feff}{\n\t\"replicas\": 2,\n\t\"output\": {\"partition_by\": [\"NO\", \"ON\"], \"mode\": \"error\"}\n}",
             expected,
         );
-        check(
-            r#"{"job_name": "\ud83d\ude00\/"}"#,
-            json!({"job_name": "😀/"}),
-        );
+        check(r#"{"job_name": "\ud83d\ude00\/"}"#, json!({"job_name": "😀/"}));
         check("", json!({}));
         check("# nothing yet\n", json!({}));
         check(
@@ -233,12 +248,7 @@ mod tests {
 
     #[test]
     fn a_document_is_told_from_a_path() {
-        for text in [
-            "{}",
-            " {\"model\": {}}",
-            "replicas: 2",
-            "model:\n  location: m\n",
-        ] {
+        for text in ["{}", " {\"model\": {}}", "replicas: 2", "model:\n  location: m\n"] {
             assert!(is_document(text), "{text}");
         }
         for path in [
@@ -256,10 +266,7 @@ mod tests {
     fn what_is_no_job_file_is_refused_with_the_reason() {
         for (text, part) in [
             ("- a\n- b\n", "a list given, a mapping of sections allowed"),
-            (
-                "models/flights",
-                "text given, a mapping of sections allowed",
-            ),
+            ("models/flights", "text given, a mapping of sections allowed"),
             ("replicas: 1\nreplicas: 2\n", "replicas"),
             (
                 "{\"replicas\": 1, \"replicas\": 2}",

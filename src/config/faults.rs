@@ -121,10 +121,7 @@ mod tests {
         );
         faults.push("output.mode", "1 given");
         assert_eq!(
-            faults
-                .into_result(Some("job.yaml"))
-                .unwrap_err()
-                .to_string(),
+            faults.into_result(Some("job.yaml")).unwrap_err().to_string(),
             "job.yaml has 2 mistakes:\n  replicas: 0 given\n  output.mode: 1 given"
         );
     }
@@ -134,10 +131,7 @@ mod tests {
         let mut faults = Faults::new(vec!["output.partition_by"]);
         faults.push("output.partition_by[1]", "\"\" given");
         assert_eq!(
-            faults
-                .into_result(Some("job.yaml"))
-                .unwrap_err()
-                .to_string(),
+            faults.into_result(Some("job.yaml")).unwrap_err().to_string(),
             "--partition-by: \"\" given"
         );
     }
@@ -147,10 +141,7 @@ mod tests {
         let mut faults = Faults::default();
         faults.push("SNOWFLAKE_JOB_INDEX", "7 given");
         assert_eq!(
-            faults
-                .into_result(Some("job.yaml"))
-                .unwrap_err()
-                .to_string(),
+            faults.into_result(Some("job.yaml")).unwrap_err().to_string(),
             "SNOWFLAKE_JOB_INDEX: 7 given"
         );
     }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use crate::config::naming;
 use crate::config::quantity::{self, Quantity};
-use crate::config::resolve;
+use crate::config::sections;
 use crate::config::{Backend, Compression, OnOutOfRange, SaveMode};
 
 /// A Floe job: a model, the Parquet files to run it over, and where results go. YAML or JSON.
@@ -99,7 +99,7 @@ pub struct ModelSection {
         example = &"cpu",
         example = &"cuda:1",
         regex(pattern = "^(auto|cpu|cuda(:[0-9]+)?)$"),
-        extend("x-takes" = resolve::DEVICES)
+        extend("x-takes" = sections::DEVICES)
     )]
     pub device: Option<String>,
 }
@@ -243,14 +243,15 @@ pub struct ResourcesSection {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceSection {
-    /// Worker threads that run the model.
+    /// Worker threads, each with a model of its own. Snowflake's own worker takes 2·vCPU+1 on a CPU and 1 on a GPU,
+    /// which asks for more threads than there are cores; any number is taken here.
     ///
     /// Default: one per core.
     #[schemars(example = 4, range(min = 1, max = 4096))]
     pub num_workers: Option<u32>,
     /// Most rows handed to the model at once.
     ///
-    /// Default: chosen from the model, the width of a row and the memory.
+    /// Default: chosen by the width of the model's inputs.
     #[schemars(example = 8192, range(min = 1, max = 16_777_216))]
     pub max_batch_rows: Option<u32>,
     /// Seconds that a unit in hand may still take after SIGTERM. SPCS kills 30 s after SIGTERM.

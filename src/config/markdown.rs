@@ -20,13 +20,7 @@ pub fn job_file_markdown() -> String {
     table(&mut page, "Top level", "", "", top);
     for (name, node) in top {
         if let (Some(keys), false) = (properties(node), is_marked(node)) {
-            table(
-                &mut page,
-                &format!("`{name}`"),
-                description(node),
-                name,
-                keys,
-            );
+            table(&mut page, &format!("`{name}`"), description(node), name, keys);
         }
     }
     marked(&mut page, "Keys without effect", NO_EFFECT, top);
@@ -82,11 +76,7 @@ fn marked(page: &mut String, title: &str, mark: &str, top: &Map<String, Value>) 
         if let Some(reason) = node.get(mark).and_then(Value::as_str) {
             line(
                 page,
-                &[
-                    &format!("`{path}`"),
-                    &split_default(description(node)).0,
-                    reason,
-                ],
+                &[&format!("`{path}`"), &split_default(description(node)).0, reason],
             );
         }
     };
@@ -100,15 +90,9 @@ fn marked(page: &mut String, title: &str, mark: &str, top: &Map<String, Value>) 
 }
 
 fn aliases(page: &mut String) {
-    push(
-        page,
-        "### Older names\n\n| older name | same as |\n|---|---|\n",
-    );
+    push(page, "### Older names\n\n| older name | same as |\n|---|---|\n");
     for alias in ALIASES {
-        line(
-            page,
-            &[&format!("`{}`", alias.from), &format!("`{}`", alias.to)],
-        );
+        line(page, &[&format!("`{}`", alias.from), &format!("`{}`", alias.to)]);
     }
 }
 
@@ -118,8 +102,7 @@ fn line(page: &mut String, cells: &[&str]) {
 }
 
 fn push(page: &mut String, text: &str) {
-    page.write_str(text)
-        .expect("writing to a String cannot fail");
+    page.write_str(text).expect("writing to a String cannot fail");
 }
 
 fn is_marked(node: &Value) -> bool {
@@ -201,15 +184,10 @@ mod tests {
         let mut checked = 0;
         for (section, node) in top {
             let own = Map::from_iter([(section.clone(), node.clone())]);
-            let keys = properties(node)
-                .filter(|_| !is_marked(node))
-                .unwrap_or(&own);
+            let keys = properties(node).filter(|_| !is_marked(node)).unwrap_or(&own);
             for (name, node) in keys.iter().filter(|(_, node)| !is_marked(node)) {
                 let (meaning, default) = split_default(description(node));
-                assert!(
-                    !meaning.is_empty() && !default.is_empty(),
-                    "{section}.{name}"
-                );
+                assert!(!meaning.is_empty() && !default.is_empty(), "{section}.{name}");
                 let examples = node["examples"].as_array().expect(name);
                 for example in examples {
                     assert_eq!(

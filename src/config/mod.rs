@@ -1,7 +1,8 @@
 //! The job: what the user asked for, as the program uses it.
 //!
 //! What a user writes ([`job_file`], flags, environment) and what the program uses ([`Job`]) are two types.
-//! [`resolve`](resolve::resolve) turns the one into the other, or says which key is wrong, what was given and what is allowed.
+//! [`resolve`](resolve::resolve) turns the one into the other, or says which key is wrong, what was given and what
+//! is allowed.
 //! Nothing here does I/O or reads the environment: both are handed in.
 
 pub mod aliases;
@@ -17,13 +18,14 @@ pub mod quantity;
 pub mod replica;
 pub mod resolve;
 pub mod schema;
+pub mod sections;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use replica::{Launch, Replica};
+pub use replica::Replica;
 
 use crate::signature::OnNull;
 
@@ -107,9 +109,7 @@ pub struct InputOptions {
 }
 
 /// What to do with a number that the model's input type cannot hold. It never wraps.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOutOfRange {
     /// End the job, naming file, row group, row and column.
@@ -141,9 +141,7 @@ pub struct OutputOptions {
 }
 
 /// `SaveMode` of `snowflake.ml.model.batch_inference`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaveMode {
     /// Refuse an output that is not empty.

@@ -56,14 +56,8 @@ pub fn name(job_file: &JobFile, environment: &Environment, faults: &mut Faults) 
             is_random: false,
         };
     }
-    let prefix = job_file
-        .job_name_prefix
-        .as_deref()
-        .unwrap_or(DEFAULT_PREFIX);
-    let unique = uuid::Uuid::new_v4()
-        .to_string()
-        .to_uppercase()
-        .replace('-', "_");
+    let prefix = job_file.job_name_prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
+    let unique = uuid::Uuid::new_v4().to_string().to_uppercase().replace('-', "_");
     let text = format!("{}_{unique}", prefix.trim_end_matches('_'));
     Name {
         text,
@@ -91,10 +85,7 @@ pub fn run_id(
     // The merged job file holds the flag's value already.
     let (key, run_id) = match (&overrides.run_id, launcher, &job_file.run_id) {
         (None, Some(launcher), in_file) => {
-            if in_file
-                .as_deref()
-                .is_some_and(|in_file| in_file != launcher)
-            {
+            if in_file.as_deref().is_some_and(|in_file| in_file != launcher) {
                 notes.push(format!(
                     "run_id is overruled by FLOE_RUN_ID, which is {launcher:?}"
                 ));
@@ -149,10 +140,7 @@ pub fn check_columns(output: &OutputOptions, faults: &mut Faults) {
             .iter()
             .find(|(other, name)| *other < from && *name == to);
         if let Some((other, _)) = twin {
-            faults.push(
-                &key,
-                format!("{to:?} given, which {other} is renamed to already"),
-            );
+            faults.push(&key, format!("{to:?} given, which {other} is renamed to already"));
         }
         let kept = columns.iter().find(|column| {
             !output.rename.contains_key(*column) && format!("{}{column}", output.prefix) == *to

@@ -169,10 +169,7 @@ mod tests {
         for (location, expected) in [
             ("data/a?b", "data/a?b"),
             ("az://c/a?sv=1&sig=SECRET", "az://c/a?…"),
-            (
-                "https://user:SECRET@host/a@b/c#SECRET",
-                "https://host/a@b/c?…",
-            ),
+            ("https://user:SECRET@host/a@b/c#SECRET", "https://host/a@b/c?…"),
             ("s3://bucket", "s3://bucket"),
         ] {
             assert_eq!(shown(location), expected);

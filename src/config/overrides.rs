@@ -80,22 +80,14 @@ const FLAGS: &[(&str, &str, Taker)] = &[
     ("input.file_pattern", "--pattern", |o| json(&o.pattern)),
     ("output.stage_location", "--output", |o| json(&o.output)),
     ("output.mode", "--mode", |o| json(&o.mode)),
-    ("output.partition_by", "--partition-by", |o| {
-        json(&o.partition_by)
-    }),
-    ("output.compression", "--compression", |o| {
-        json(&o.compression)
-    }),
+    ("output.partition_by", "--partition-by", |o| json(&o.partition_by)),
+    ("output.compression", "--compression", |o| json(&o.compression)),
     ("output.take_over", "--take-over", |o| json(&o.take_over)),
-    ("inference.num_workers", "--num-workers", |o| {
-        json(&o.num_workers)
-    }),
+    ("inference.num_workers", "--num-workers", |o| json(&o.num_workers)),
     ("inference.max_batch_rows", "--max-batch-rows", |o| {
         json(&o.max_batch_rows)
     }),
-    ("inference.grace_secs", "--grace-secs", |o| {
-        json(&o.grace_secs)
-    }),
+    ("inference.grace_secs", "--grace-secs", |o| json(&o.grace_secs)),
     ("resources.cpu_requests", "--cpus", |o| json(&o.cpus)),
     ("resources.memory_requests", "--memory", |o| json(&o.memory)),
     ("replicas", "--replicas", |o| json(&o.replicas)),
@@ -147,10 +139,7 @@ pub fn lay_over(document: &mut Map<String, Value>, flags: &[(&'static str, Value
 pub fn take(document: &mut Map<String, Value>, key: &str) -> Option<Value> {
     match key.split_once('.') {
         None => document.shift_remove(key),
-        Some((section, name)) => document
-            .get_mut(section)?
-            .as_object_mut()?
-            .shift_remove(name),
+        Some((section, name)) => document.get_mut(section)?.as_object_mut()?.shift_remove(name),
     }
 }
 

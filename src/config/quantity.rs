@@ -44,8 +44,12 @@ const MAX_BYTES: f64 = (1_u64 << 50) as f64;
 /// Most GPUs of one container that make sense.
 const MAX_GPUS: f64 = 64.0;
 
+/// Least memory that is taken for bytes when there is no unit: 8 is a forgotten unit, 8589934592 is not.
+const LEAST_BARE_BYTES: f64 = (1_u64 << 20) as f64;
+
 /// Units of memory, upper case. Decimal and binary forms are told apart by the `i`.
 const MEMORY_UNITS: &[(&str, u64)] = &[
+    ("B", 1),
     ("K", 1_000),
     ("KB", 1_000),
     ("KI", 1 << 10),
@@ -81,7 +85,7 @@ pub fn cores(quantity: &Quantity) -> Result<f64, String> {
     }
 }
 
-/// Bytes: `"8GiB"`, `"512Mi"`, `"1.5GB"`; the unit's case does not matter.
+/// Bytes: `"8GiB"`, `"512Mi"`, `"1.5GB"`, or a bare number of bytes from 1 MiB on; the unit's case does not matter.
 ///
 /// # Errors
 /// What is allowed, for the caller to say beside what was given.
@@ -100,12 +104,18 @@ pub fn bytes(quantity: &Quantity) -> Result<u64, String> {
         ));
     }
     let unit = unit.to_uppercase();
-    let scale = MEMORY_UNITS.iter().find(|(name, _)| *name == unit);
     let number = decimal(digits).filter(|number| *number > 0.0);
-    let (Some((_, scale)), Some(number)) = (scale, number) else {
+    let scale = match (unit.as_str(), number) {
+        ("", Some(bare)) if bare >= LEAST_BARE_BYTES => Some(1),
+        (unit, _) => MEMORY_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, scale)| *scale),
+    };
+    let (Some(scale), Some(number)) = (scale, number) else {
         return Err(format!("{MEMORY} allowed"));
     };
-    let bytes = (number * *scale as f64).round();
+    let bytes = (number * scale as f64).round();
     if (1.0..=MAX_BYTES).contains(&bytes) {
         Ok(bytes as u64)
     } else {
@@ -181,12 +191,14 @@ mod tests {
             assert_eq!(bytes(&text(given)), Ok(expected), "{given}");
         }
         for bad in [
-            "", "8", "GiB", "0GiB", "-1GiB", "8 gigs", "8GiBs", "1e3MB", "4096TiB", "0.0001K",
-            "1..5GB",
+            "", "8", "GiB", "0GiB", "-1GiB", "8 gigs", "8GiBs", "1e3MB", "4096TiB", "0.0001K", "1..5GB",
         ] {
             assert!(bytes(&text(bad)).is_err(), "{bad}");
         }
-        assert!(bytes(&Quantity::Number(8e9)).is_err());
+        assert_eq!(bytes(&Quantity::Number(8e9)), Ok(8_000_000_000));
+        assert_eq!(bytes(&text("8589934592")), Ok(8 << 30));
+        assert_eq!(bytes(&text("4096B")), Ok(4096));
+        assert!(bytes(&Quantity::Number(8192.0)).is_err());
         assert!(bytes(&text("512m")).unwrap_err().contains("512MiB"));
     }
 
@@ -206,7 +218,7 @@ mod tests {
         fn no_text_makes_a_quantity_panic_or_leave_its_range(given in ".{0,12}|[0-9.]{1,8}[a-zA-Z]{0,3}") {
             let quantity = text(&given);
             if let Ok(cores) = cores(&quantity) { prop_assert!(cores > 0.0 && cores <= MAX_CORES); }
-            if let Ok(bytes) = bytes(&quantity) { prop_assert!(bytes >= 1 && bytes <= 1 << 50); }
+            if let Ok(bytes) = bytes(&quantity) { prop_assert!((1..=1 << 50).contains(&bytes)); }
             if let Ok(gpus) = gpus(&quantity) { prop_assert!(gpus <= 64); }
         }
 

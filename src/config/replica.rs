@@ -11,15 +11,15 @@ use crate::config::faults::Faults;
 use crate::config::overrides::Environment;
 
 /// Most replicas of a job. Each reads every other's records at the end, so the limit is generous but real.
-pub const MAX_REPLICAS: u32 = 10_000;
+pub const MAX_REPLICAS: usize = 10_000;
 
 /// One of `count` processes that share a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Replica {
     /// From 0 to `count - 1`.
-    pub index: u32,
+    pub index: usize,
     /// At least 1.
-    pub count: u32,
+    pub count: usize,
 }
 
 impl Replica {
@@ -42,13 +42,13 @@ pub enum Launch {
     /// `--replica-index`, and with this process's `--output` and `--run-id` so that none invents its own.
     Local {
         /// How many.
-        count: u32,
+        count: usize,
     },
 }
 
 impl Launch {
     /// How many replicas the run has.
-    pub fn count(self) -> u32 {
+    pub fn count(self) -> usize {
         match self {
             Launch::Replica(replica) => replica.count,
             Launch::Local { count } => count,
@@ -62,7 +62,7 @@ pub struct Wanted {
     /// `--replica-index`
     pub index: Option<u64>,
     /// `--replicas`, else the job file's `replicas`.
-    pub count: Option<u32>,
+    pub count: Option<usize>,
 }
 
 /// Decides what this process is to do. Mistakes go to `faults` and whatever is returned then is of no use.
@@ -75,11 +75,7 @@ pub fn launch(
     let before = faults.found().len();
     let job_index = number("SNOWFLAKE_JOB_INDEX", &environment.job_index, faults);
     let jobs_count = number("SNOWFLAKE_JOBS_COUNT", &environment.jobs_count, faults);
-    let completion_index = number(
-        "JOB_COMPLETION_INDEX",
-        &environment.completion_index,
-        faults,
-    );
+    let completion_index = number("JOB_COMPLETION_INDEX", &environment.completion_index, faults);
     if faults.found().len() > before {
         return Launch::Replica(Replica::ONLY);
     }
@@ -92,7 +88,7 @@ pub fn launch(
             );
             return Launch::Replica(Replica::ONLY);
         };
-        return replica("--replica-index", index, count.into(), faults);
+        return replica("--replica-index", index, count as u64, faults);
     }
     if let Some(index) = job_index {
         let count = match jobs_count {
@@ -100,7 +96,7 @@ pub fn launch(
                 note_difference(wanted.count, count, notes);
                 count
             }
-            None => wanted.count.unwrap_or(1).into(),
+            None => wanted.count.unwrap_or(1) as u64,
         };
         return replica("SNOWFLAKE_JOB_INDEX", index, count, faults);
     }
@@ -109,7 +105,9 @@ pub fn launch(
     {
         faults.push(
             "SNOWFLAKE_JOBS_COUNT",
-            format!("{count} given, but SNOWFLAKE_JOB_INDEX does not say which one this is; set both or none"),
+            format!(
+                "{count} given, but SNOWFLAKE_JOB_INDEX does not say which one this is; set both or none"
+            ),
         );
         return Launch::Replica(Replica::ONLY);
     }
@@ -117,11 +115,13 @@ pub fn launch(
         let Some(count) = wanted.count else {
             faults.push(
                 "JOB_COMPLETION_INDEX",
-                format!("{index} given, but not of how many; set replicas (--replicas) to the job's completions"),
+                format!(
+                    "{index} given, but not of how many; set replicas (--replicas) to the job's completions"
+                ),
             );
             return Launch::Replica(Replica::ONLY);
         };
-        return replica("JOB_COMPLETION_INDEX", index, count.into(), faults);
+        return replica("JOB_COMPLETION_INDEX", index, count as u64, faults);
     }
     if let Some(count) = jobs_count {
         note_difference(wanted.count, count, notes);
@@ -134,7 +134,7 @@ pub fn launch(
 }
 
 fn replica(source: &str, index: u64, count: u64, faults: &mut Faults) -> Launch {
-    let count = match u32::try_from(count) {
+    let count = match usize::try_from(count) {
         Ok(count @ 1..=MAX_REPLICAS) => count,
         _ => {
             faults.push(
@@ -144,7 +144,7 @@ fn replica(source: &str, index: u64, count: u64, faults: &mut Faults) -> Launch 
             return Launch::Replica(Replica::ONLY);
         }
     };
-    match u32::try_from(index) {
+    match usize::try_from(index) {
         Ok(index) if index < count => Launch::Replica(Replica { index, count }),
         _ => {
             let last = count - 1;
@@ -159,9 +159,9 @@ fn replica(source: &str, index: u64, count: u64, faults: &mut Faults) -> Launch 
     }
 }
 
-fn note_difference(wanted: Option<u32>, count: u64, notes: &mut Vec<String>) {
+fn note_difference(wanted: Option<usize>, count: u64, notes: &mut Vec<String>) {
     if let Some(wanted) = wanted
-        && u64::from(wanted) != count
+        && wanted as u64 != count
     {
         notes.push(format!(
             "replicas: {wanted} is overruled by the platform, which started {count} (SNOWFLAKE_JOBS_COUNT)"
@@ -190,7 +190,7 @@ mod tests {
     /// `(flag index, wanted count, job index, jobs count, completion index)` and what comes of it.
     type Case = (
         Option<u64>,
-        Option<u32>,
+        Option<usize>,
         &'static str,
         &'static str,
         &'static str,
@@ -206,12 +206,7 @@ mod tests {
             ..Environment::default()
         };
         let (mut faults, mut notes) = (Faults::default(), Vec::new());
-        let launch = launch(
-            Wanted { index, count },
-            &environment,
-            &mut faults,
-            &mut notes,
-        );
+        let launch = launch(Wanted { index, count }, &environment, &mut faults, &mut notes);
         let mut text = match launch {
             Launch::Replica(replica) => format!("replica {replica}"),
             Launch::Local { count } => format!("all {count} here"),

@@ -10,33 +10,17 @@ use crate::config::aliases::{self, ALIASES};
 use crate::config::check::{self, given};
 use crate::config::document;
 use crate::config::faults::Faults;
-use crate::config::job_file::{
-    InferenceSection, InputSection, JobFile, ModelSection, NullPolicy, OutputSection,
-    ResourcesSection,
-};
+use crate::config::job_file::{JobFile, OutputSection};
 use crate::config::naming::{self, Name};
 use crate::config::nesting::{Nesting, below, nesting, shown};
 use crate::config::overrides::{self, Environment, Overrides, lay_over};
-use crate::config::quantity::{self, Quantity};
-use crate::config::replica::{self, Launch, Replica, Wanted};
+use crate::config::replica::{self, Replica, Wanted};
 use crate::config::schema::{NO_EFFECT, NOT_YET, inline_schema};
-use crate::config::{
-    Backend, Device, InferenceOptions, InputOptions, Job, ModelOptions, OutputOptions, Resources,
-};
+use crate::config::sections;
+use crate::config::{Backend, Job};
 use crate::error::{Error, ErrorKind, Result};
-use crate::signature::OnNull;
 
-/// `input.file_pattern` when nothing is said.
-pub const DEFAULT_PATTERN: &str = "**/*.parquet";
-
-/// `inference.grace_secs` when nothing is said: SPCS kills 30 s after SIGTERM.
-pub const DEFAULT_GRACE_SECS: f64 = 25.0;
-
-/// What is allowed for `model.device`.
-pub const DEVICES: &str = "auto, cpu, cuda or cuda:<number>";
-
-/// The location that means the built-in test model.
-pub const ECHO: &str = "echo";
+pub use crate::config::replica::Launch;
 
 /// A checked job and what this process is to do about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,19 +49,19 @@ pub fn resolve(
     check_required(&job_file, origin)?;
     let wanted = Wanted {
         index: overrides.replica_index,
-        count: job_file.replicas,
+        count: job_file.replicas.map(|count| count as usize),
     };
     let launch = replica::launch(wanted, environment, &mut faults, &mut notes);
     let name = naming::name(&job_file, environment, &mut faults);
     let run_id = naming::run_id(&job_file, overrides, environment, &mut faults, &mut notes);
     let output = job_file.output.unwrap_or_default();
     let location = output_location(&output, &name, launch, &mut faults);
-    let job = Job {
-        model: model(job_file.model.unwrap_or_default(), &mut faults),
-        input: input(job_file.input.unwrap_or_default(), &mut faults),
-        output: output_options(output, location, &mut faults),
-        resources: resources(job_file.resources.unwrap_or_default(), &mut faults),
-        inference: inference(job_file.inference.unwrap_or_default()),
+    let mut job = Job {
+        model: sections::model(job_file.model.unwrap_or_default(), &mut faults),
+        input: sections::input(job_file.input.unwrap_or_default(), &mut faults),
+        output: sections::output(output, location, &mut faults),
+        resources: sections::resources(job_file.resources.unwrap_or_default(), &mut faults),
+        inference: sections::inference(job_file.inference.unwrap_or_default()),
         name: name.text,
         name_given: name.given,
         run_id,
@@ -88,17 +72,13 @@ pub fn resolve(
         },
         notes,
     };
-    check_places(&job, &mut faults);
+    check_places(&mut job, &mut faults);
     faults.into_result(origin)?;
     Ok(Resolved { job, launch })
 }
 
 /// The document with aliases moved, checked, and flags laid over it.
-fn merge(
-    document: Option<(&str, &str)>,
-    overrides: &Overrides,
-    notes: &mut Vec<String>,
-) -> Result<JobFile> {
+fn merge(document: Option<(&str, &str)>, overrides: &Overrides, notes: &mut Vec<String>) -> Result<JobFile> {
     let origin = document.map(|(_, origin)| origin);
     let mut merged = match document {
         Some((text, origin)) => document::parse(text, origin)?,
@@ -131,38 +111,21 @@ fn merge(
     })
 }
 
-fn say_what_has_no_effect(
-    document: &Map<String, Value>,
-    notes: &mut Vec<String>,
-    faults: &mut Faults,
-) {
-    check::marked(
-        inline_schema(),
-        document,
-        NO_EFFECT,
-        &mut |key, reason, _| {
-            notes.push(format!("{key} has no effect: {reason}"));
-        },
-    );
-    check::marked(
-        inline_schema(),
-        document,
-        NOT_YET,
-        &mut |key, reason, value| {
-            let asks_for_nothing = match value {
-                Value::Object(map) => map.is_empty(),
-                Value::Array(items) => items.is_empty(),
-                Value::String(text) => text.is_empty(),
-                _ => false,
-            };
-            if !asks_for_nothing && !faults.has(key) {
-                faults.push(
-                    key,
-                    format!("{} given, but {reason}; leave it out", given(value)),
-                );
-            }
-        },
-    );
+fn say_what_has_no_effect(document: &Map<String, Value>, notes: &mut Vec<String>, faults: &mut Faults) {
+    check::marked(inline_schema(), document, NO_EFFECT, &mut |key, reason, _| {
+        notes.push(format!("{key} has no effect: {reason}"));
+    });
+    check::marked(inline_schema(), document, NOT_YET, &mut |key, reason, value| {
+        let asks_for_nothing = match value {
+            Value::Object(map) => map.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        };
+        if !asks_for_nothing && !faults.has(key) {
+            faults.push(key, format!("{} given, but {reason}; leave it out", given(value)));
+        }
+    });
     let engine = document
         .get("inference")
         .and_then(|inference| inference.get("engine_options")?.get("engine")?.as_str());
@@ -171,7 +134,9 @@ fn say_what_has_no_effect(
     {
         faults.push(
             "inference.engine_options.engine",
-            format!("{engine:?} given, only PYTHON_GENERIC or nothing allowed; this worker runs models itself"),
+            format!(
+                "{engine:?} given, only PYTHON_GENERIC or nothing allowed; this worker runs models itself"
+            ),
         );
     }
 }
@@ -202,104 +167,10 @@ fn check_required(job_file: &JobFile, origin: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let place = origin.map_or(String::new(), |origin| format!("{origin}: "));
-    Err(Error::config(format!(
-        "{place}missing {}",
-        missing.join(", ")
-    )))
+    Err(Error::config(format!("{place}missing {}", missing.join(", "))))
 }
 
-fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
-    let device = match section.device.as_deref().map(parse_device) {
-        None => Device::Auto,
-        Some(Some(device)) => device,
-        Some(None) => {
-            let text = section.device.clone().unwrap_or_default();
-            faults.push("model.device", format!("{text:?} given, {DEVICES} allowed"));
-            Device::Auto
-        }
-    };
-    let location = section.location.unwrap_or_else(|| ECHO.to_string());
-    let backend = match section.backend {
-        None if location == ECHO => Some(Backend::Echo),
-        chosen => chosen,
-    };
-    if backend == Some(Backend::Echo) && location != ECHO {
-        faults.push(
-            "model.location",
-            format!(
-                "{:?} given, but the backend echo is built in; leave the location or the backend out",
-                shown(&location)
-            ),
-        );
-    }
-    if backend == Some(Backend::Echo) && matches!(device, Device::Cuda(_)) {
-        faults.push(
-            "model.device",
-            "a GPU given, but the backend echo runs on the cpu only",
-        );
-    }
-    ModelOptions {
-        location,
-        backend,
-        function_name: section.function_name,
-        device,
-    }
-}
-
-fn parse_device(text: &str) -> Option<Device> {
-    match text {
-        "auto" => Some(Device::Auto),
-        "cpu" => Some(Device::Cpu),
-        "cuda" => Some(Device::Cuda(0)),
-        other => {
-            let ordinal = other.strip_prefix("cuda:")?;
-            // `parse` alone would take a sign.
-            let digits = ordinal.chars().all(|c| c.is_ascii_digit());
-            digits.then(|| ordinal.parse().ok())?.map(Device::Cuda)
-        }
-    }
-}
-
-fn input(section: InputSection, faults: &mut Faults) -> InputOptions {
-    let on_null = match (
-        section.on_null.unwrap_or(NullPolicy::Fail),
-        section.fill_value,
-    ) {
-        (NullPolicy::Fill, Some(value)) => OnNull::Fill(value),
-        (NullPolicy::Fill, None) => {
-            faults.push(
-                "input.fill_value",
-                "missing; on_null: fill needs a number to fill with",
-            );
-            OnNull::Fail
-        }
-        (_, Some(value)) => {
-            faults.push(
-                "input.fill_value",
-                format!("{value} given, only allowed with on_null: fill"),
-            );
-            OnNull::Fail
-        }
-        (NullPolicy::Nan, None) => OnNull::Nan,
-        (NullPolicy::Fail, None) => OnNull::Fail,
-    };
-    InputOptions {
-        location: section.stage_location.unwrap_or_default(),
-        file_pattern: section
-            .file_pattern
-            .unwrap_or_else(|| DEFAULT_PATTERN.to_string()),
-        params: section.params.unwrap_or_default(),
-        on_null,
-        on_out_of_range: section.on_out_of_range.unwrap_or_default(),
-    }
-}
-
-fn output_location(
-    section: &OutputSection,
-    name: &Name,
-    launch: Launch,
-    faults: &mut Faults,
-) -> String {
+fn output_location(section: &OutputSection, name: &Name, launch: Launch, faults: &mut Faults) -> String {
     match (&section.stage_location, &section.base_stage_location) {
         (Some(location), None) => location.clone(),
         (Some(_), Some(base)) => {
@@ -314,8 +185,7 @@ fn output_location(
         }
         (None, Some(base)) => {
             // Replicas that each invent a name would each write to a folder of their own.
-            let invented =
-                name.is_random && matches!(launch, Launch::Replica(_)) && launch.count() > 1;
+            let invented = name.is_random && matches!(launch, Launch::Replica(_)) && launch.count() > 1;
             if invented {
                 faults.push(
                     "output.base_stage_location",
@@ -332,87 +202,7 @@ fn output_location(
     }
 }
 
-fn output_options(section: OutputSection, location: String, faults: &mut Faults) -> OutputOptions {
-    let partition_by = section.partition_by.unwrap_or_default();
-    for (index, column) in partition_by.iter().enumerate() {
-        if partition_by[..index].contains(column) {
-            faults.push(
-                format!("output.partition_by[{index}]"),
-                format!("{column:?} given twice, each column once allowed"),
-            );
-        }
-    }
-    let options = OutputOptions {
-        location,
-        mode: section.mode.unwrap_or_default(),
-        partition_by,
-        compression: section.compression,
-        columns: section.columns,
-        rename: section.rename.unwrap_or_default(),
-        prefix: section.prefix.unwrap_or_default(),
-        take_over: section.take_over.unwrap_or(false),
-    };
-    if options.take_over && options.mode != crate::config::SaveMode::Overwrite {
-        faults.push(
-            "output.take_over",
-            "true given, only allowed with mode: overwrite",
-        );
-    }
-    naming::check_columns(&options, faults);
-    options
-}
-
-fn resources(section: ResourcesSection, faults: &mut Faults) -> Resources {
-    fn read<T>(
-        key: &str,
-        quantity: Option<Quantity>,
-        parse: fn(&Quantity) -> Result<T, String>,
-        faults: &mut Faults,
-    ) -> Option<T> {
-        let quantity = quantity?;
-        match parse(&quantity) {
-            Ok(amount) => Some(amount),
-            Err(allowed) => {
-                let text = match &quantity {
-                    Quantity::Number(_) => quantity.to_string(),
-                    Quantity::Text(text) => given(&Value::from(text.as_str())),
-                };
-                faults.push(key, format!("{text} given, {allowed}"));
-                None
-            }
-        }
-    }
-    Resources {
-        cpus: read(
-            "resources.cpu_requests",
-            section.cpu_requests,
-            quantity::cores,
-            faults,
-        ),
-        memory_bytes: read(
-            "resources.memory_requests",
-            section.memory_requests,
-            quantity::bytes,
-            faults,
-        ),
-        gpus: read(
-            "resources.gpu_requests",
-            section.gpu_requests,
-            quantity::gpus,
-            faults,
-        ),
-    }
-}
-
-fn inference(section: InferenceSection) -> InferenceOptions {
-    InferenceOptions {
-        num_workers: section.num_workers.map(|count| count as usize),
-        max_batch_rows: section.max_batch_rows.map(|rows| rows as usize),
-        grace_secs: section.grace_secs.unwrap_or(DEFAULT_GRACE_SECS),
-    }
-}
-
-fn check_places(job: &Job, faults: &mut Faults) {
+fn check_places(job: &mut Job, faults: &mut Faults) {
     if job.output.location.is_empty() {
         return;
     }
@@ -420,14 +210,15 @@ fn check_places(job: &Job, faults: &mut Faults) {
     let (output, input) = (shown(&job.output.location), shown(&job.input.location));
     match nesting(&job.output.location, &job.input.location) {
         Nesting::Apart => {}
-        Nesting::Same => faults.push(key, format!("{output:?} given, which is the input too; choose another folder")),
-        Nesting::Inside => faults.push(
-            key,
-            format!("{output:?} given, which lies inside the input {input:?}; results would be read as input"),
-        ),
+        Nesting::Same => faults.push(key, format!("{output:?} given, so the output is the input; choose another folder")),
+        // Its files are left out of the listing; those of a later run elsewhere would not know them.
+        Nesting::Inside => job.notes.push(format!(
+            "the output {output:?} lies inside the input {input:?}: a job that writes elsewhere would read these \
+             results as input"
+        )),
         Nesting::Around => faults.push(
             key,
-            format!("{output:?} given, which holds the input {input:?}; overwriting would remove it"),
+            format!("{output:?} given, so the output contains the input {input:?}; overwriting would remove it"),
         ),
     }
     let is_echo = job.model.backend == Some(Backend::Echo);
@@ -437,7 +228,7 @@ fn check_places(job: &Job, faults: &mut Faults) {
         faults.push(
             key,
             format!(
-                "{output:?} given, which holds the model {model:?}; overwriting would remove it"
+                "{output:?} given, so the output contains the model {model:?}; overwriting would remove it"
             ),
         );
     }

@@ -20,8 +20,7 @@ pub const NOT_YET: &str = "x-not-yet";
 pub const TAKES: &str = "x-takes";
 
 static INLINE: LazyLock<Value> = LazyLock::new(|| {
-    let settings =
-        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings
         .into_generator()
         .into_root_schema_for::<JobFile>()
@@ -65,7 +64,19 @@ pub fn job_schema() -> Value {
             properties.insert(name.to_string(), copy);
         }
     }
-    schema
+    head_first(schema)
+}
+
+/// A reader of the file wants to know first what it is.
+fn head_first(mut schema: Value) -> Value {
+    let mut ordered = Map::new();
+    if let Some(all) = schema.as_object_mut() {
+        for key in ["$schema", "title", "description"] {
+            ordered.extend(all.shift_remove(key).map(|value| (key.to_string(), value)));
+        }
+        ordered.append(all);
+    }
+    Value::Object(ordered)
 }
 
 /// The node of a key path in the inlined schema, e.g. `inference.num_workers`.
@@ -107,10 +118,7 @@ pub fn alternatives(node: &Value) -> Vec<&Value> {
 /// Whether a node accepts null.
 pub fn is_nullable(node: &Value) -> bool {
     let null = json!("null");
-    match (
-        node.get("anyOf").and_then(Value::as_array),
-        node.get("type"),
-    ) {
+    match (node.get("anyOf").and_then(Value::as_array), node.get("type")) {
         (Some(branches), _) => branches.iter().any(is_nullable),
         (None, Some(Value::Array(types))) => types.contains(&null),
         (None, Some(only)) => *only == null,

@@ -223,9 +223,9 @@ mod tests {
 
     #[test]
     fn floats_become_whole_numbers_only_when_they_are_whole_and_in_range() {
-        check::<f64, i64>(-9.223372036854775808e18, Ok(i64::MIN));
-        check::<f64, i64>(9.223372036854775808e18, Err(Misfit::Range(i64::MAX)));
-        check::<f64, u64>(1.8446744073709551616e19, Err(Misfit::Range(u64::MAX)));
+        check::<f64, i64>(-(2f64.powi(63)), Ok(i64::MIN));
+        check::<f64, i64>(2f64.powi(63), Err(Misfit::Range(i64::MAX)));
+        check::<f64, u64>(2f64.powi(64), Err(Misfit::Range(u64::MAX)));
         check::<f32, i32>(2147483648.0, Err(Misfit::Range(i32::MAX)));
         check::<f64, u8>(256.5, Err(Misfit::Range(255)));
         check::<f64, u8>(255.5, Err(Misfit::Fraction));

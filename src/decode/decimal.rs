@@ -125,8 +125,8 @@ impl FromDecimal for f64 {
     fn from_decimal<S: Unscaled>(unscaled: S, scale: i8) -> Result<Self, Misfit<Self>> {
         // Both operands are exact up to 2^53 and 10^22, so the one division rounds once.
         const EXACT: u64 = 1 << 53;
-        if let Some(small) = unscaled.narrow()
-            && small.unsigned_abs() <= EXACT.into()
+        if let Some(Ok(small)) = unscaled.narrow().map(i64::try_from)
+            && small.unsigned_abs() <= EXACT
             && (0..=22).contains(&scale)
         {
             return Ok(small as f64 / POWERS[usize::from(scale.unsigned_abs())]);

@@ -25,24 +25,21 @@ pub struct Lane<'a, T> {
     pub at: usize,
 }
 
-impl<T: Copy> Lane<'_, T> {
+impl<T: Copy + Default> Lane<'_, T> {
     /// Writes `values`, one per row; says whether all of them fitted.
     #[inline(always)]
     fn fill<S: Copy>(&mut self, values: &[S], cast: impl Fn(S) -> (T, bool)) -> bool {
-        let mut all_fit = true;
-        let mut put = |place: &mut T, value: S| {
-            let (element, fits) = cast(value);
-            *place = element;
-            all_fit &= fits;
-        };
         if self.width == 1 {
-            // Known to be contiguous, this loop is vectorised; for equal types it is a memcpy.
-            for (place, &value) in self.out.iter_mut().zip(values) {
-                put(place, value);
-            }
-        } else {
-            for (row, &value) in self.out.chunks_exact_mut(self.width).zip(values) {
-                put(&mut row[self.at], value);
+            return convert_all(values, self.out, cast);
+        }
+        // Converting runs of values side by side and scattering them then lets the first be vectorised.
+        const RUN: usize = 256;
+        let mut run = [T::default(); RUN];
+        let mut all_fit = true;
+        for (values, rows) in values.chunks(RUN).zip(self.out.chunks_mut(RUN * self.width)) {
+            all_fit &= convert_all(values, &mut run, &cast);
+            for (row, &element) in rows.chunks_exact_mut(self.width).zip(&run) {
+                row[self.at] = element;
             }
         }
         all_fit
@@ -51,6 +48,18 @@ impl<T: Copy> Lane<'_, T> {
     fn set(&mut self, index: usize, element: T) {
         self.out[index * self.width + self.at] = element;
     }
+}
+
+/// Without a branch, so that it is vectorised; between equal types it is a memcpy.
+#[inline(always)]
+fn convert_all<S: Copy, T>(values: &[S], out: &mut [T], cast: impl Fn(S) -> (T, bool)) -> bool {
+    let mut all_fit = true;
+    for (place, &value) in out.iter_mut().zip(values) {
+        let (element, fits) = cast(value);
+        *place = element;
+        all_fit &= fits;
+    }
+    all_fit
 }
 
 /// What applies to every value of a column.
@@ -244,7 +253,13 @@ fn write_number<T: Number>(
 /// The bits `range` of a boolean column as 0 and 1.
 fn bits(column: &dyn Array, range: &Range<usize>) -> Vec<u8> {
     let bits = column.as_boolean().values().slice(range.start, range.len());
-    bits.iter().map(u8::from).collect()
+    let chunks = bits.bit_chunks();
+    let mut bytes = Vec::with_capacity(range.len() + 64);
+    for word in chunks.iter().chain([chunks.remainder_bits()]) {
+        bytes.extend((0..64).map(|bit| (word >> bit) as u8 & 1));
+    }
+    bytes.truncate(range.len());
+    bytes
 }
 
 struct Write<'a, 'b, T> {

@@ -183,3 +183,206 @@ fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "a mapping",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::signature::InputFeature;
+    use serde_json::json;
+
+    fn bound(dtype: DType, shape: &[Dim], param: Value) -> BoundInput {
+        let feature = InputFeature {
+            name: "threshold".into(),
+            dtype,
+            shape: shape.to_vec(),
+            source: Source::Param,
+            on_null: None,
+            affine: (1.0, 0.0),
+        };
+        BoundInput {
+            feature,
+            columns: vec![],
+            param,
+        }
+    }
+
+    fn tensor(dtype: DType, shape: &[Dim], value: Value) -> Result<Tensor> {
+        Param::new(&bound(dtype, shape, value))?.tensor(10)
+    }
+
+    use Dim::{Dynamic, Fixed};
+
+    #[test]
+    fn values_become_tensors_of_the_declared_type_and_shape() {
+        let cases: [(DType, &[Dim], Value, Tensor); 10] = [
+            (
+                DType::F32,
+                &[],
+                json!(0.1),
+                Tensor::new(vec![], vec![0.1f32]).unwrap(),
+            ),
+            (
+                DType::F64,
+                &[],
+                json!(3),
+                Tensor::new(vec![], vec![3f64]).unwrap(),
+            ),
+            (
+                DType::I8,
+                &[Fixed(1)],
+                json!(-128),
+                Tensor::new(vec![1], vec![-128i8]).unwrap(),
+            ),
+            (
+                DType::I64,
+                &[Fixed(1)],
+                json!([7]),
+                Tensor::new(vec![1], vec![7i64]).unwrap(),
+            ),
+            (
+                DType::U64,
+                &[Dynamic],
+                json!(u64::MAX),
+                Tensor::new(vec![1], vec![u64::MAX]).unwrap(),
+            ),
+            (
+                DType::I32,
+                &[],
+                json!(2.0),
+                Tensor::new(vec![], vec![2i32]).unwrap(),
+            ),
+            (
+                DType::Bool,
+                &[],
+                json!(true),
+                Tensor::new(vec![], vec![true]).unwrap(),
+            ),
+            (
+                DType::String,
+                &[Dynamic],
+                json!(["a", ""]),
+                Tensor::new(vec![2], vec!["a".to_string(), String::new()]).unwrap(),
+            ),
+            (
+                DType::I16,
+                &[Fixed(2), Dynamic],
+                json!([[1, 2, 3], [4, 5, 6]]),
+                Tensor::new(vec![2, 3], vec![1i16, 2, 3, 4, 5, 6]).unwrap(),
+            ),
+            (
+                DType::F32,
+                &[Dynamic],
+                json!([]),
+                Tensor::new(vec![0], Vec::<f32>::new()).unwrap(),
+            ),
+        ];
+        for (dtype, shape, value, expected) in cases {
+            assert_eq!(tensor(dtype, shape, value.clone()).unwrap(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_path() {
+        let cases: [(DType, &[Dim], Value, &str); 13] = [
+            (
+                DType::I8,
+                &[],
+                json!(128),
+                "input.params.threshold is 128, which is out of the range of int8",
+            ),
+            (
+                DType::U64,
+                &[],
+                json!(-1),
+                "is -1, which is out of the range of uint64",
+            ),
+            (
+                DType::I64,
+                &[],
+                json!(1e19),
+                "is 1e+19, which is out of the range of int64",
+            ),
+            (
+                DType::F32,
+                &[],
+                json!(1e39),
+                "is 1e+39, which is out of the range of float32",
+            ),
+            (
+                DType::I32,
+                &[],
+                json!(0.5),
+                "is 0.5, and must be a whole number (int32)",
+            ),
+            (
+                DType::F32,
+                &[],
+                json!(true),
+                "is a boolean, and must be a number (float32)",
+            ),
+            (
+                DType::F32,
+                &[],
+                json!("1"),
+                "is a string, and must be a number (float32)",
+            ),
+            (
+                DType::Bool,
+                &[],
+                json!(1),
+                "is a number, and must be true or false (bool)",
+            ),
+            (DType::String, &[], json!(1), "is a number, and must be a string"),
+            (DType::F32, &[], json!([1]), "is a list, and must be a number"),
+            (
+                DType::F32,
+                &[Fixed(2)],
+                json!(1),
+                "is a number, and must be a list; the model's input threshold is of shape [2]",
+            ),
+            (
+                DType::F32,
+                &[Fixed(2)],
+                json!([1, 2, 3]),
+                "is a list of length 3, and must be of length 2",
+            ),
+            (
+                DType::F32,
+                &[Dynamic, Dynamic],
+                json!([[1], [2, 3]]),
+                "input.params.threshold[1] is a list of length 2, and must be of length 1",
+            ),
+        ];
+        for (dtype, shape, value, message) in cases {
+            let error = tensor(dtype, shape, value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_input_declared_per_row_gets_the_value_in_every_row() {
+        let mut input = bound(DType::I32, &[Fixed(2)], json!([1, 2]));
+        input.feature.source = Source::Column("c".into());
+        let param = Param::new(&input).unwrap();
+        assert_eq!(
+            param.tensor(3).unwrap(),
+            Tensor::new(vec![3, 2], vec![1, 2, 1, 2, 1, 2]).unwrap()
+        );
+        assert_eq!(
+            param.tensor(0).unwrap(),
+            Tensor::new(vec![0, 2], Vec::<i32>::new()).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_value_is_scaled_like_the_column_it_replaces() {
+        let mut input = bound(DType::F32, &[], json!(10));
+        input.feature.affine = (0.5, 1.0);
+        assert_eq!(
+            Param::new(&input).unwrap().tensor(1).unwrap().data,
+            vec![6f32].into()
+        );
+    }
+}

@@ -54,9 +54,9 @@ pub struct Outcome {
     /// The run's position in the history of the output.
     pub epoch: u64,
     /// Index of this replica.
-    pub replica: u32,
+    pub replica: usize,
     /// Number of replicas.
-    pub replicas: u32,
+    pub replicas: usize,
     /// Units this replica was responsible for, and their rows.
     pub units: usize,
     /// Rows of those units.
@@ -86,7 +86,7 @@ pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Re
         function: Some(scoring.function.name.clone()),
         mode: job.output.mode,
         take_over: job.output.take_over,
-        replica_index: job.replica.index,
+        replica_index: job.replica.index as u32,
     };
     let footers = Mutex::new(Vec::new());
     let claim = commit::claim(&store, request, || async {
@@ -121,7 +121,7 @@ pub async fn run_id(job: &Job, host: &Host) -> Result<String> {
 }
 
 /// The id given by the launcher, or one derived so that a restart finds its own run again.
-async fn settle_run_id(job: &Job, deriving: u32, scoring: &Scoring, store: &OutputStore) -> Result<String> {
+async fn settle_run_id(job: &Job, deriving: usize, scoring: &Scoring, store: &OutputStore) -> Result<String> {
     let output = store.location();
     let absolute = output.local_path().map(|path| path.display().to_string());
     let known = commit::run_id::Known {
@@ -132,7 +132,7 @@ async fn settle_run_id(job: &Job, deriving: u32, scoring: &Scoring, store: &Outp
         config_digest: &scoring.config_digest,
         model_digest: scoring.model.digest(),
         mode: job.output.mode,
-        replicas: deriving,
+        replicas: deriving as u32,
     };
     let derived = commit::run_id::derive(&known)?;
     let fresh = uuid::Uuid::new_v4().simple().to_string();
@@ -169,7 +169,7 @@ struct Share {
 impl Share {
     async fn of(job: &Job, store: &OutputStore, claimed: &Claimed, metrics: &Metrics) -> Result<Share> {
         let plan = &claimed.plan;
-        let ids = assign::assign(&plan.units, job.replica.count as usize).swap_remove(job.replica.index as usize);
+        let ids = assign::assign(&plan.units, job.replica.count).swap_remove(job.replica.index);
         let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
         let committed = commit::committed(store, claimed).await?;
         let (done, to_do): (Vec<Unit>, Vec<Unit>) =

@@ -1,6 +1,6 @@
 //! The model of a job, matched with its input: what is needed to plan and to score.
 
-use arrow::datatypes::{Field, FieldRef, Schema};
+use arrow::datatypes::{FieldRef, Schema};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
 use crate::storage::Location;
-use crate::write::{EncoderOptions, columns};
+use crate::write::columns::{self, OutputColumn};
+use crate::write::EncoderOptions;
 
 /// Most bytes of one model file, and of all files of a model.
 const MAX_MODEL_BYTES: u64 = 16 << 30;
@@ -32,7 +33,7 @@ pub struct Bound {
     /// Makes tensors of the input.
     pub decoder: Decoder,
     /// The columns the model adds.
-    pub outputs: Vec<FieldRef>,
+    pub outputs: Vec<OutputColumn>,
     /// How files are written.
     pub encoder: Arc<EncoderOptions>,
 }
@@ -56,19 +57,13 @@ impl Scoring {
         })
     }
 
-    /// Matches the function with the input's schema, and plans the columns it adds.
-    fn outputs(&self, job: &Job, schema: &Schema) -> Result<(signature::Binding, Vec<Field>)> {
-        let binding = signature::bind(&self.function, schema, &job.input.params)?;
-        let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
-        Ok((binding, outputs))
-    }
-
     /// The plan of a run over the surveyed input.
     ///
     /// # Errors
     /// `Data` or `Config` when model, input and output options do not go together.
     pub fn plan(&self, job: &Job, run_id: &str, survey: Survey) -> Result<Plan> {
-        let (binding, outputs) = self.outputs(job, &survey.schema)?;
+        let binding = signature::bind(&self.function, &survey.schema, &job.input.params)?;
+        let outputs = columns::plan(&self.function.outputs, &job.output, &survey.schema)?;
         for note in &binding.notes {
             tracing::info!("{note}");
         }
@@ -84,7 +79,7 @@ impl Scoring {
             worker_version: env!("CARGO_PKG_VERSION").to_string(),
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
             input_schema: survey.schema,
-            outputs,
+            outputs: outputs.iter().map(|column| column.field.as_ref().clone()).collect(),
             inputs: survey.files,
             units: survey.units,
         })
@@ -95,8 +90,13 @@ impl Scoring {
         let schema = &plan.input_schema;
         let binding = signature::bind(&self.function, schema, &job.input.params)?;
         let decoder = Decoder::new(&binding, schema, job.input.on_null, job.input.on_out_of_range)?;
-        let outputs: Vec<FieldRef> = plan.outputs.iter().cloned().map(Arc::new).collect();
-        let fields: Vec<FieldRef> = schema.fields().iter().chain(&outputs).cloned().collect();
+        let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
+        let added = outputs.iter().map(|column| &column.field);
+        if !added.clone().map(AsRef::as_ref).eq(&plan.outputs) {
+            return Err(Error::model("the model gives other columns than those the plan was made with")
+                .with_hint("all replicas of a run need the same version of Floe and of ONNX Runtime"));
+        }
+        let fields: Vec<FieldRef> = schema.fields().iter().chain(added).cloned().collect();
         let encoder = EncoderOptions {
             schema: Arc::new(Schema::new(fields)),
             compression: job.output.compression,

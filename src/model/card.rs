@@ -78,7 +78,7 @@ pub struct InputCard {
     /// The number that takes the place of a null; only with `on_null: fill`.
     #[schemars(example = -1.0)]
     pub fill_value: Option<f64>,
-    /// Each number is multiplied by this.
+    /// Each number is multiplied by this; only for floating-point inputs.
     ///
     /// Default: `1`.
     #[schemars(example = 0.00392156862745098)]
@@ -175,7 +175,10 @@ impl<T> Ordered<T> {
 
     /// The value of a key.
     pub fn get(&self, wanted: &str) -> Option<&T> {
-        self.0.iter().find(|(key, _)| key == wanted).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(key, _)| key == wanted)
+            .map(|(_, value)| value)
     }
 }
 
@@ -183,7 +186,12 @@ impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Ordered<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde_json's map keeps the order of the text (feature preserve_order).
         let map = Map::<String, Value>::deserialize(deserializer)?;
-        let entry = |(key, value)| Ok((key, serde_json::from_value(value).map_err(serde::de::Error::custom)?));
+        let entry = |(key, value)| {
+            Ok((
+                key,
+                serde_json::from_value(value).map_err(serde::de::Error::custom)?,
+            ))
+        };
         map.into_iter().map(entry).collect::<Result<_, _>>().map(Ordered)
     }
 }
@@ -237,7 +245,10 @@ pub fn card_schema() -> Value {
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<Card>().to_value()
+    settings
+        .into_generator()
+        .into_root_schema_for::<Card>()
+        .to_value()
 });
 
 /// Reads a card.
@@ -250,9 +261,8 @@ pub fn parse(bytes: &[u8]) -> Result<Card> {
     let mut faults = Faults::default();
     check::check(&SCHEMA, &document, &[], &mut faults);
     report(&faults)?;
-    let card: Card = serde_json::from_value(Value::Object(document)).map_err(|cause| {
-        Error::model(format!("{FILE_NAME}: not a model card")).with_source(cause)
-    })?;
+    let card: Card = serde_json::from_value(Value::Object(document))
+        .map_err(|cause| Error::model(format!("{FILE_NAME}: not a model card")).with_source(cause))?;
     check_contradictions(&card, &mut faults);
     report(&faults)?;
     Ok(card)
@@ -261,7 +271,10 @@ pub fn parse(bytes: &[u8]) -> Result<Card> {
 fn document(bytes: &[u8]) -> Result<Map<String, Value>> {
     let refused = |why: String| Error::model(format!("{FILE_NAME}: not a model card: {why}"));
     if bytes.len() > MAX_BYTES {
-        return Err(refused(format!("{} bytes given, at most {MAX_BYTES} allowed", bytes.len())));
+        return Err(refused(format!(
+            "{} bytes given, at most {MAX_BYTES} allowed",
+            bytes.len()
+        )));
     }
     let text = std::str::from_utf8(bytes).map_err(|cause| refused(cause.to_string()))?;
     let options = serde_saphyr::options! {
@@ -298,16 +311,25 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
                 faults.push(key("columns"), "column and columns given, one of them allowed");
             }
             match (card.on_null, card.fill_value) {
-                (Some(NullPolicy::Fill), None) => faults.push(key("fill_value"), "nothing given, a number needed for on_null: fill"),
+                (Some(NullPolicy::Fill), None) => faults.push(
+                    key("fill_value"),
+                    "nothing given, a number needed for on_null: fill",
+                ),
                 (Some(NullPolicy::Fill), Some(_)) | (_, None) => {}
-                (_, Some(_)) => faults.push(key("fill_value"), "a number given, and it has a meaning only with on_null: fill"),
+                (_, Some(_)) => faults.push(
+                    key("fill_value"),
+                    "a number given, and it has a meaning only with on_null: fill",
+                ),
             }
         }
         match &card.outputs {
             Some(OutputsCard::Names(names)) => {
                 for (index, name) in names.iter().enumerate() {
                     if names[..index].contains(name) {
-                        faults.push(format!("functions.{function}.outputs[{index}]"), format!("{name} is given twice"));
+                        faults.push(
+                            format!("functions.{function}.outputs[{index}]"),
+                            format!("{name} is given twice"),
+                        );
                     }
                 }
             }
@@ -316,7 +338,10 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
                     let Some(card) = card else { continue };
                     if card.labels.is_some() && card.select.is_none() {
                         let key = format!("functions.{function}.outputs.{output}.labels");
-                        faults.push(key, "labels given, and they have a meaning only with select: argmax");
+                        faults.push(
+                            key,
+                            "labels given, and they have a meaning only with select: argmax",
+                        );
                     }
                 }
             }
@@ -328,16 +353,27 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
             None => false,
         };
         if none {
-            faults.push(format!("functions.{function}.outputs"), "nothing given, at least one output needed");
+            faults.push(
+                format!("functions.{function}.outputs"),
+                "nothing given, at least one output needed",
+            );
         }
     }
-    if card.functions.as_ref().is_some_and(|functions| functions.0.is_empty()) {
+    if card
+        .functions
+        .as_ref()
+        .is_some_and(|functions| functions.0.is_empty())
+    {
         faults.push("functions", "nothing given, at least one function needed");
     }
 }
 
 fn report(faults: &Faults) -> Result<()> {
-    let lines: Vec<_> = faults.found().iter().map(|fault| format!("{}: {}", fault.key, fault.text)).collect();
+    let lines: Vec<_> = faults
+        .found()
+        .iter()
+        .map(|fault| format!("{}: {}", fault.key, fault.text))
+        .collect();
     match lines.as_slice() {
         [] => Ok(()),
         [only] => Err(Error::model(format!("{FILE_NAME}: {only}"))),
@@ -404,15 +440,39 @@ functions:
     #[test]
     fn mistakes_name_the_key_what_was_given_and_what_is_allowed() {
         for (text, parts) in [
-            ("functions: {p: {inputs: {x: {on_nul: nan}}}}", &["functions.p.inputs.x.on_nul: unknown key", "on_null"][..]),
-            ("functions: {p: {modle: a}}", &["functions.p.modle: unknown key", "model"]),
+            (
+                "functions: {p: {inputs: {x: {on_nul: nan}}}}",
+                &["functions.p.inputs.x.on_nul: unknown key", "on_null"][..],
+            ),
+            (
+                "functions: {p: {modle: a}}",
+                &["functions.p.modle: unknown key", "model"],
+            ),
             ("function: {}", &["function: unknown key", "functions"]),
-            ("functions: {p: {outputs: {y: {activation: softmx}}}}", &["softmx", "none, softmax or sigmoid", "the nearest is softmax"]),
-            ("functions: {p: {outputs: {y: {nam: z}}}}", &["functions.p.outputs.y.nam: unknown key"]),
-            ("functions: {p: {outputs: {y: {select: argmax, labels: [0, 1]}}}}", &["labels[0]: 0 given", "put it in quotes"]),
-            ("functions: {p: {outputs: 3}}", &["functions.p.outputs: 3 given", "list", "mapping"]),
-            ("functions: {p: {inputs: {x: {scale: wide}}}}", &["scale: \"wide\" given, a number allowed"]),
-            ("functions: {p: {inputs: {x: {columns: []}}}}", &["columns: [] given, a list, not empty, of text allowed"]),
+            (
+                "functions: {p: {outputs: {y: {activation: softmx}}}}",
+                &["softmx", "none, softmax or sigmoid", "the nearest is softmax"],
+            ),
+            (
+                "functions: {p: {outputs: {y: {nam: z}}}}",
+                &["functions.p.outputs.y.nam: unknown key"],
+            ),
+            (
+                "functions: {p: {outputs: {y: {select: argmax, labels: [0, 1]}}}}",
+                &["labels[0]: 0 given", "put it in quotes"],
+            ),
+            (
+                "functions: {p: {outputs: 3}}",
+                &["functions.p.outputs: 3 given", "list", "mapping"],
+            ),
+            (
+                "functions: {p: {inputs: {x: {scale: wide}}}}",
+                &["scale: \"wide\" given, a number allowed"],
+            ),
+            (
+                "functions: {p: {inputs: {x: {columns: []}}}}",
+                &["columns: [] given, a list, not empty, of text allowed"],
+            ),
             ("functions: [p]", &["functions: [\"p\"] given, a mapping"]),
             ("[p]", &["floe.yaml: not a model card: a list given"]),
             ("functions: [predict: {", &["floe.yaml: not a model card: "]),
@@ -428,13 +488,34 @@ functions:
     #[test]
     fn contradictions_are_found() {
         for (text, part) in [
-            ("functions: {p: {inputs: {x: {column: a, columns: [b]}}}}", "column and columns given"),
-            ("functions: {p: {inputs: {x: {on_null: fill}}}}", "fill_value: nothing given"),
-            ("functions: {p: {inputs: {x: {on_null: nan, fill_value: 1}}}}", "only with on_null: fill"),
-            ("functions: {p: {inputs: {x: {fill_value: 1}}}}", "only with on_null: fill"),
-            ("functions: {p: {outputs: {y: {labels: [a]}}}}", "only with select: argmax"),
-            ("functions: {p: {outputs: [a, b, a]}}", "outputs[2]: a is given twice"),
-            ("functions: {p: {outputs: []}}", "functions.p.outputs: nothing given"),
+            (
+                "functions: {p: {inputs: {x: {column: a, columns: [b]}}}}",
+                "column and columns given",
+            ),
+            (
+                "functions: {p: {inputs: {x: {on_null: fill}}}}",
+                "fill_value: nothing given",
+            ),
+            (
+                "functions: {p: {inputs: {x: {on_null: nan, fill_value: 1}}}}",
+                "only with on_null: fill",
+            ),
+            (
+                "functions: {p: {inputs: {x: {fill_value: 1}}}}",
+                "only with on_null: fill",
+            ),
+            (
+                "functions: {p: {outputs: {y: {labels: [a]}}}}",
+                "only with select: argmax",
+            ),
+            (
+                "functions: {p: {outputs: [a, b, a]}}",
+                "outputs[2]: a is given twice",
+            ),
+            (
+                "functions: {p: {outputs: []}}",
+                "functions.p.outputs: nothing given",
+            ),
             ("functions: {}", "functions: nothing given"),
         ] {
             let error = refused(text);
@@ -445,13 +526,69 @@ functions:
     #[test]
     fn several_mistakes_are_listed_at_once() {
         let error = refused("functions: {p: {modl: a, input: {}}}");
-        assert!(error.starts_with("floe.yaml has 2 mistakes:\n  functions.p.modl: "), "{error}");
+        assert!(
+            error.starts_with("floe.yaml has 2 mistakes:\n  functions.p.modl: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_cards_and_keys_of_the_docs_are_those_of_the_program() {
+        let docs = include_str!("../../docs/models.md");
+        let cards: Vec<&str> = docs
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(cards.len() >= 4, "{} cards", cards.len());
+        for card in cards {
+            let parsed = parse(card.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{card}"));
+            assert!(parsed.functions.is_some(), "{card}");
+        }
+        fn keys(node: &Value, found: &mut Vec<String>) {
+            for (name, child) in node.as_object().into_iter().flatten() {
+                if name == "properties" {
+                    found.extend(
+                        child
+                            .as_object()
+                            .into_iter()
+                            .flatten()
+                            .map(|(key, _)| key.clone()),
+                    );
+                }
+                keys(child, found);
+            }
+            node.as_array()
+                .into_iter()
+                .flatten()
+                .for_each(|child| keys(child, found));
+        }
+        let mut known = Vec::new();
+        keys(&SCHEMA, &mut known);
+        assert!(known.len() >= 15, "{known:?}");
+        for key in known {
+            let told = [
+                format!("`.{key}`"),
+                format!(".{key}.<"),
+                format!("`{key}`"),
+                format!("`{key}.<"),
+            ];
+            assert!(
+                told.iter().any(|told| docs.contains(told)),
+                "{key} is missing in docs/models.md"
+            );
+        }
     }
 
     #[test]
     fn the_schema_documents_every_key() {
         fn check(node: &Value, path: &str) {
-            for (name, child) in node.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            for (name, child) in node
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
                 assert!(child.get("description").is_some(), "{path}.{name}");
                 check(child, &format!("{path}.{name}"));
             }

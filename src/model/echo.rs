@@ -86,7 +86,12 @@ struct EchoWorker;
 impl Model for EchoWorker {
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
         match batch.inputs.as_slice() {
-            [Tensor { shape, data: TensorData::I64(hashes) }] if shape[..] == [batch.rows] => {
+            [
+                Tensor {
+                    shape,
+                    data: TensorData::I64(hashes),
+                },
+            ] if shape[..] == [batch.rows] => {
                 let hashes = Tensor::new(vec![batch.rows], hashes.clone())?;
                 Ok(vec![Value::Tensor(hashes)])
             }
@@ -109,15 +114,24 @@ mod tests {
         let echo = Echo::new();
         let mut worker = echo.worker(&echo.functions()[0], 1).unwrap();
         let hashes = Tensor::new(vec![3], vec![7i64, i64::MIN, -1]).unwrap();
-        let batch = TensorBatch { rows: 3, inputs: vec![hashes.clone()] };
+        let batch = TensorBatch {
+            rows: 3,
+            inputs: vec![hashes.clone()],
+        };
         assert_eq!(worker.infer(&batch).unwrap(), [Value::Tensor(hashes)]);
     }
 
     #[test]
     fn a_batch_of_another_shape_is_a_bug_and_said_to_be_one() {
         let mut worker = EchoWorker;
-        let batch = TensorBatch { rows: 2, inputs: vec![Tensor::new(vec![1], vec![7i64]).unwrap()] };
-        assert_eq!(worker.infer(&batch).unwrap_err().kind(), crate::error::ErrorKind::Internal);
+        let batch = TensorBatch {
+            rows: 2,
+            inputs: vec![Tensor::new(vec![1], vec![7i64]).unwrap()],
+        };
+        assert_eq!(
+            worker.infer(&batch).unwrap_err().kind(),
+            crate::error::ErrorKind::Internal
+        );
     }
 
     #[test]

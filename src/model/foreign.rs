@@ -47,14 +47,8 @@ const KERAS: Format = format(
     "a Keras archive",
     "export it with model.export('model.onnx', format='onnx')",
 );
-const XGBOOST: Format = format(
-    "an XGBoost model",
-    "convert it with onnxmltools.convert_xgboost",
-);
-const LIGHTGBM: Format = format(
-    "a LightGBM model",
-    "convert it with onnxmltools.convert_lightgbm",
-);
+const XGBOOST: Format = format("an XGBoost model", "convert it with onnxmltools.convert_xgboost");
+const LIGHTGBM: Format = format("a LightGBM model", "convert it with onnxmltools.convert_lightgbm");
 const CATBOOST: Format = format(
     "a CatBoost model",
     "save it with model.save_model('model.onnx', format='onnx')",
@@ -80,10 +74,7 @@ const GGUF: Format = format(
     "export the original model to ONNX; Candle models come with a later version",
 );
 const PMML: Format = format("a PMML document", "export the original model to ONNX");
-const MLMODEL: Format = format(
-    "a Core ML model",
-    "export the original model to ONNX",
-);
+const MLMODEL: Format = format("a Core ML model", "export the original model to ONNX");
 const ARCHIVE: Format = format(
     "an archive",
     "unpack it and give the folder that holds the .onnx file",
@@ -173,8 +164,11 @@ pub fn by_name(path: &str) -> Option<Format> {
 
 /// The error for a file of such a format.
 pub fn refused(format: Format, path: &str) -> Error {
-    Error::model(format!("{path} is {}; this version reads ONNX models", format.name))
-        .with_hint(format.way_out)
+    Error::model(format!(
+        "{path} is {}; this version reads ONNX models",
+        format.name
+    ))
+    .with_hint(format.way_out)
 }
 
 fn archive(bytes: &[u8]) -> Format {
@@ -202,14 +196,23 @@ fn is_safetensors(bytes: &[u8]) -> bool {
 /// Printable ASCII throughout its first kilobytes. An ONNX file begins with the bytes 08 and a small number.
 fn is_text(bytes: &[u8]) -> bool {
     let printable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
-    let start = head(bytes, 2048).strip_prefix(b"\xef\xbb\xbf").unwrap_or(head(bytes, 2048));
-    start.iter().all(printable) && std::str::from_utf8(start).map_or_else(|cut| cut.valid_up_to() + 4 > start.len(), |_| true)
+    let start = head(bytes, 2048)
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(head(bytes, 2048));
+    start.iter().all(printable)
+        && std::str::from_utf8(start).map_or_else(|cut| cut.valid_up_to() + 4 > start.len(), |_| true)
 }
 
 /// Pickle protocol 0: `c<module>\n<name>\n` near its start, a full stop at its end.
 fn is_old_pickle(bytes: &[u8]) -> bool {
     let start = head(bytes, 256);
-    let imports = [&b"copy_reg\n"[..], b"__builtin__\n", b"builtins\n", b"sklearn.", b"numpy."];
+    let imports = [
+        &b"copy_reg\n"[..],
+        b"__builtin__\n",
+        b"builtins\n",
+        b"sklearn.",
+        b"numpy.",
+    ];
     bytes.ends_with(b".") && imports.iter().any(|import| contains(start, import))
 }
 
@@ -235,7 +238,10 @@ mod tests {
         let torch = [&b"PK\x03\x04\0\0\0\0"[..], b"archive/data.pkl", &[0; 99]].concat();
         for (bytes, expected) in [
             (&b""[..], EMPTY),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", LFS_POINTER),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+                LFS_POINTER,
+            ),
             (b"\x80\x04\x95\x10\0\0\0", PICKLE),
             (b"\x80\x02ccollections\nOrderedDict\n", PICKLE),
             (b"ccopy_reg\n_reconstructor\np0\n(csklearn.x\nY\np1\n.", PICKLE),
@@ -256,7 +262,12 @@ mod tests {
             (b"<!DOCTYPE html><html>not found</html>", TEXT),
             ("une page d\u{e9}j\u{e0} vue\n".as_bytes(), TEXT),
         ] {
-            assert_eq!(by_bytes(bytes), Some(expected), "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                by_bytes(bytes),
+                Some(expected),
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
@@ -277,7 +288,13 @@ mod tests {
     #[test]
     fn the_refusal_names_file_format_and_way_out() {
         let text = refused(PICKLE, "model.pkl").to_string();
-        assert!(text.starts_with("model.pkl is a Python pickle, which runs code"), "{text}");
-        assert!(text.contains("; load it in Python and export to ONNX: skl2onnx"), "{text}");
+        assert!(
+            text.starts_with("model.pkl is a Python pickle, which runs code"),
+            "{text}"
+        );
+        assert!(
+            text.contains("; load it in Python and export to ONNX: skl2onnx"),
+            "{text}"
+        );
     }
 }

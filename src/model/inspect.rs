@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 use super::Loaded;
-use crate::signature::{Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, describe_input, display_shape};
+use crate::signature::{
+    Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, describe_input, display_shape,
+};
 
 /// The model as a JSON document. An open extent is `null`; shapes are those of one row.
 pub fn to_json(model: &dyn Loaded) -> Value {
@@ -109,7 +111,9 @@ fn treatment(input: &InputFeature) -> String {
 fn describe_output(output: &OutputFeature) -> String {
     let sort = match output.kind {
         OutputKind::Tensor => format!("{}{}", output.dtype.as_str(), display_shape(&output.shape, true)),
-        OutputKind::Map { key } => format!("map from {} to {}", key.as_str(), output.dtype.as_str()),
+        OutputKind::Map { key } => {
+            format!("map from {} to {}", key.as_str(), output.dtype.as_str())
+        }
     };
     if output.column == output.name {
         format!("{} {sort}", output.name)
@@ -179,7 +183,10 @@ mod tests {
             ],
             fixed_batch_rows: Some(3),
         };
-        Fixed { functions: vec![function], notes: vec!["first".into(), "second".into()] }
+        Fixed {
+            functions: vec![function],
+            notes: vec!["first".into(), "second".into()],
+        }
     }
 
     #[test]
@@ -217,7 +224,10 @@ note: second
     #[test]
     fn echo_can_be_inspected_too() {
         let text = to_text(&Echo::new());
-        assert!(text.contains("in   row int64[rows] from a hash of the row"), "{text}");
+        assert!(
+            text.contains("in   row int64[rows] from a hash of the row"),
+            "{text}"
+        );
         assert!(text.contains("out  row_hash int64[rows]"), "{text}");
     }
 }

@@ -74,7 +74,11 @@ pub struct OpenOptions {
 }
 
 /// The backends of this build.
-pub const BACKENDS: &[&str] = if cfg!(feature = "onnx") { &["echo", "onnx"] } else { &["echo"] };
+pub const BACKENDS: &[&str] = if cfg!(feature = "onnx") {
+    &["echo", "onnx"]
+} else {
+    &["echo"]
+};
 
 /// Opens the model in `files`: reads its card, checks it, loads it once and learns its inputs and outputs.
 ///
@@ -155,19 +159,29 @@ mod tests {
     fn files(location: &str, files: &[(&str, &'static [u8])]) -> ModelFiles {
         ModelFiles {
             location: location.into(),
-            files: files.iter().map(|(path, bytes)| (path.to_string(), Bytes::from_static(bytes))).collect(),
+            files: files
+                .iter()
+                .map(|(path, bytes)| (path.to_string(), Bytes::from_static(bytes)))
+                .collect(),
         }
     }
 
     fn refused(files: ModelFiles, backend: Option<Backend>, device: Device) -> Error {
-        let options = OpenOptions { backend, device, onnxruntime_paths: vec![] };
+        let options = OpenOptions {
+            backend,
+            device,
+            onnxruntime_paths: vec![],
+        };
         open(files, &options).err().expect("refused")
     }
 
     #[test]
     fn echo_needs_no_files_and_is_found_by_its_location() {
         for backend in [None, Some(Backend::Echo)] {
-            let options = OpenOptions { backend, ..OpenOptions::default() };
+            let options = OpenOptions {
+                backend,
+                ..OpenOptions::default()
+            };
             let echo = open(files("echo", &[]), &options).unwrap();
             assert_eq!(echo.functions()[0].outputs[0].column, "row_hash");
         }
@@ -176,9 +190,18 @@ mod tests {
     #[test]
     fn a_backend_or_device_that_is_not_there_ends_with_what_is() {
         let candle = refused(files("m", &[]), Some(Backend::Candle), Device::Auto);
-        assert!(candle.to_string().contains("candle is not in this build; this build has: echo"), "{candle}");
+        assert!(
+            candle
+                .to_string()
+                .contains("candle is not in this build; this build has: echo"),
+            "{candle}"
+        );
         let cuda = refused(files("echo", &[]), None, Device::Cuda(1));
-        assert!(cuda.to_string().contains("cuda:1 can't be had; this build runs models on: cpu"), "{cuda}");
+        assert!(
+            cuda.to_string()
+                .contains("cuda:1 can't be had; this build runs models on: cpu"),
+            "{cuda}"
+        );
         let echo = refused(files("m", &[("m.onnx", b"x")]), Some(Backend::Echo), Device::Cpu);
         for error in [candle, cuda, echo] {
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
@@ -190,7 +213,11 @@ mod tests {
         let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
         let one = digest([("x", &a), ("y", &b)]);
         assert_eq!(one, digest([("y", &b), ("x", &a)]));
-        for other in [digest([("x", &b), ("y", &a)]), digest([("x", &a)]), digest([("xa", &a), ("y", &b)])] {
+        for other in [
+            digest([("x", &b), ("y", &a)]),
+            digest([("x", &a)]),
+            digest([("xa", &a), ("y", &b)]),
+        ] {
             assert_ne!(one, other);
         }
         assert_eq!(one.len(), "sha256:".len() + 64);

@@ -42,25 +42,45 @@ pub fn plan(card: &OutputCard, mut output: OutputFeature) -> Result<(Step, Outpu
     if step.is_nothing() {
         return Ok((step, output));
     }
-    let refused = |why: String| Error::model(format!("the model card can't process the output {}: {why}", output.name));
+    let refused = |why: String| {
+        Error::model(format!(
+            "the model card can't process the output {}: {why}",
+            output.name
+        ))
+    };
     if output.kind != OutputKind::Tensor || !output.dtype.is_float() {
-        let what = if output.kind == OutputKind::Tensor { output.dtype.as_str() } else { "maps" };
-        return Err(refused(format!("it holds {what}, and activation and select need floating-point numbers")));
+        let what = if output.kind == OutputKind::Tensor {
+            output.dtype.as_str()
+        } else {
+            "maps"
+        };
+        return Err(refused(format!(
+            "it holds {what}, and activation and select need floating-point numbers"
+        )));
     }
     let last = output.shape.last().copied();
     let along_axis = step.activation == Activation::Softmax || step.select.is_some();
     if along_axis && matches!(last, None | Some(Dim::Fixed(0 | 1))) {
-        return Err(refused("softmax and argmax need rows of at least two numbers".to_string())
-            .with_hint("a single score takes activation: sigmoid"));
+        return Err(
+            refused("softmax and argmax need rows of at least two numbers".to_string())
+                .with_hint("a single score takes activation: sigmoid"),
+        );
     }
     if step.select.is_some() {
         if let (Some(labels), Some(Dim::Fixed(width))) = (&step.labels, last)
             && labels.len() != width
         {
-            return Err(refused(format!("it has {width} places, and the card has {} labels", labels.len())));
+            return Err(refused(format!(
+                "it has {width} places, and the card has {} labels",
+                labels.len()
+            )));
         }
         output.shape.pop();
-        output.dtype = if step.labels.is_some() { DType::String } else { DType::I64 };
+        output.dtype = if step.labels.is_some() {
+            DType::String
+        } else {
+            DType::I64
+        };
     }
     Ok((step, output))
 }
@@ -86,9 +106,15 @@ fn apply(step: &Step, value: Value) -> Result<Value> {
         return Ok(value);
     }
     let Value::Tensor(Tensor { shape, data }) = value else {
-        return Err(Error::model("the model card asks for numbers of an output that holds maps"));
+        return Err(Error::model(
+            "the model card asks for numbers of an output that holds maps",
+        ));
     };
-    let width = if shape.len() > 1 { shape[shape.len() - 1] } else { 1 };
+    let width = if shape.len() > 1 {
+        shape[shape.len() - 1]
+    } else {
+        1
+    };
     match data {
         TensorData::F16(values) => apply_to(step, shape, width, values),
         TensorData::F32(values) => apply_to(step, shape, width, values),
@@ -113,7 +139,9 @@ where
     }
     match step.activation {
         Activation::None => {}
-        Activation::Sigmoid => values.iter_mut().for_each(|value| *value = T::from_f64(sigmoid(value.to_f64()))),
+        Activation::Sigmoid => values
+            .iter_mut()
+            .for_each(|value| *value = T::from_f64(sigmoid(value.to_f64()))),
         Activation::Softmax => values.chunks_exact_mut(width.max(1)).for_each(softmax),
     }
     Tensor::new(shape, values)
@@ -134,7 +162,9 @@ fn argmax<T: Float>(values: &[T], width: usize) -> Result<Vec<i64>> {
             }
         }
         let Some((place, _)) = best else {
-            return Err(Error::model(format!("argmax of row {row} of a batch: every score is NaN")));
+            return Err(Error::model(format!(
+                "argmax of row {row} of a batch: every score is NaN"
+            )));
         };
         places.push(place as i64);
     }
@@ -148,7 +178,10 @@ fn labelled(places: Vec<i64>, labels: Option<&[String]>) -> Result<TensorData> {
     let mut texts = Vec::with_capacity(places.len());
     for place in places {
         let label = labels.get(place as usize).ok_or_else(|| {
-            Error::model(format!("the largest score is at place {place}, and the model card has {} labels", labels.len()))
+            Error::model(format!(
+                "the largest score is at place {place}, and the model card has {} labels",
+                labels.len()
+            ))
         })?;
         texts.push(label.clone());
     }
@@ -166,7 +199,10 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 fn softmax<T: Float>(row: &mut [T]) {
-    let most = row.iter().map(|value| value.to_f64()).fold(f64::NEG_INFINITY, f64::max);
+    let most = row
+        .iter()
+        .map(|value| value.to_f64())
+        .fold(f64::NEG_INFINITY, f64::max);
     let exps: Vec<f64> = row.iter().map(|value| (value.to_f64() - most).exp()).collect();
     let sum: f64 = exps.iter().sum();
     for (value, exp) in row.iter_mut().zip(exps) {
@@ -223,17 +259,28 @@ mod tests {
 
     fn card(activation: Option<Activation>, select: Option<Select>, labels: Option<&[&str]>) -> OutputCard {
         let labels = labels.map(|labels| labels.iter().map(|label| label.to_string()).collect());
-        OutputCard { name: None, activation, select, labels }
+        OutputCard {
+            name: None,
+            activation,
+            select,
+            labels,
+        }
     }
 
     fn run(card: &OutputCard, value: Tensor) -> Result<Tensor> {
-        let shape: Vec<_> = value.shape[1..].iter().map(|&extent| Dim::Fixed(extent)).collect();
+        let shape: Vec<_> = value.shape[1..]
+            .iter()
+            .map(|&extent| Dim::Fixed(extent))
+            .collect();
         let (step, after) = plan(card, output(value.dtype(), &shape))?;
         let Value::Tensor(result) = apply(&step, Value::Tensor(value))? else {
             panic!("a tensor stays a tensor")
         };
         assert_eq!(result.dtype(), after.dtype);
-        let promised: Vec<_> = result.shape[1..].iter().map(|&extent| Dim::Fixed(extent)).collect();
+        let promised: Vec<_> = result.shape[1..]
+            .iter()
+            .map(|&extent| Dim::Fixed(extent))
+            .collect();
         assert_eq!(promised, after.shape);
         Ok(result)
     }
@@ -242,7 +289,9 @@ mod tests {
     fn softmax_sums_to_one_along_each_row_and_survives_large_numbers() {
         let logits = Tensor::new(vec![2, 3], vec![1f32, 2., 3., 1000., 1000., -1000.]).unwrap();
         let result = run(&card(Some(Activation::Softmax), None, None), logits).unwrap();
-        let TensorData::F32(values) = result.data else { panic!("float32 stays float32") };
+        let TensorData::F32(values) = result.data else {
+            panic!("float32 stays float32")
+        };
         let expected = [0.090_030_57, 0.244_728_47, 0.665_240_96, 0.5, 0.5, 0.0];
         for (value, expected) in values.iter().zip(expected) {
             assert!((value - expected).abs() < 1e-6, "{values:?}");
@@ -268,8 +317,19 @@ mod tests {
         let scores = Tensor::new(vec![3, 2], vec![1f32, 2., 5., 5., f32::NAN, -1.]).unwrap();
         let places = run(&card(None, Some(Select::Argmax), None), scores.clone()).unwrap();
         assert_eq!((places.shape, places.data), (vec![3], vec![1i64, 0, 1].into()));
-        let labels = run(&card(Some(Activation::Softmax), Some(Select::Argmax), Some(&["no", "yes"])), scores).unwrap();
-        assert_eq!(labels.data, ["yes", "no", "yes"].map(String::from).to_vec().into());
+        let labels = run(
+            &card(
+                Some(Activation::Softmax),
+                Some(Select::Argmax),
+                Some(&["no", "yes"]),
+            ),
+            scores,
+        )
+        .unwrap();
+        assert_eq!(
+            labels.data,
+            ["yes", "no", "yes"].map(String::from).to_vec().into()
+        );
     }
 
     #[test]
@@ -282,7 +342,9 @@ mod tests {
     #[test]
     fn a_row_of_nothing_but_nan_is_an_error_that_names_it() {
         let scores = Tensor::new(vec![2, 2], vec![1f32, 2., f32::NAN, f32::NAN]).unwrap();
-        let error = run(&card(None, Some(Select::Argmax), None), scores).unwrap_err().to_string();
+        let error = run(&card(None, Some(Select::Argmax), None), scores)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "argmax of row 1 of a batch: every score is NaN");
     }
 
@@ -292,11 +354,22 @@ mod tests {
         for (card, output, part) in [
             (&argmax, output(DType::I64, &[Dim::Fixed(2)]), "holds int64"),
             (&argmax, output(DType::F32, &[]), "at least two numbers"),
-            (&argmax, output(DType::F32, &[Dim::Fixed(1)]), "at least two numbers"),
-            (&argmax, output(DType::F32, &[Dim::Fixed(3)]), "3 places, and the card has 2 labels"),
             (
                 &argmax,
-                OutputFeature { kind: OutputKind::Map { key: DType::I64 }, ..output(DType::F32, &[]) },
+                output(DType::F32, &[Dim::Fixed(1)]),
+                "at least two numbers",
+            ),
+            (
+                &argmax,
+                output(DType::F32, &[Dim::Fixed(3)]),
+                "3 places, and the card has 2 labels",
+            ),
+            (
+                &argmax,
+                OutputFeature {
+                    kind: OutputKind::Map { key: DType::I64 },
+                    ..output(DType::F32, &[])
+                },
                 "holds maps",
             ),
         ] {
@@ -307,12 +380,18 @@ mod tests {
         assert_eq!(open.1.dtype, DType::String);
         let wide = Value::Tensor(Tensor::new(vec![1, 3], vec![0f32, 0., 1.]).unwrap());
         let error = apply(&open.0, wide).unwrap_err().to_string();
-        assert!(error.contains("place 2, and the model card has 2 labels"), "{error}");
+        assert!(
+            error.contains("place 2, and the model card has 2 labels"),
+            "{error}"
+        );
     }
 
     #[test]
     fn renaming_alone_leaves_values_alone() {
-        let renamed = OutputCard { name: Some("score".into()), ..OutputCard::default() };
+        let renamed = OutputCard {
+            name: Some("score".into()),
+            ..OutputCard::default()
+        };
         let (step, after) = plan(&renamed, output(DType::String, &[])).unwrap();
         assert!(step.is_nothing());
         assert_eq!((after.name.as_str(), after.column.as_str()), ("logits", "score"));

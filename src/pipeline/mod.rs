@@ -19,14 +19,16 @@
 mod feed;
 pub mod gauge;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-use arrow::datatypes::FieldRef;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +36,7 @@ use crate::model::Model;
 use crate::plan::Unit;
 use crate::read::Reader;
 use crate::telemetry::metrics::Metrics;
+use crate::write::columns::OutputColumn;
 use crate::write::{EncodedFile, EncoderOptions};
 use gauge::{Gauge, Reservation};
 use scheduler::Scheduler;
@@ -47,8 +50,8 @@ pub struct Pipeline {
     pub reader: Reader,
     /// Makes tensors of it.
     pub decoder: Decoder,
-    /// The columns the model adds, in the order of its outputs.
-    pub outputs: Vec<FieldRef>,
+    /// The columns the model adds.
+    pub outputs: Vec<OutputColumn>,
     /// How files are written.
     pub encoder: Arc<EncoderOptions>,
     /// Most rows handed to a model at once.
@@ -87,7 +90,7 @@ pub enum Ended {
 /// What workers share.
 struct Shared {
     decoder: Decoder,
-    outputs: Vec<FieldRef>,
+    outputs: Vec<OutputColumn>,
     encoder: Arc<EncoderOptions>,
     batch_rows: usize,
     metrics: Arc<Metrics>,
@@ -137,7 +140,7 @@ impl Pipeline {
             failure,
             workers,
         });
-        let feed = tokio::spawn(feed::feed(shared.clone(), self.reader, units, gauge));
+        let feed = tokio::spawn(feed::feed(shared.clone(), self.reader, units, gauge).in_current_span());
         let threads = worker::spawn(&shared, self.models)?;
         let control = Control {
             shared: Arc::downgrade(&shared),

@@ -21,12 +21,13 @@ use crate::write::columns;
 
 /// Starts one thread per model.
 pub(super) fn spawn(shared: &Arc<Shared>, models: Vec<Box<dyn Model>>) -> Result<Vec<JoinHandle<()>>> {
+    let span = tracing::Span::current();
     let mut threads = Vec::with_capacity(models.len());
     for (index, model) in models.into_iter().enumerate() {
-        let shared = shared.clone();
+        let (shared, span) = (shared.clone(), span.clone());
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || work(&shared, model))
+            .spawn(move || span.in_scope(|| work(&shared, model)))
             .context(ErrorKind::Internal, "can't start a worker thread")?;
         threads.push(thread);
     }
@@ -143,9 +144,14 @@ fn score(
 }
 
 fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<RecordBatch> {
+    let mut outputs: Vec<Option<Value>> = outputs.into_iter().map(Some).collect();
     let mut arrays = block.rows.columns().to_vec();
-    for (value, field) in outputs.into_iter().zip(&shared.outputs) {
-        arrays.push(columns::to_array(value, field)?);
+    for column in &shared.outputs {
+        let value = outputs
+            .get_mut(column.output)
+            .and_then(Option::take)
+            .ok_or_else(|| Error::model(format!("the model returned no {}", column.field.name())))?;
+        arrays.push(columns::to_array(value, &column.field)?);
     }
     let schema: SchemaRef = shared.encoder.schema.clone();
     RecordBatch::try_new(schema, arrays)

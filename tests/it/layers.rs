@@ -60,7 +60,7 @@ fn modules_import_only_from_their_layer_and_below() {
         if ["main", "lib", "cli", "environment", "launch", "signals"].contains(&module) {
             continue;
         }
-        let is_test = relative.ends_with("/tests.rs") || relative.ends_with("/testing.rs");
+        let is_test = ["/tests.rs", "/testing.rs", "/tests/"].iter().any(|part| relative.contains(part));
         let (own, code) = (layer(module), code(&path));
         for (at, _) in code.match_indices("crate::") {
             let rest = &code[at + "crate::".len()..];

@@ -44,7 +44,8 @@ struct Axes<'a> {
 impl Axes<'_> {
     /// The card says that columns feed it, so its first axis is the batch whatever its extent.
     fn is_bound_to_columns(&self) -> bool {
-        self.card.is_some_and(|card| card.column.is_some() || card.columns.is_some())
+        self.card
+            .is_some_and(|card| card.column.is_some() || card.columns.is_some())
     }
 }
 
@@ -57,9 +58,20 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
     let cards = card.and_then(|card| card.inputs.as_ref());
     let names: Vec<&str> = facts.inputs.iter().map(|input| input.name.as_str()).collect();
     for name in cards.iter().flat_map(|cards| cards.keys()) {
-        known(name, &names, "input", &format!("functions.{function}.inputs.{name}"))?;
+        known(
+            name,
+            &names,
+            "input",
+            &format!("functions.{function}.inputs.{name}"),
+        )?;
     }
     let mut notes = Vec::new();
+    if facts.quantises_by_batch {
+        notes.push(
+            "the model quantises each batch by its own range: results depend a little on inference.max_batch_rows"
+                .to_string(),
+        );
+    }
     let mut all = Vec::with_capacity(facts.inputs.len());
     for input in &facts.inputs {
         let card = cards.and_then(|cards| cards.get(&input.name));
@@ -73,12 +85,21 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
     };
     let rows: Vec<bool> = all.iter().map(is_row).collect();
     if !rows.contains(&true) {
-        return Err(Error::model("no input of the model has a batch axis, so it can't be fed rows")
-            .with_hint("export it with a first axis for the rows, left open"));
+        return Err(
+            Error::model("no input of the model has a batch axis, so it can't be fed rows")
+                .with_hint("export it with a first axis for the rows, left open"),
+        );
     }
-    let matrices = std::iter::zip(&all, &rows).filter(|(input, is_row)| **is_row && is_matrix(&input.dims[1..])).count();
+    let matrices = std::iter::zip(&all, &rows)
+        .filter(|(input, is_row)| **is_row && is_matrix(&input.dims[1..]))
+        .count();
     let only_row_input = rows.iter().filter(|is_row| **is_row).count() == 1;
-    let place = Place { facts, function, only_matrix: matrices <= 1, only_row_input };
+    let place = Place {
+        facts,
+        function,
+        only_matrix: matrices <= 1,
+        only_row_input,
+    };
     let mut features = Vec::with_capacity(all.len());
     for (input, is_row) in std::iter::zip(&all, rows) {
         features.push(if is_row {
@@ -106,12 +127,15 @@ pub fn outputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Re
     let path = format!("functions.{function}.outputs");
     let chosen: Vec<(&str, OutputCard)> = match card.and_then(|card| card.outputs.as_ref()) {
         None => names.iter().map(|name| (*name, OutputCard::default())).collect(),
-        Some(OutputsCard::Names(chosen)) => {
-            chosen.iter().map(|name| (name.as_str(), OutputCard::default())).collect()
-        }
+        Some(OutputsCard::Names(chosen)) => chosen
+            .iter()
+            .map(|name| (name.as_str(), OutputCard::default()))
+            .collect(),
         Some(OutputsCard::Each(each)) => {
             let cards = each.0.iter();
-            cards.map(|(name, card)| (name.as_str(), card.clone().unwrap_or_default())).collect()
+            cards
+                .map(|(name, card)| (name.as_str(), card.clone().unwrap_or_default()))
+                .collect()
         }
     };
     let mut wanted: Vec<Wanted> = Vec::with_capacity(chosen.len());
@@ -119,7 +143,11 @@ pub fn outputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Re
         known(name, &names, "output", &format!("{path}.{name}"))?;
         let declared = facts.outputs.iter().find(|output| output.name == name);
         let declared = declared.map_or(Kind::Undeclared, |output| output.kind.clone());
-        let output = Wanted { name: name.to_string(), declared, card };
+        let output = Wanted {
+            name: name.to_string(),
+            declared,
+            card,
+        };
         declared_output(&output)?;
         wanted.push(output);
     }
@@ -133,7 +161,9 @@ pub fn outputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Re
 pub fn declared_output(wanted: &Wanted) -> Result<OutputFeature> {
     let (dtype, shape, kind) = match &wanted.declared {
         Kind::Tensor { dtype, shape } => {
-            let per_row = shape.as_ref().map(|shape| shape.iter().skip(1).copied().collect());
+            let per_row = shape
+                .as_ref()
+                .map(|shape| shape.iter().skip(1).copied().collect());
             (*dtype, per_row.unwrap_or_default(), OutputKind::Tensor)
         }
         Kind::Maps { key, value } => (*value, vec![], OutputKind::Map { key: *key }),
@@ -158,12 +188,22 @@ pub fn declared_output(wanted: &Wanted) -> Result<OutputFeature> {
 fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, notes: &mut Vec<String>) -> Result<Axes<'a>> {
     let name = &input.name;
     let (dtype, dims) = match &input.kind {
-        Kind::Tensor { dtype, shape: Some(shape) } => (*dtype, shape.clone()),
+        Kind::Tensor {
+            dtype,
+            shape: Some(shape),
+        } => (*dtype, shape.clone()),
         Kind::Tensor { dtype, shape: None } => {
-            notes.push(format!("the model's input {name} declares no shape: taken as one value per row"));
+            notes.push(format!(
+                "the model's input {name} declares no shape: taken as one value per row"
+            ));
             (*dtype, vec![Dim::Dynamic])
         }
-        Kind::Maps { key, value } => return Err(unfeedable(name, &format!("sequence of map from {} to {}", key.as_str(), value.as_str()))),
+        Kind::Maps { key, value } => {
+            return Err(unfeedable(
+                name,
+                &format!("sequence of map from {} to {}", key.as_str(), value.as_str()),
+            ));
+        }
         Kind::Other(words) => return Err(unfeedable(name, words)),
         Kind::Undeclared => return Err(unfeedable(name, "value of undeclared type")),
     };
@@ -171,22 +211,38 @@ fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, notes: &mut Vec<St
         return Err(Error::model(format!(
             "the model card feeds the input {name} from columns, and it is one value for all rows (no axis)"
         ))
-        .with_hint(format!("leave it out of {FILE_NAME} and set input.params.{name} in the job")));
+        .with_hint(format!(
+            "leave it out of {FILE_NAME} and set input.params.{name} in the job"
+        )));
     }
-    Ok(Axes { name, dtype, dims, card })
+    Ok(Axes {
+        name,
+        dtype,
+        dims,
+        card,
+    })
 }
 
 fn unfeedable(name: &str, words: &str) -> Error {
-    Error::model(format!("the model's input {name} is a {words}, which no column can feed"))
-        .with_hint("export the model with tensors of numbers or strings as its inputs")
+    Error::model(format!(
+        "the model's input {name} is a {words}, which no column can feed"
+    ))
+    .with_hint("export the model with tensors of numbers or strings as its inputs")
 }
 
 /// The extent of the batch. Inputs whose first axis has another fixed extent are the same for all rows.
 fn batch_axis(inputs: &[Axes]) -> Result<Dim> {
-    let bound: Vec<Dim> = inputs.iter().filter(|input| input.is_bound_to_columns()).map(|input| input.dims[0]).collect();
+    let bound: Vec<Dim> = inputs
+        .iter()
+        .filter(|input| input.is_bound_to_columns())
+        .map(|input| input.dims[0])
+        .collect();
     let firsts: Vec<Dim> = match bound.is_empty() {
         false => bound.clone(),
-        true => inputs.iter().filter_map(|input| input.dims.first().copied()).collect(),
+        true => inputs
+            .iter()
+            .filter_map(|input| input.dims.first().copied())
+            .collect(),
     };
     let mut fixed: Vec<usize> = Vec::new();
     for first in &firsts {
@@ -203,7 +259,10 @@ fn batch_axis(inputs: &[Axes]) -> Result<Dim> {
         _ if any_open && bound.is_empty() => Ok(Dim::Dynamic),
         [rows] => Ok(Dim::Fixed(*rows)),
         _ => {
-            let lists: Vec<_> = inputs.iter().map(|input| format!("{}{}", input.name, display_shape(&input.dims, false))).collect();
+            let lists: Vec<_> = inputs
+                .iter()
+                .map(|input| format!("{}{}", input.name, display_shape(&input.dims, false)))
+                .collect();
             Err(Error::model(format!(
                 "the model's inputs have first axes of different lengths, so the batch can't be told: {}",
                 lists.join(", ")
@@ -246,9 +305,17 @@ impl Place<'_> {
     fn row_input(&self, input: &Axes, notes: &mut Vec<String>) -> Result<InputFeature> {
         let mut shape = input.dims[1..].to_vec();
         let source = match input.card {
-            Some(InputCard { column: Some(column), .. }) => Source::Column(column.clone()),
-            Some(InputCard { columns: Some(columns), .. }) => {
-                let key = format!("{FILE_NAME}: functions.{}.inputs.{}.columns", self.function, input.name);
+            Some(InputCard {
+                column: Some(column), ..
+            }) => Source::Column(column.clone()),
+            Some(InputCard {
+                columns: Some(columns),
+                ..
+            }) => {
+                let key = format!(
+                    "{FILE_NAME}: functions.{}.inputs.{}.columns",
+                    self.function, input.name
+                );
                 fit_names(&mut shape, columns.len(), &key, input.name)?;
                 Source::Columns(columns.clone())
             }
@@ -288,17 +355,30 @@ impl Place<'_> {
 
     fn feature(&self, input: &Axes, shape: Vec<Dim>, source: Source) -> Result<InputFeature> {
         let card = input.card.cloned().unwrap_or_default();
-        let key = |name: &str| format!("{FILE_NAME}: functions.{}.inputs.{}.{name}", self.function, input.name);
+        let key = |name: &str| {
+            format!(
+                "{FILE_NAME}: functions.{}.inputs.{}.{name}",
+                self.function, input.name
+            )
+        };
         let on_null = card.on_null();
         if on_null == Some(OnNull::Nan) && !input.dtype.is_float() {
-            return Err(Error::model(format!("{}: nan given, and {} has no NaN", key("on_null"), input.dtype.as_str()))
-                .with_hint("use on_null: fill with a fill_value, or fail"));
+            return Err(Error::model(format!(
+                "{}: nan given, and {} has no NaN",
+                key("on_null"),
+                input.dtype.as_str()
+            ))
+            .with_hint("use on_null: fill with a fill_value, or fail"));
         }
         let affine = card.affine();
-        if affine != (1.0, 0.0) && !input.dtype.is_numeric() {
+        if affine != (1.0, 0.0) && !input.dtype.is_float() {
             let name = if card.scale.is_some() { "scale" } else { "offset" };
-            return Err(Error::model(format!("{}: given for an input of {}", key(name), input.dtype.as_str()))
-                .with_hint("scale and offset are for numbers"));
+            return Err(Error::model(format!(
+                "{}: given for an input of {}",
+                key(name),
+                input.dtype.as_str()
+            ))
+            .with_hint("scale and offset are for floating-point inputs"));
         }
         Ok(InputFeature {
             name: input.name.to_string(),
@@ -329,7 +409,9 @@ fn fit_names(shape: &mut Vec<Dim>, count: usize, whose: &str, input: &str) -> Re
         Some(width) if width != count => Err(Error::model(format!(
             "{whose} names {count} columns, and the model's input {input} takes {width}"
         ))
-        .with_hint(format!("name its columns in the model card ({FILE_NAME}: functions.<name>.inputs.{input}.columns)"))),
+        .with_hint(format!(
+            "name its columns in the model card ({FILE_NAME}: functions.<name>.inputs.{input}.columns)"
+        ))),
         Some(_) => Ok(()),
         None => {
             *shape = vec![Dim::Fixed(count)];
@@ -342,7 +424,9 @@ fn feature_names(text: &str) -> Result<Vec<String>> {
     serde_json::from_str(text).map_err(|cause| {
         Error::model("the metadata key feature_names of the model is not a JSON array of column names")
             .with_source(cause)
-            .with_hint(format!("write it as [\"a\", \"b\"], or name the columns in {FILE_NAME}"))
+            .with_hint(format!(
+                "write it as [\"a\", \"b\"], or name the columns in {FILE_NAME}"
+            ))
     })
 }
 
@@ -350,7 +434,10 @@ fn known(name: &str, names: &[&str], what: &str, key: &str) -> Result<()> {
     if names.contains(&name) {
         return Ok(());
     }
-    let error = Error::model(format!("{FILE_NAME}: {key}: the model has no such {what}; its {what}s are {}", names.join(", ")));
+    let error = Error::model(format!(
+        "{FILE_NAME}: {key}: the model has no such {what}; its {what}s are {}",
+        names.join(", ")
+    ));
     Err(match crate::config::check::nearest(name, names.iter().copied()) {
         Some(nearest) => error.with_hint(format!("the nearest is {nearest}")),
         None => error,

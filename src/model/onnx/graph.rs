@@ -45,6 +45,10 @@ pub struct Facts {
     pub opsets: BTreeMap<String, i64>,
     /// Nodes, see [`MAX_NODES`].
     pub nodes: usize,
+    /// It has trees whose sums ONNX Runtime rounds differently for another number of threads.
+    pub has_tree_ensemble: bool,
+    /// It quantises by the range of a whole batch, so a row's result depends on the rows beside it.
+    pub quantises_by_batch: bool,
     /// Inputs that must be fed: those without an initializer, in the model's order.
     pub inputs: Vec<Declared>,
     /// Outputs in the model's order.
@@ -110,12 +114,13 @@ pub fn read(bytes: &Bytes) -> Result<Facts> {
         return Err(Error::model("the model holds no graph").with_hint("export it again"));
     };
     if model.ir_version < 1 || opsets.is_empty() {
-        return Err(Error::model("not an ONNX model, or only a part of one: it names no version")
-            .with_hint("compare its size with the original's, or export it again"));
+        return Err(
+            Error::model("not an ONNX model, or only a part of one: it names no version")
+                .with_hint("compare its size with the original's, or export it again"),
+        );
     }
     if !model.training_info.is_empty() {
-        return Err(Error::model("the model holds training information")
-            .with_hint("export it for inference"));
+        return Err(Error::model("the model holds training information").with_hint("export it for inference"));
     }
 
     let mut walk = Walk::new(&model.functions)?;
@@ -130,12 +135,17 @@ pub fn read(bytes: &Bytes) -> Result<Facts> {
         return Err(Error::model(format!("the model has no {missing}"))
             .with_hint("Floe feeds a model rows and keeps what it returns for each"));
     }
-    let feature_names = model.metadata_props.iter().find(|entry| entry.key == "feature_names");
+    let feature_names = model
+        .metadata_props
+        .iter()
+        .find(|entry| entry.key == "feature_names");
     let producer = format!("{} {}", model.producer_name, model.producer_version);
     Ok(Facts {
         producer: producer.trim().to_string(),
         opsets,
         nodes,
+        has_tree_ensemble: walk.has_tree_ensemble,
+        quantises_by_batch: walk.quantises_by_batch,
         inputs,
         outputs,
         feature_names: feature_names.map(|entry| entry.value.clone()),
@@ -145,7 +155,11 @@ pub fn read(bytes: &Bytes) -> Result<Facts> {
 fn opsets(model: &proto::Model) -> Result<BTreeMap<String, i64>> {
     let mut opsets = BTreeMap::new();
     for import in &model.opset_import {
-        let domain = if import.domain.is_empty() { "ai.onnx" } else { &import.domain };
+        let domain = if import.domain.is_empty() {
+            "ai.onnx"
+        } else {
+            &import.domain
+        };
         if import.version < 1 {
             return Err(Error::model(format!(
                 "the model asks for version {} of the operator set {domain}",
@@ -154,7 +168,9 @@ fn opsets(model: &proto::Model) -> Result<BTreeMap<String, i64>> {
         }
         let before = opsets.insert(domain.to_string(), import.version);
         if before.is_some_and(|version| version != import.version) {
-            return Err(Error::model(format!("the model asks for two versions of the operator set {domain}")));
+            return Err(Error::model(format!(
+                "the model asks for two versions of the operator set {domain}"
+            )));
         }
     }
     Ok(opsets)
@@ -189,7 +205,10 @@ fn kind(declared: &proto::Type) -> Kind {
         return match (tensor.elem_type, tensors::dtype(tensor.elem_type)) {
             (_, Some(dtype)) => Kind::Tensor {
                 dtype,
-                shape: tensor.shape.as_ref().map(|shape| shape.dim.iter().map(axis).collect()),
+                shape: tensor
+                    .shape
+                    .as_ref()
+                    .map(|shape| shape.dim.iter().map(axis).collect()),
             },
             (0, None) => Kind::Undeclared,
             (other, None) => Kind::Other(format!("tensor of {}", tensors::type_name(other))),
@@ -240,7 +259,10 @@ fn in_words(declared: &proto::Type, depth: usize) -> Option<String> {
     } else if let Some(optional) = &declared.optional {
         Some(format!("optional {}", inner(optional.elem_type.as_deref())))
     } else {
-        declared.sparse_tensor.as_ref().map(|sparse| format!("sparse tensor of {}", tensors::type_name(sparse.elem_type)))
+        declared
+            .sparse_tensor
+            .as_ref()
+            .map(|sparse| format!("sparse tensor of {}", tensors::type_name(sparse.elem_type)))
     }
 }
 
@@ -276,6 +298,8 @@ struct Walk {
     /// Nodes with everything that they call, once known.
     known: HashMap<FunctionId, usize>,
     nodes: usize,
+    has_tree_ensemble: bool,
+    quantises_by_batch: bool,
 }
 
 impl Walk {
@@ -284,11 +308,14 @@ impl Walk {
             functions: HashMap::new(),
             known: HashMap::new(),
             nodes: 0,
+            has_tree_ensemble: false,
+            quantises_by_batch: false,
         };
         // Names first: functions may call each other in any order. Decoding twice keeps no copy of them.
         for bytes in functions {
             let function: proto::LocalFunction = decode(bytes, Part::Function)?;
-            walk.functions.insert((function.domain, function.name), Cost::default());
+            walk.functions
+                .insert((function.domain, function.name), Cost::default());
         }
         for bytes in functions {
             let function: proto::LocalFunction = decode(bytes, Part::Function)?;
@@ -315,7 +342,9 @@ impl Walk {
 
     fn graph_into(&mut self, graph: &proto::Graph, depth: usize, cost: &mut Cost) -> Result<()> {
         if depth > MAX_DEPTH {
-            return Err(Error::model(format!("subgraphs are nested more than {MAX_DEPTH} deep")));
+            return Err(Error::model(format!(
+                "subgraphs are nested more than {MAX_DEPTH} deep"
+            )));
         }
         for bytes in &graph.initializer {
             tensors::check(&decode(bytes, Part::Tensor)?, bytes.len())?;
@@ -332,6 +361,8 @@ impl Walk {
         for bytes in nodes {
             let node: proto::Node = decode(bytes, Part::Node)?;
             cost.nodes += 1;
+            self.has_tree_ensemble |= node.op_type.starts_with("TreeEnsemble");
+            self.quantises_by_batch |= node.op_type.starts_with("DynamicQuantize");
             let id = (node.domain, node.op_type);
             if self.functions.contains_key(&id) {
                 *cost.calls.entry(id).or_default() += 1;
@@ -369,7 +400,9 @@ impl Walk {
         let sparse: proto::SparseTensor = decode(bytes, Part::SparseTensor)?;
         tensors::check_dense(&sparse.dims)?;
         if sparse.values.len() > 1 || sparse.indices.len() > 1 {
-            return Err(Error::model("the model is damaged: a sparse tensor has two values"));
+            return Err(Error::model(
+                "the model is damaged: a sparse tensor has two values",
+            ));
         }
         for tensor in sparse.values.iter().chain(&sparse.indices) {
             tensors::check(&decode(tensor, Part::Tensor)?, tensor.len())?;
@@ -415,9 +448,15 @@ fn check_operator(domain: &str, operator: &str, node: &str) -> Result<()> {
         "ai.onnx.contrib" | "com.microsoft.extensions" => {
             "it is part of onnxruntime-extensions: export the model without its pre- or post-processing"
         }
-        _ => "export the model with standard operators, or with the operator defined as a function in the model",
+        _ => {
+            "export the model with standard operators, or with the operator defined as a function in the model"
+        }
     };
-    let node = if node.is_empty() { String::new() } else { format!(" (node {node})") };
+    let node = if node.is_empty() {
+        String::new()
+    } else {
+        format!(" (node {node})")
+    };
     Err(Error::model(format!(
         "the operator {operator} of the domain {domain}{node} needs a library of custom operators, and Floe never loads one"
     ))

@@ -31,10 +31,12 @@ mod tests;
 mod trial;
 mod values;
 mod wire;
+mod zipmap;
 
 use self::graph::Facts;
 use self::runtime::Runtime;
-use self::session::{OnnxSession, Program, Slot};
+use self::session::{OnnxSession, Output, Program, Slot};
+use self::zipmap::{Unzipped, Zip};
 
 /// The function of a model without a card.
 const DEFAULT_FUNCTION: &str = "predict";
@@ -52,7 +54,11 @@ pub struct OnnxModel {
 }
 
 struct ModelFile {
+    /// Location and path, for messages.
+    label: String,
+    /// What ONNX Runtime is given: the file, or the file without its `ZipMap` nodes.
     bytes: Bytes,
+    zips: Vec<Zip>,
     facts: Facts,
     /// The single-threaded session of the trial run, until a worker takes it.
     spare: Mutex<Option<Session>>,
@@ -73,14 +79,14 @@ impl OnnxModel {
         let card = read_card(files)?;
         let plan = functions_of(files, &card, options)?;
         let mut model_files = BTreeMap::new();
+        let mut digested: Vec<(&str, &Bytes)> = Vec::new();
         for (_, _, path) in &plan {
             if !model_files.contains_key(path) {
-                let bytes = files.files[path].clone();
-                let facts = graph::read(&bytes).map_err(|error| error.with("file", path))?;
-                model_files.insert(path.clone(), ModelFile { bytes, facts, spare: Mutex::new(None) });
+                let bytes = &files.files[path];
+                model_files.insert(path.clone(), ModelFile::new(label(&files.location, path), bytes)?);
+                digested.push((path, bytes));
             }
         }
-        let mut digested: Vec<(&str, &Bytes)> = model_files.iter().map(|(path, file)| (path.as_str(), &file.bytes)).collect();
         if let Some(bytes) = files.files.get(card::FILE_NAME) {
             digested.push((card::FILE_NAME, bytes));
         }
@@ -89,10 +95,10 @@ impl OnnxModel {
         // Everything that needs no library comes first: its errors must not wait for one.
         let mut described = Vec::with_capacity(plan.len());
         for (name, card, path) in &plan {
-            let facts = &model_files[path].facts;
+            let ModelFile { facts, label, .. } = &model_files[path];
             let one = describe::inputs(facts, name, card.as_ref())
                 .and_then(|inputs| Ok((inputs, describe::outputs(facts, name, card.as_ref())?)));
-            described.push(one.map_err(|error| error.with("file", path))?);
+            described.push(one.map_err(|error| error.with("model", label))?);
         }
         let mut model = OnnxModel {
             runtime: runtime::load(&options.onnxruntime_paths)?,
@@ -108,7 +114,13 @@ impl OnnxModel {
         Ok(model)
     }
 
-    fn add_function(&mut self, name: String, path: String, inputs: describe::Inputs, wanted: Vec<describe::Wanted>) -> Result<()> {
+    fn add_function(
+        &mut self,
+        name: String,
+        path: String,
+        inputs: describe::Inputs,
+        wanted: Vec<describe::Wanted>,
+    ) -> Result<()> {
         let file = &self.files[&path];
         let slots = inputs.features.iter().map(|input| Slot {
             name: input.name.clone(),
@@ -117,18 +129,20 @@ impl OnnxModel {
         });
         let program = Arc::new(Program {
             file: path.clone(),
+            label: file.label.clone(),
             inputs: slots.collect(),
-            outputs: wanted.iter().map(|output| output.name.clone()).collect(),
+            outputs: wanted.iter().map(|output| file.output(&output.name)).collect(),
             fixed_batch_rows: inputs.fixed_batch_rows,
         });
-        let mut session = OnnxSession::new(file.session(&self.runtime, &path, 1)?, Arc::clone(&program))?;
-        let learned = trial::run(&mut session, &program, &inputs, &wanted).map_err(|error| error.with("file", &path))?;
+        let mut session = OnnxSession::new(file.session(&self.runtime, 1)?, Arc::clone(&program))?;
+        let learned = trial::run(&mut session, &program, &inputs, &wanted)?;
         file.put_back(session.into_session());
 
         let mut steps = Vec::with_capacity(wanted.len());
         let mut outputs = Vec::with_capacity(wanted.len());
         for (wanted, output) in wanted.iter().zip(learned.outputs) {
-            let (step, output) = postprocess::plan(&wanted.card, output)?;
+            let (step, output) =
+                postprocess::plan(&wanted.card, output).map_err(|error| error.with("model", &file.label))?;
             steps.push(step);
             outputs.push(output);
         }
@@ -149,12 +163,35 @@ impl OnnxModel {
 }
 
 impl ModelFile {
-    fn session(&self, runtime: &Runtime, path: &str, threads: usize) -> Result<Session> {
+    fn new(label: String, bytes: &Bytes) -> Result<ModelFile> {
+        let facts = graph::read(bytes).map_err(|error| error.with("model", &label))?;
+        let whole = || Unzipped {
+            bytes: bytes.clone(),
+            outputs: Vec::new(),
+        };
+        let unzipped = zipmap::unzip(bytes, &facts).unwrap_or_else(whole);
+        Ok(ModelFile {
+            label,
+            bytes: unzipped.bytes,
+            zips: unzipped.outputs,
+            facts,
+            spare: Mutex::new(None),
+        })
+    }
+
+    fn output(&self, name: &str) -> Output {
+        Output {
+            name: name.to_string(),
+            zip: self.zips.iter().find(|zip| zip.output == name).cloned(),
+        }
+    }
+
+    fn session(&self, runtime: &Runtime, threads: usize) -> Result<Session> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some(session) if threads <= 1 => Ok(session),
             // A spare of another width is dropped: its weights would only take memory.
-            _ => session::commit(runtime, path, &self.bytes, threads),
+            _ => session::commit(runtime, &self.label, &self.bytes, threads),
         }
     }
 
@@ -181,16 +218,38 @@ impl Loaded for OnnxModel {
     }
 
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        let part = self.functions.iter().zip(&self.parts).find(|(known, _)| known.name == function.name);
+        let part = self
+            .functions
+            .iter()
+            .zip(&self.parts)
+            .find(|(known, _)| known.name == function.name);
         let Some((_, Part { program, steps })) = part else {
-            return Err(Error::internal(format!("the model has no function {}", function.name)));
+            return Err(Error::internal(format!(
+                "the model has no function {}",
+                function.name
+            )));
         };
-        let session = self.files[&program.file].session(&self.runtime, &program.file, threads)?;
+        let file = &self.files[&program.file];
+        // The bytes of a unit must not depend on the machine: trees are summed in an order that follows the threads.
+        let threads = if file.facts.has_tree_ensemble { 1 } else { threads };
+        let session = file.session(&self.runtime, threads)?;
         let session = Box::new(OnnxSession::new(session, Arc::clone(program))?);
         if steps.iter().all(Step::is_nothing) {
             return Ok(session);
         }
-        Ok(Box::new(Postprocessed { inner: session, steps: steps.clone() }))
+        Ok(Box::new(Postprocessed {
+            inner: session,
+            steps: steps.clone(),
+        }))
+    }
+}
+
+fn label(location: &str, path: &str) -> String {
+    let location = location.trim_end_matches('/');
+    if location == path || location.ends_with(&format!("/{path}")) {
+        location.to_string()
+    } else {
+        format!("{location}/{path}")
     }
 }
 
@@ -212,9 +271,17 @@ fn read_card(files: &ModelFiles) -> Result<Card> {
 }
 
 /// Name, card and model file of each function.
-fn functions_of(files: &ModelFiles, card: &Card, options: &OpenOptions) -> Result<Vec<(String, Option<FunctionCard>, String)>> {
+fn functions_of(
+    files: &ModelFiles,
+    card: &Card,
+    options: &OpenOptions,
+) -> Result<Vec<(String, Option<FunctionCard>, String)>> {
     let Some(functions) = &card.functions else {
-        return Ok(vec![(DEFAULT_FUNCTION.to_string(), None, only_model(files, options)?)]);
+        return Ok(vec![(
+            DEFAULT_FUNCTION.to_string(),
+            None,
+            only_model(files, options)?,
+        )]);
     };
     let mut plan = Vec::with_capacity(functions.0.len());
     for (name, function) in &functions.0 {
@@ -232,18 +299,26 @@ fn named_model(files: &ModelFiles, function: &str, path: &str) -> Result<String>
     let key = format!("{}: functions.{function}.model", card::FILE_NAME);
     let plain = path.strip_prefix("./").unwrap_or(path);
     if plain.starts_with('/') || plain.split(['/', '\\']).any(|part| part == "..") {
-        return Err(Error::model(format!("{key}: {path} given, a file in the folder of the card allowed")));
+        return Err(Error::model(format!(
+            "{key}: {path} given, a file in the folder of the card allowed"
+        )));
     }
     if files.files.contains_key(plain) {
         return Ok(plain.to_string());
     }
     let models: Vec<&str> = onnx_files(files).collect();
-    Err(Error::model(format!("{key}: there is no file {path} beside the card"))
-        .with_hint(format!("the folder has {}", listed(&models))))
+    Err(
+        Error::model(format!("{key}: there is no file {path} beside the card"))
+            .with_hint(format!("the folder has {}", listed(&models))),
+    )
 }
 
 fn onnx_files(files: &ModelFiles) -> impl Iterator<Item = &str> {
-    files.files.keys().map(String::as_str).filter(|path| path.to_ascii_lowercase().ends_with(".onnx"))
+    files
+        .files
+        .keys()
+        .map(String::as_str)
+        .filter(|path| path.to_ascii_lowercase().ends_with(".onnx"))
 }
 
 /// The location's only ONNX file.
@@ -268,8 +343,10 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
         return match format {
             Some(format) => Err(foreign::refused(format, path)),
             None if options.backend == Some(Backend::Onnx) => Ok(path.clone()),
-            None => Err(Error::model(format!("{path} is no model that this version knows; it reads ONNX models (.onnx)"))
-                .with_hint("if it is one, set model.backend to onnx")),
+            None => Err(Error::model(format!(
+                "{path} is no model that this version knows; it reads ONNX models (.onnx)"
+            ))
+            .with_hint("if it is one, set model.backend to onnx")),
         };
     }
     for (path, bytes) in &files.files {
@@ -283,7 +360,10 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
         }
     }
     let all: Vec<&str> = files.files.keys().map(String::as_str).collect();
-    Err(Error::model(format!("there is no model here: this version reads ONNX models (.onnx), and found {}", listed(&all))))
+    Err(Error::model(format!(
+        "there is no model here: this version reads ONNX models (.onnx), and found {}",
+        listed(&all)
+    )))
 }
 
 fn listed(paths: &[&str]) -> String {

@@ -28,7 +28,11 @@ pub struct Runtime {
 /// Floe's cache folder, by the environment as `variable` tells it: `FLOE_CACHE_DIR`, else `floe` under
 /// `XDG_CACHE_HOME` or `~/.cache`. `scripts/fetch-onnxruntime` follows the same rule.
 pub fn cache_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = |name: &str| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     path("FLOE_CACHE_DIR").or_else(|| {
         path("XDG_CACHE_HOME")
             .or_else(|| path("HOME").map(|home| home.join(".cache")))
@@ -63,7 +67,10 @@ pub fn default_candidates(
 /// From the exact version to whichever is installed.
 fn library_names() -> impl Iterator<Item = String> {
     let names = if cfg!(target_os = "macos") {
-        vec![format!("libonnxruntime.{VERSION}.dylib"), "libonnxruntime.dylib".to_string()]
+        vec![
+            format!("libonnxruntime.{VERSION}.dylib"),
+            "libonnxruntime.dylib".to_string(),
+        ]
     } else {
         vec![
             format!("libonnxruntime.so.{VERSION}"),
@@ -93,9 +100,15 @@ pub fn load(candidates: &[PathBuf]) -> Result<Runtime> {
 fn load_first(candidates: &[PathBuf]) -> Result<Runtime> {
     let Some(path) = candidates.iter().find(|path| path.exists()) else {
         let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        let looked = if looked.is_empty() { "nowhere".to_string() } else { looked.join(", ") };
-        return Err(Error::model(format!("ONNX Runtime's library was not found; looked at: {looked}"))
-            .with_hint("fetch it with scripts/fetch-onnxruntime, or set ORT_DYLIB_PATH to libonnxruntime.so"));
+        let looked = if looked.is_empty() {
+            "nowhere".to_string()
+        } else {
+            looked.join(", ")
+        };
+        return Err(Error::model(format!(
+            "ONNX Runtime's library was not found; looked at: {looked}"
+        ))
+        .with_hint("fetch it with scripts/fetch-onnxruntime, or set ORT_DYLIB_PATH to libonnxruntime.so"));
     };
     let unusable = |cause: String| {
         Error::model(format!("ONNX Runtime's library can't be used: {cause}"))
@@ -133,7 +146,9 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
 /// The version that the library's own CPU provider reports. `ort` keeps the version string of the library to itself.
 #[allow(unsafe_code)]
 fn version(environment: &Environment) -> Option<String> {
-    let cpu = environment.devices().find(|device| device.ep().is_ok_and(|name| name == "CPUExecutionProvider"))?;
+    let cpu = environment
+        .devices()
+        .find(|device| device.ep().is_ok_and(|name| name == "CPUExecutionProvider"))?;
     let api = ort::api();
     // SAFETY: the device belongs to the environment, which outlives this call, as does its metadata; the answer is
     // null or a C string that belongs to the metadata and is copied at once.
@@ -158,7 +173,11 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn installed_beside_and_cached_libraries_come_in_this_order() {
-        let found = default_candidates(Some(Path::new("/usr/local/bin")), Some(Path::new("/c/floe")), Some(Path::new("")));
+        let found = default_candidates(
+            Some(Path::new("/usr/local/bin")),
+            Some(Path::new("/c/floe")),
+            Some(Path::new("")),
+        );
         let expected = [
             "/usr/local/lib/floe/libonnxruntime.so.1.31.1",
             "/usr/local/lib/floe/libonnxruntime.so.1",
@@ -174,25 +193,50 @@ mod tests {
     #[test]
     fn the_cache_follows_the_rule_of_the_script() {
         let with = |set: &'static [(&'static str, &'static str)]| {
-            cache_dir(move |name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+            cache_dir(move |name| {
+                set.iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| value.into())
+            })
         };
-        assert_eq!(with(&[("FLOE_CACHE_DIR", "/a"), ("HOME", "/h")]), Some("/a".into()));
-        assert_eq!(with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]), Some("/x/floe".into()));
-        assert_eq!(with(&[("XDG_CACHE_HOME", ""), ("HOME", "/h")]), Some("/h/.cache/floe".into()));
+        assert_eq!(
+            with(&[("FLOE_CACHE_DIR", "/a"), ("HOME", "/h")]),
+            Some("/a".into())
+        );
+        assert_eq!(
+            with(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]),
+            Some("/x/floe".into())
+        );
+        assert_eq!(
+            with(&[("XDG_CACHE_HOME", ""), ("HOME", "/h")]),
+            Some("/h/.cache/floe".into())
+        );
         assert_eq!(with(&[]), None);
     }
 
     #[test]
     fn a_missing_library_is_reported_with_every_place_and_the_command() {
-        let error = load_first(&["/nowhere/a.so".into(), "/nowhere/b.so".into()]).err().unwrap().to_string();
-        assert!(error.contains("looked at: /nowhere/a.so, /nowhere/b.so"), "{error}");
-        assert!(error.contains("scripts/fetch-onnxruntime, or set ORT_DYLIB_PATH"), "{error}");
+        let error = load_first(&["/nowhere/a.so".into(), "/nowhere/b.so".into()])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("looked at: /nowhere/a.so, /nowhere/b.so"),
+            "{error}"
+        );
+        assert!(
+            error.contains("scripts/fetch-onnxruntime, or set ORT_DYLIB_PATH"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_file_that_is_no_library_is_an_error_that_names_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = load_first(&[file.path().to_path_buf()]).err().unwrap().to_string();
+        let error = load_first(&[file.path().to_path_buf()])
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("can't be used: failed to load"), "{error}");
         assert!(error.contains(&file.path().display().to_string()), "{error}");
     }

@@ -7,13 +7,16 @@
 
 use bytes::Bytes;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::session::{
+    HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::graph::Kind;
 use super::runtime::Runtime;
 use super::values;
+use super::zipmap::Zip;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tensor::{Tensor, TensorBatch, TensorData, Value};
@@ -24,12 +27,14 @@ const MAX_CAUSE_CHARS: usize = 500;
 /// What sessions of one function share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
-    /// The model file, for messages.
+    /// The path of the model file.
     pub file: String,
+    /// Location and path of the model file, for messages.
+    pub label: String,
     /// Inputs in the function's order.
     pub inputs: Vec<Slot>,
     /// The outputs wanted, in the function's order.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Output>,
     /// The one batch size that the model takes, if it takes only one.
     pub fixed_batch_rows: Option<usize>,
 }
@@ -45,14 +50,35 @@ pub struct Slot {
     pub is_param: bool,
 }
 
+/// One output of a [`Program`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// The model's name for it.
+    pub name: String,
+    /// It is made here, from another output.
+    pub zip: Option<Zip>,
+}
+
+impl Output {
+    /// What ONNX Runtime is asked for.
+    fn asked(&self) -> &str {
+        self.zip.as_ref().map_or(&self.name, |zip| &zip.tensor)
+    }
+}
+
 /// Makes a session of the model `bytes` that uses `threads` cores.
 ///
 /// # Errors
 /// `Model`, when ONNX Runtime refuses the model.
-pub fn commit(runtime: &Runtime, file: &str, bytes: &Bytes, threads: usize) -> Result<Session> {
+pub fn commit(runtime: &Runtime, label: &str, bytes: &Bytes, threads: usize) -> Result<Session> {
     build(runtime, bytes, threads).map_err(|cause| {
-        Error::model(format!("ONNX Runtime {} doesn't accept {file}: {}", runtime.version, shortened(&cause)))
-            .with_hint("check the model in Python: onnx.checker.check_model(onnx.load(path), full_check=True)")
+        Error::model(format!(
+            "ONNX Runtime {} doesn't accept the model: {}",
+            runtime.version,
+            shortened(&cause)
+        ))
+        .with("model", label)
+        .with_hint("check the model in Python: onnx.checker.check_model(onnx.load(path), full_check=True)")
     })
 }
 
@@ -64,6 +90,8 @@ fn build(runtime: &Runtime, bytes: &Bytes, threads: usize) -> ort::Result<Sessio
         .with_parallel_execution(false)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
+        // A plan of memory is kept for every number of rows ever seen, and the last batch of each unit has its own.
+        .with_memory_pattern(false)?
         // Bytes that look like ONNX Runtime's own format are not to be read as such: nobody checked them.
         .with_config_entry("session.load_model_format", "ONNX")?
         // Weights are made once and stay: in the arena, which grows in powers of two, they would cost up to twice.
@@ -84,12 +112,19 @@ impl OnnxSession {
     /// # Errors
     /// `Model`, when ONNX Runtime has no memory left for a handful of options.
     pub fn new(session: Session, program: Arc<Program>) -> Result<OnnxSession> {
-        let mut selector = OutputSelector::no_default();
-        for output in &program.outputs {
-            selector = selector.with(output);
-        }
-        let options = RunOptions::new().map_err(|cause| Error::model("ONNX Runtime failed").with_source(cause))?;
-        Ok(OnnxSession { session, options: options.with_outputs(selector), program })
+        let mut asked: Vec<&str> = program.outputs.iter().map(Output::asked).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let selector = asked
+            .into_iter()
+            .fold(OutputSelector::no_default(), |selector, name| selector.with(name));
+        let options =
+            RunOptions::new().map_err(|cause| Error::model("ONNX Runtime failed").with_source(cause))?;
+        Ok(OnnxSession {
+            session,
+            options: options.with_outputs(selector),
+            program,
+        })
     }
 
     /// What ONNX Runtime inferred for the output `name`.
@@ -112,16 +147,21 @@ impl OnnxSession {
         let program = &self.program;
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for (slot, tensor) in program.inputs.iter().zip(inputs) {
-            values.push((Cow::from(&slot.name), values::to_input(&slot.name, slot.axes, tensor)?));
+            values.push((
+                Cow::from(&slot.name),
+                values::to_input(&slot.name, slot.axes, tensor)?,
+            ));
         }
-        self.session.run_with_options(values, &self.options).map_err(|cause| {
-            Error::model(format!(
-                "the model fails on a batch of {rows} rows: {}; it was given {}",
-                shortened(&cause),
-                shapes(program, inputs)
-            ))
-            .with("model", &program.file)
-        })
+        self.session
+            .run_with_options(values, &self.options)
+            .map_err(|cause| {
+                Error::model(format!(
+                    "the model fails on a batch of {rows} rows: {}; it was given {}",
+                    shortened(&cause),
+                    shapes(program, inputs)
+                ))
+                .with("model", &program.label)
+            })
     }
 
     fn infer_piece(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<Vec<Value>> {
@@ -155,7 +195,10 @@ impl Model for OnnxSession {
                     false => Cow::Owned(filled_up(tensor.slice_rows(start, length), step)),
                 })
                 .collect();
-            let values = self.infer_piece(&piece, step)?.into_iter().map(|value| value.truncate_rows(length));
+            let values = self
+                .infer_piece(&piece, step)?
+                .into_iter()
+                .map(|value| value.truncate_rows(length));
             match &mut all {
                 None => all = Some(values.collect()),
                 Some(all) => {
@@ -172,11 +215,16 @@ impl Model for OnnxSession {
 /// Every output of `program` as a value of `rows` rows.
 pub fn take_all(program: &Program, outputs: &SessionOutputs, rows: usize) -> Result<Vec<Value>> {
     let mut values = Vec::with_capacity(program.outputs.len());
-    for name in &program.outputs {
+    for output in &program.outputs {
+        let name = output.asked();
         let value = outputs
             .get(name)
             .ok_or_else(|| Error::model(format!("the model returned no output {name}")))?;
-        values.push(values::from_output(name, value, rows).map_err(|error| error.with("model", &program.file))?);
+        let value = match &output.zip {
+            None => values::from_output(name, value, rows),
+            Some(zip) => values::from_scores(zip, value, rows),
+        };
+        values.push(value.map_err(|error| error.with("model", &program.label))?);
     }
     Ok(values)
 }
@@ -196,17 +244,26 @@ fn filled_up(mut tensor: Tensor, rows: usize) -> Tensor {
 fn repeat_tail(data: &mut TensorData, start: usize, width: usize, times: usize) {
     let last = data.slice(start, width);
     for _ in 0..times {
-        data.append(last.clone()).expect("a slice has the dtype of what it was cut from");
+        data.append(last.clone())
+            .expect("a slice has the dtype of what it was cut from");
     }
 }
 
 /// `X float32[2, 4], k int64[]`
 fn shapes(program: &Program, inputs: &[Cow<'_, Tensor>]) -> String {
-    let one = |(slot, tensor): (&Slot, &Cow<'_, Tensor>)| format!("{} {}{:?}", slot.name, tensor.dtype().as_str(), tensor.shape);
-    program.inputs.iter().zip(inputs).map(one).collect::<Vec<_>>().join(", ")
+    let one = |(slot, tensor): (&Slot, &Cow<'_, Tensor>)| {
+        format!("{} {}{:?}", slot.name, tensor.dtype().as_str(), tensor.shape)
+    };
+    program
+        .inputs
+        .iter()
+        .zip(inputs)
+        .map(one)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// ONNX Runtime's text on one line, without its own code locations where they can be told, and not too long.
+/// ONNX Runtime's text on one line, and not too long.
 fn shortened(cause: &ort::Error) -> String {
     let line: String = cause.message().split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_CAUSE_CHARS) {

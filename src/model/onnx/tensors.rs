@@ -31,7 +31,10 @@ pub fn dtype(number: i32) -> Option<DType> {
 
 /// The name of an element type, also of those that Floe can't feed or keep.
 pub fn type_name(number: i32) -> String {
-    let other = match number {
+    if let Some(dtype) = dtype(number) {
+        return dtype.as_str().to_string();
+    }
+    let name = match number {
         0 => "undeclared type",
         14 => "complex64",
         15 => "complex128",
@@ -45,7 +48,7 @@ pub fn type_name(number: i32) -> String {
         26 => "int2",
         _ => return format!("element type {number}"),
     };
-    dtype(number).map_or(other, DType::as_str).to_string()
+    name.to_string()
 }
 
 /// Checks one tensor whose message takes `encoded_bytes` in the file.
@@ -53,7 +56,11 @@ pub fn type_name(number: i32) -> String {
 /// # Errors
 /// `Model`, when its data is in another file, or its shape promises more or less than the file holds.
 pub fn check(tensor: &proto::Tensor, encoded_bytes: usize) -> Result<()> {
-    let name = if tensor.name.is_empty() { "a constant".to_string() } else { format!("the tensor {}", tensor.name) };
+    let name = if tensor.name.is_empty() {
+        "a constant".to_string()
+    } else {
+        format!("the tensor {}", tensor.name)
+    };
     if !tensor.external_data.is_empty() || tensor.data_location != 0 {
         let location = tensor.external_data.iter().find(|entry| entry.key == "location");
         let place = location.map_or("another file", |entry| &entry.value);
@@ -64,7 +71,10 @@ pub fn check(tensor: &proto::Tensor, encoded_bytes: usize) -> Result<()> {
     }
     let elements = elements(&tensor.dims)?;
     let Some(bits) = element_bits(tensor.data_type) else {
-        return Err(Error::model(format!("{name} in the model is of {}", type_name(tensor.data_type))));
+        return Err(Error::model(format!(
+            "{name} in the model is of {}",
+            type_name(tensor.data_type)
+        )));
     };
     if let Some(raw) = &tensor.raw_data {
         let needed = elements.saturating_mul(bits).div_ceil(8);
@@ -116,7 +126,10 @@ const STRING: i32 = 8;
 
 fn elements(dims: &[i64]) -> Result<u64> {
     if dims.len() > MAX_AXES {
-        return Err(Error::model(format!("the model has a tensor of {} axes", dims.len())));
+        return Err(Error::model(format!(
+            "the model has a tensor of {} axes",
+            dims.len()
+        )));
     }
     let mut elements: u64 = 1;
     for &dim in dims {

@@ -29,16 +29,32 @@ pub struct Learned {
 ///
 /// # Errors
 /// `Model`, when the model returns another number of rows than it was given, or what no column can hold.
-pub fn run(session: &mut OnnxSession, program: &Program, inputs: &Inputs, wanted: &[Wanted]) -> Result<Learned> {
+pub fn run(
+    session: &mut OnnxSession,
+    program: &Program,
+    inputs: &Inputs,
+    wanted: &[Wanted],
+) -> Result<Learned> {
     let mut declared: Vec<OutputFeature> = Vec::with_capacity(wanted.len());
     for output in wanted {
         declared.push(match output.declared {
-            Kind::Undeclared => declared_output(&Wanted { declared: session.inferred(&output.name), ..output.clone() })?,
+            Kind::Undeclared => declared_output(&Wanted {
+                declared: session.inferred(&output.name),
+                ..output.clone()
+            })?,
             _ => declared_output(output)?,
         });
     }
-    let as_declared = |why: String| Learned { outputs: declared.clone(), notes: vec![why] };
-    let params: Vec<&str> = inputs.features.iter().filter(|input| input.source == Source::Param).map(|input| input.name.as_str()).collect();
+    let as_declared = |why: String| Learned {
+        outputs: declared.clone(),
+        notes: vec![why],
+    };
+    let params: Vec<&str> = inputs
+        .features
+        .iter()
+        .filter(|input| input.source == Source::Param)
+        .map(|input| input.name.as_str())
+        .collect();
     if !params.is_empty() {
         return Ok(as_declared(format!(
             "the outputs are as the model declares them: it was not tried, since only the job knows {}",
@@ -63,12 +79,18 @@ pub fn run(session: &mut OnnxSession, program: &Program, inputs: &Inputs, wanted
             }
         }
     }
-    let open_input = inputs.features.iter().any(|input| input.shape.contains(&Dim::Dynamic));
+    let open_input = inputs
+        .features
+        .iter()
+        .any(|input| input.shape.contains(&Dim::Dynamic));
     let mut notes = Vec::new();
     let mut outputs = Vec::with_capacity(wanted.len());
     for (index, (wanted, declared)) in wanted.iter().zip(declared).enumerate() {
         let values: Vec<&Value> = seen.iter().map(|values| &values[index]).collect();
-        outputs.push(learn(wanted, declared, &values, open_input, &mut notes)?);
+        outputs.push(
+            learn(wanted, declared, &values, open_input, &mut notes)
+                .map_err(|error| error.with("model", &program.label))?,
+        );
     }
     Ok(Learned { outputs, notes })
 }
@@ -79,13 +101,21 @@ fn zeros(input: &InputFeature, rows: usize) -> Tensor {
         Dim::Fixed(extent) => *extent,
         Dim::Dynamic => 1,
     };
-    let shape: Vec<usize> = std::iter::once(rows).chain(input.shape.iter().map(open_as_one)).collect();
+    let shape: Vec<usize> = std::iter::once(rows)
+        .chain(input.shape.iter().map(open_as_one))
+        .collect();
     let data = TensorData::zeros(input.dtype, shape.iter().product());
     Tensor { shape, data }
 }
 
 /// The output as seen. `values` are of one output, from runs with different numbers of rows.
-fn learn(wanted: &Wanted, declared: OutputFeature, values: &[&Value], open_input: bool, notes: &mut Vec<String>) -> Result<OutputFeature> {
+fn learn(
+    wanted: &Wanted,
+    declared: OutputFeature,
+    values: &[&Value],
+    open_input: bool,
+    notes: &mut Vec<String>,
+) -> Result<OutputFeature> {
     let mut output = declared;
     let mut seen: Option<&[usize]> = None;
     for value in values {
@@ -115,14 +145,27 @@ fn learn(wanted: &Wanted, declared: OutputFeature, values: &[&Value], open_input
         return Ok(output);
     };
     let declares = match &wanted.declared {
-        Kind::Tensor { shape: Some(shape), .. } => Some(shape),
+        Kind::Tensor {
+            shape: Some(shape), ..
+        } => Some(shape),
         _ => None,
     };
     // An axis that is open in an input and in the output may follow it; else what was seen is what comes.
     let stays_open = |axis: usize| {
-        open_input && declares.is_none_or(|shape| shape.len() != row.len() + 1 || shape[axis + 1] == Dim::Dynamic)
+        open_input
+            && declares.is_none_or(|shape| shape.len() != row.len() + 1 || shape[axis + 1] == Dim::Dynamic)
     };
-    output.shape = row.iter().enumerate().map(|(axis, &extent)| if stays_open(axis) { Dim::Dynamic } else { Dim::Fixed(extent) }).collect();
+    output.shape = row
+        .iter()
+        .enumerate()
+        .map(|(axis, &extent)| {
+            if stays_open(axis) {
+                Dim::Dynamic
+            } else {
+                Dim::Fixed(extent)
+            }
+        })
+        .collect();
     if let Some(shape) = declares
         && !agrees(shape, row, values[0].rows())
     {

@@ -8,6 +8,7 @@ use ort::session::SessionInputValue;
 use ort::value::{DynMapValueType, DynValue, TensorElementType, TensorRef, ValueType};
 
 use super::graph::Kind;
+use super::zipmap::Zip;
 use crate::error::{Error, Result};
 use crate::signature::Dim;
 use crate::tensor::{DType, Maps, Tensor, TensorData, Value};
@@ -58,11 +59,22 @@ pub fn kind(inferred: &ValueType) -> Kind {
     match inferred {
         ValueType::Tensor { ty, shape, .. } => dtype(*ty).map_or_else(words, |dtype| Kind::Tensor {
             dtype,
-            shape: Some(shape.iter().map(|&extent| usize::try_from(extent).map_or(Dim::Dynamic, Dim::Fixed)).collect()),
+            shape: Some(
+                shape
+                    .iter()
+                    .map(|&extent| usize::try_from(extent).map_or(Dim::Dynamic, Dim::Fixed))
+                    .collect(),
+            ),
         }),
         ValueType::Sequence(element) => match **element {
-            ValueType::Map { key, value: TensorElementType::Float32 } => match dtype(key) {
-                Some(key @ (DType::I64 | DType::String)) => Kind::Maps { key, value: DType::F32 },
+            ValueType::Map {
+                key,
+                value: TensorElementType::Float32,
+            } => match dtype(key) {
+                Some(key @ (DType::I64 | DType::String)) => Kind::Maps {
+                    key,
+                    value: DType::F32,
+                },
                 _ => words(),
             },
             _ => words(),
@@ -84,7 +96,10 @@ pub fn to_input<'a>(name: &str, axes: usize, tensor: &'a Tensor) -> Result<Sessi
         shape.pop();
     }
     let refused = |cause: ort::Error| {
-        Error::model(format!("ONNX Runtime doesn't take the tensor for the input {name}")).with_source(cause)
+        Error::model(format!(
+            "ONNX Runtime doesn't take the tensor for the input {name}"
+        ))
+        .with_source(cause)
     };
     if let Some(value) = plain_input(shape.clone(), &tensor.data).map_err(refused)? {
         return Ok(value);
@@ -107,10 +122,15 @@ pub fn to_input<'a>(name: &str, axes: usize, tensor: &'a Tensor) -> Result<Sessi
 /// # Errors
 /// `Model`, when it has another number of rows, or holds what no column can hold.
 pub fn from_output(name: &str, value: &DynValue, rows: usize) -> Result<Value> {
-    let unreadable = |cause: ort::Error| Error::model(format!("the model's output {name} can't be read")).with_source(cause);
+    let unreadable = |cause: ort::Error| {
+        Error::model(format!("the model's output {name} can't be read")).with_source(cause)
+    };
     match value.dtype() {
         ValueType::Tensor { ty, shape, .. } => {
-            let shape: Vec<usize> = shape.iter().map(|&extent| usize::try_from(extent).unwrap_or(0)).collect();
+            let shape: Vec<usize> = shape
+                .iter()
+                .map(|&extent| usize::try_from(extent).unwrap_or(0))
+                .collect();
             match shape.first() {
                 Some(&returned) => check_rows(name, returned, rows)?,
                 None => return Err(no_rows(name, rows)),
@@ -120,7 +140,10 @@ pub fn from_output(name: &str, value: &DynValue, rows: usize) -> Result<Value> {
             Ok(Value::Tensor(Tensor::new(shape, data)?))
         }
         ValueType::Sequence(element) => match **element {
-            ValueType::Map { key, value: TensorElementType::Float32 } => {
+            ValueType::Map {
+                key,
+                value: TensorElementType::Float32,
+            } => {
                 let maps = maps(value, key).map_err(unreadable)?;
                 let maps = maps.ok_or_else(|| unkeepable(name, &value.dtype().to_string()))?;
                 check_rows(name, maps.rows(), rows)?;
@@ -129,6 +152,34 @@ pub fn from_output(name: &str, value: &DynValue, rows: usize) -> Result<Value> {
             _ => Err(unkeepable(name, &value.dtype().to_string())),
         },
         other => Err(unkeepable(name, &other.to_string())),
+    }
+}
+
+/// The maps that `zip` makes of the tensor `value`.
+///
+/// # Errors
+/// `Model`, when the tensor has another number of rows, or of classes.
+pub fn from_scores(zip: &Zip, value: &DynValue, rows: usize) -> Result<Value> {
+    let scores = value.try_extract_tensor::<f32>().map_err(|cause| {
+        Error::model(format!("the model's output {} can't be read", zip.output)).with_source(cause)
+    });
+    let (shape, scores) = scores?;
+    match shape[..] {
+        [returned, width] if width == zip.width() as i64 => {
+            check_rows(&zip.output, usize::try_from(returned).unwrap_or(0), rows)?;
+            Ok(Value::Maps(zip.maps(scores)))
+        }
+        // As ONNX Runtime's own ZipMap: without a batch axis it is one row.
+        [width] if width == zip.width() as i64 => {
+            check_rows(&zip.output, 1, rows)?;
+            Ok(Value::Maps(zip.maps(scores)))
+        }
+        _ => Err(Error::model(format!(
+            "the model's output {} has {} labels for scores of shape {:?}",
+            zip.output,
+            zip.width(),
+            &shape[..]
+        ))),
     }
 }
 
@@ -158,7 +209,11 @@ where
         }
         offsets.push(keys.len());
     }
-    Ok(Maps { offsets, keys: keys.into(), values: values.into() })
+    Ok(Maps {
+        offsets,
+        keys: keys.into(),
+        values: values.into(),
+    })
 }
 
 fn check_rows(name: &str, returned: usize, rows: usize) -> Result<()> {
@@ -177,6 +232,8 @@ fn no_rows(name: &str, rows: usize) -> Error {
 }
 
 fn unkeepable(name: &str, what: &str) -> Error {
-    Error::model(format!("the model's output {name} is a {what}, which no column can hold"))
-        .with_hint("leave it out with a model card (outputs: [...]), or cast it in the model")
+    Error::model(format!(
+        "the model's output {name} is a {what}, which no column can hold"
+    ))
+    .with_hint("leave it out with a model card (outputs: [...]), or cast it in the model")
 }

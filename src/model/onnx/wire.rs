@@ -72,7 +72,7 @@ pub fn check(bytes: &[u8], part: Part) -> Result<()> {
     let mut entries = 0;
     let mut too_long = false;
     let mut pieces = Vec::new();
-    each_field(bytes, |tag, payload| {
+    each_field(bytes, |Field { tag, payload, .. }| {
         entries += 1;
         too_long |= part.is_declaration(tag) && payload.len() > MAX_DECLARATION_BYTES;
         if part == Part::Model && tag == MODEL_GRAPH {
@@ -88,10 +88,21 @@ pub fn check(bytes: &[u8], part: Part) -> Result<()> {
     pieces.into_iter().try_for_each(|piece| check(piece, Part::Graph))
 }
 
-/// Calls `visit(field number, payload)` for each field until it says no; the payload of a field without a length is
-/// empty. Stops where the bytes are no protobuf: decoding will say so.
-fn each_field<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(u32, &'a [u8]) -> bool) {
+/// One field as it stands in the bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// Its number.
+    pub tag: u32,
+    /// Key, length and payload.
+    pub whole: &'a [u8],
+    /// What it holds; empty for a field without a length.
+    pub payload: &'a [u8],
+}
+
+/// Calls `visit` for each field until it says no. Stops where the bytes are no protobuf: decoding will say so.
+pub fn each_field<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(Field<'a>) -> bool) {
     while bytes.has_remaining() {
+        let start = bytes;
         let Ok((tag, wire_type)) = decode_key(&mut bytes) else {
             return;
         };
@@ -100,15 +111,16 @@ fn each_field<'a>(mut bytes: &'a [u8], mut visit: impl FnMut(u32, &'a [u8]) -> b
             let Ok(length) = decode_varint(&mut bytes) else {
                 return;
             };
-            let Some((inside, rest)) = usize::try_from(length).ok().and_then(|length| bytes.split_at_checked(length))
-            else {
+            let length = usize::try_from(length).ok();
+            let Some((inside, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else {
                 return;
             };
             (payload, bytes) = (inside, rest);
         } else if skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).is_err() {
             return;
         }
-        if !visit(tag, payload) {
+        let whole = &start[..start.len() - bytes.len()];
+        if !visit(Field { tag, whole, payload }) {
             return;
         }
     }

@@ -1,0 +1,126 @@
+//! Store, input and processes, moved one step at a time.
+
+use super::*;
+use crate::commit::machine::{Answer, Creation, Op};
+
+/// What may happen to a process at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    None,
+    /// It dies before the operation reaches the store.
+    KillBefore,
+    /// It dies when the operation is done and before it learns so.
+    KillAfter,
+    /// A create is done, its answer lost.
+    LoseAnswer,
+    /// A create is not done, and the answer is an error.
+    FailBefore,
+    /// A create is not done, and the answer is that it exists (409 of a busy store).
+    SayExists,
+}
+
+/// Store, input and processes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub objects: Objects,
+    /// Rows of each input file; it may grow at any time.
+    pub input: Vec<u64>,
+    pub processes: Vec<Process>,
+    /// Whether two runs are alive in this output: an old file or marker beside the new run's is then the hole that
+    /// the documentation names, and no violation.
+    pub rivals: bool,
+}
+
+impl World {
+    pub fn new(input: &[u64], starts: impl IntoIterator<Item = Start>) -> World {
+        World {
+            objects: Objects::default(),
+            input: input.to_vec(),
+            processes: starts.into_iter().map(Process::new).collect(),
+            rivals: false,
+        }
+    }
+
+    /// Lets process `who` do one step. `Err`: it broke a rule.
+    pub fn step(&mut self, who: usize, fault: Fault) -> Result<(), String> {
+        let Some(ask) = self.processes[who].ask() else {
+            return Ok(());
+        };
+        if fault == Fault::KillBefore {
+            self.processes[who].stage = Stage::Exited(Exit::Killed);
+            return Ok(());
+        }
+        let answer = match ask {
+            Ask::Plan => {
+                let request = &self.processes[who].start.request;
+                Answer::Planned(plan_of(&request.run_id, request.mode, &self.input))
+            }
+            Ask::Rows(body) => Answer::Rows(count_rows(&body).map_err(|error| error.to_string())?),
+            Ask::Pause => Answer::Waited,
+            Ask::Store(op) => {
+                self.check_op(who, &op)?;
+                match (&op, fault) {
+                    (Op::Create { .. }, Fault::FailBefore) => {
+                        Answer::Created(Creation::Unknown("refused".into()))
+                    }
+                    (Op::Create { .. }, Fault::SayExists) => Answer::Created(Creation::Exists),
+                    (Op::Create { .. }, Fault::LoseAnswer) => {
+                        self.objects.perform(&op);
+                        Answer::Created(Creation::Unknown("reset".into()))
+                    }
+                    _ => self.objects.perform(&op),
+                }
+            }
+        };
+        if fault == Fault::KillAfter {
+            self.processes[who].stage = Stage::Exited(Exit::Killed);
+        } else {
+            self.processes[who].answer(answer);
+        }
+        Ok(())
+    }
+
+    /// Runs process `who` to its exit without faults, checking everything. Returns how many steps it took.
+    pub fn run(&mut self, who: usize) -> Result<usize, String> {
+        for steps in 0..10_000 {
+            if self.processes[who].exit().is_some() {
+                return Ok(steps);
+            }
+            self.step(who, Fault::None)?;
+            self.check()?;
+        }
+        Err("the process never ends".into())
+    }
+
+    /// The same for an output that somebody has damaged: the invariants don't hold, and that is the point.
+    pub fn run_on_damage(&mut self, who: usize) {
+        for _ in 0..10_000 {
+            if self.processes[who].exit().is_some() {
+                return;
+            }
+            self.step(who, Fault::None).unwrap();
+        }
+        panic!("the process never ends");
+    }
+
+    /// Steps process `who` until its next operation is one of those looked for.
+    pub fn run_to(&mut self, who: usize, wanted: impl Fn(&Op) -> bool) {
+        for _ in 0..10_000 {
+            match self.processes[who].ask() {
+                Some(Ask::Store(op)) if wanted(&op) => return,
+                Some(_) => self.step(who, Fault::None).unwrap(),
+                None => break,
+            }
+        }
+        panic!("the process never gets there: {:?}", self.exit(who));
+    }
+
+    /// Starts process `who` again, as it was started.
+    pub fn restart(&mut self, who: usize) {
+        self.processes[who] = Process::new(self.processes[who].start.clone());
+    }
+
+    pub fn exit(&self, who: usize) -> Option<&Exit> {
+        self.processes[who].exit()
+    }
+}
