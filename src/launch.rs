@@ -35,7 +35,7 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let started = Instant::now();
-    let run_id = job::run_id(job, host).await?;
+    let run_id = job::run_id(job, host, &Arc::default()).await?;
     let progress = Arc::new(telemetry.combined_progress(count));
     let family = Family {
         run_id,

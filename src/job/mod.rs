@@ -23,7 +23,7 @@ pub use places::Places;
 pub use scoring::open_model;
 pub use survey::Survey;
 
-use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome};
+use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome, Finished, NewFile};
 use crate::config::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Ended, FinishedUnit, Pipeline, gauge};
@@ -74,116 +74,107 @@ pub struct Outcome {
 /// # Errors
 /// Every [`ErrorKind`]; an error before the claim leaves the output as it was.
 pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Outcome> {
-    let places = Places::open(job)?;
-    let store = OutputStore::new(places.output.clone());
-    commit::probe(&store, &uuid::Uuid::new_v4().simple().to_string()).await?;
-    let scoring = Scoring::open(job, host).await?;
-    let run_id = settle_run_id(job, job.replica.count, &scoring, &store).await?;
-    let request = commit::ClaimRequest {
-        run_id: run_id.clone(),
-        config_digest: scoring.config_digest.clone(),
-        model_digest: scoring.model.digest().to_string(),
-        function: Some(scoring.function.name.clone()),
-        mode: job.output.mode,
-        take_over: job.output.take_over,
-        replica_index: job.replica.index as u32,
+    let replica = Replica::open(job, host, metrics).await?;
+    let (claimed, footers) = match replica.claim().await? {
+        (ClaimOutcome::Claimed(claimed), footers) => (claimed, footers),
+        (ClaimOutcome::AlreadyComplete(success), _) => return Ok(replica.already_complete(&success)),
     };
-    let footers = Mutex::new(Vec::new());
-    let claim = commit::claim(&store, request, || async {
-        let survey = Survey::of(job, &places).await?;
-        *footers.lock().await = survey.footers_to_keep();
-        scoring.plan(job, &run_id, survey)
-    });
-    let claimed = match claim.await? {
-        ClaimOutcome::Claimed(claimed) => claimed,
-        ClaimOutcome::AlreadyComplete(success) => return Ok(already_complete(job, &success)),
-    };
-    let share = Share::of(job, &store, &claimed, metrics).await?;
-    let footers = std::mem::take(&mut *footers.lock().await);
-    let ended = score(job, host, metrics, stop, &places, &store, &scoring, &claimed, footers, &share).await?;
-    if ended == Ended::Stopped && !share.is_committed(&store, &claimed).await? {
+    let share = replica.share(&claimed).await?;
+    let ended = replica.score(&claimed, footers, &share, stop).await?;
+    if ended == Ended::Stopped && !share.is_committed(&replica.store, &claimed).await? {
         return Err(Error::new(ErrorKind::Interrupted, "stopped before all units of this replica were done")
             .with_hint("start the same run again: it goes on from its records"));
     }
-    finish(job, &store, &claimed, &share).await
+    replica.finish(&claimed, &share).await
 }
 
 /// The run that the replicas of this job would belong to; for a launcher that starts them all.
 ///
 /// # Errors
 /// As [`run`], up to the claim.
-pub async fn run_id(job: &Job, host: &Host) -> Result<String> {
-    let places = Places::open(job)?;
-    let store = OutputStore::new(places.output);
-    let scoring = Scoring::open(job, host).await?;
+pub async fn run_id(job: &Job, host: &Host, metrics: &Arc<Metrics>) -> Result<String> {
     // The launcher alone settles the id, however many processes then use it.
-    settle_run_id(job, 1, &scoring, &store).await
+    Replica::open(job, host, metrics).await?.settle_run_id(1).await
 }
 
-/// The id given by the launcher, or one derived so that a restart finds its own run again.
-async fn settle_run_id(job: &Job, deriving: usize, scoring: &Scoring, store: &OutputStore) -> Result<String> {
-    let output = store.location();
-    let absolute = output.local_path().map(|path| path.display().to_string());
-    let known = commit::run_id::Known {
-        given: job.run_id.as_deref(),
-        platform_job: job.platform_job.as_deref(),
-        job_name: job.name_given.then_some(job.name.as_str()),
-        output: absolute.as_deref().unwrap_or(output.display()),
-        config_digest: &scoring.config_digest,
-        model_digest: scoring.model.digest(),
-        mode: job.output.mode,
-        replicas: deriving as u32,
-    };
-    let derived = commit::run_id::derive(&known)?;
-    let fresh = uuid::Uuid::new_v4().simple().to_string();
-    commit::run_id::settle(store, derived, job.output.mode, &fresh[..8]).await
+/// One replica at work: the job with everything that was opened and checked for it.
+struct Replica<'a> {
+    job: &'a Job,
+    host: &'a Host,
+    metrics: &'a Arc<Metrics>,
+    places: Places,
+    store: OutputStore,
+    scoring: Scoring,
 }
 
-fn already_complete(job: &Job, success: &commit::Success) -> Outcome {
-    tracing::info!(
-        run_id = %success.run_id,
-        rows = success.rows,
-        "this run is complete already, nothing is left to do"
-    );
-    Outcome {
-        run_id: success.run_id.clone(),
-        epoch: success.epoch,
-        replica: job.replica.index,
-        replicas: job.replica.count,
-        units: 0,
-        rows: 0,
-        complete: true,
-        units_missing: 0,
-        total_rows: Some(success.rows),
+impl<'a> Replica<'a> {
+    /// Opens locations and model; tries whether the output can do what the protocol needs, before anything costs time.
+    async fn open(job: &'a Job, host: &'a Host, metrics: &'a Arc<Metrics>) -> Result<Replica<'a>> {
+        let places = Places::open(job)?;
+        let store = OutputStore::new(places.output.clone());
+        probe(&store).await?;
+        let scoring = Scoring::open(job, host).await?;
+        Ok(Replica { job, host, metrics, places, store, scoring })
     }
-}
 
-/// The units of this replica.
-struct Share {
-    /// All of them, in the order they should be done.
-    units: Vec<Unit>,
-    /// Those without a record.
-    to_do: Vec<Unit>,
-}
+    /// The id given by the launcher, or one derived so that a restart finds its own run again. `deriving` processes
+    /// derive it on their own.
+    async fn settle_run_id(&self, deriving: usize) -> Result<String> {
+        let (job, output) = (self.job, self.store.location());
+        let absolute = output.local_path().map(|path| path.display().to_string());
+        let known = commit::run_id::Known {
+            given: job.run_id.as_deref(),
+            platform_job: job.platform_job.as_deref(),
+            job_name: job.name_given.then_some(job.name.as_str()),
+            output: absolute.as_deref().unwrap_or(output.display()),
+            config_digest: &self.scoring.config_digest,
+            model_digest: self.scoring.model.digest(),
+            mode: job.output.mode,
+            replicas: deriving as u32,
+        };
+        let derived = commit::run_id::derive(&known)?;
+        let fresh = uuid::Uuid::new_v4().simple().to_string();
+        commit::run_id::settle(&self.store, derived, job.output.mode, &fresh[..8]).await
+    }
 
-impl Share {
-    async fn of(job: &Job, store: &OutputStore, claimed: &Claimed, metrics: &Metrics) -> Result<Share> {
-        let plan = &claimed.plan;
-        let ids = assign::assign(&plan.units, job.replica.count).swap_remove(job.replica.index);
+    /// Claims the output; plans the input if no replica of the run has. Footers read on the way are worth keeping.
+    async fn claim(&self) -> Result<(ClaimOutcome, Vec<Arc<Footer>>)> {
+        let job = self.job;
+        let run_id = self.settle_run_id(job.replica.count).await?;
+        let request = commit::ClaimRequest {
+            run_id: run_id.clone(),
+            config_digest: self.scoring.config_digest.clone(),
+            model_digest: self.scoring.model.digest().to_string(),
+            function: Some(self.scoring.function.name.clone()),
+            mode: job.output.mode,
+            take_over: job.output.take_over,
+            replica_index: job.replica.index as u32,
+        };
+        let footers = Mutex::new(Vec::new());
+        let outcome = commit::claim(&self.store, request, || async {
+            let survey = Survey::of(job, &self.places).await?;
+            *footers.lock().await = survey.footers_to_keep();
+            self.scoring.plan(job, &run_id, survey)
+        });
+        Ok((outcome.await?, footers.into_inner()))
+    }
+
+    /// The units of this replica, and those of them that are not committed yet.
+    async fn share(&self, claimed: &Claimed) -> Result<Share> {
+        let (plan, replica) = (&claimed.plan, self.job.replica);
+        let ids = assign::assign(&plan.units, replica.count).swap_remove(replica.index);
         let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
-        let committed = commit::committed(store, claimed).await?;
+        let committed = commit::committed(&self.store, claimed).await?;
         let (done, to_do): (Vec<Unit>, Vec<Unit>) =
             units.iter().cloned().partition(|unit| committed.contains_key(&unit.id));
-        let rows = |units: &[Unit]| units.iter().map(|unit| unit.rows).sum::<u64>();
-        metrics.units_total.set(units.len() as u64);
-        metrics.rows_total.set(rows(&units));
-        metrics.units_skipped.set(done.len() as u64);
-        metrics.rows_skipped.set(rows(&done));
+        self.metrics.units_total.set(units.len() as u64);
+        self.metrics.rows_total.set(rows_of(&units));
+        self.metrics.units_skipped.set(done.len() as u64);
+        self.metrics.rows_skipped.set(rows_of(&done));
         tracing::info!(
             run_id = %plan.run_id,
             epoch = claimed.epoch,
-            replica = job.replica.index,
-            replicas = job.replica.count,
+            replicas = replica.count,
             files = plan.inputs.len(),
             rows = plan.rows(),
             units = units.len(),
@@ -194,123 +185,152 @@ impl Share {
         Ok(Share { units, to_do })
     }
 
+    /// Scores and commits the replica's units.
+    async fn score(
+        &self,
+        claimed: &Claimed,
+        footers: Vec<Arc<Footer>>,
+        share: &Share,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Ended> {
+        if share.to_do.is_empty() {
+            return Ok(Ended::Complete);
+        }
+        let plan: &Arc<Plan> = &claimed.plan;
+        let bound = self.scoring.bind(self.job, plan)?;
+        let pool = WorkerPool::of(self.job, self.host);
+        let models = self.scoring.workers(pool.workers, pool.threads_per_worker).await?;
+        let pipeline = Pipeline {
+            reader: Reader::new(self.places.input.clone(), plan.clone(), footers),
+            decoder: bound.decoder,
+            outputs: bound.outputs,
+            encoder: bound.encoder,
+            batch_rows: plan.batch_rows,
+            models,
+            memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
+            grace: Duration::from_secs_f64(self.job.inference.grace_secs),
+            metrics: self.metrics.clone(),
+        };
+        pipeline.run(share.to_do.clone(), stop, |unit| self.commit_unit(claimed, unit)).await
+    }
+
+    /// Stores a finished unit and its record.
+    async fn commit_unit(&self, claimed: &Claimed, finished: FinishedUnit) -> Result<()> {
+        let _timer = self.metrics.timer(Stage::Commit);
+        let unit = &finished.unit;
+        let in_unit = |error: Error| error.with("unit", unit.id);
+        let rows: u64 = finished.files.iter().map(|file| file.rows).sum();
+        if rows != unit.rows {
+            return Err(in_unit(Error::internal(format!(
+                "{rows} rows came out where {} went in",
+                unit.rows
+            ))));
+        }
+        let files: Vec<NewFile> = finished
+            .files
+            .iter()
+            .map(|file| NewFile {
+                path: commit::data_key(&file.folder, unit.id, &claimed.plan.run_id),
+                body: file.bytes.clone(),
+                rows: file.rows,
+                checksum: Checksum::of(&file.bytes),
+            })
+            .collect();
+        let mut stats = serde_json::Map::new();
+        stats.insert("replica".into(), self.job.replica.index.into());
+        for (stage, secs) in &finished.stage_secs {
+            stats.insert(format!("{stage}_secs"), (*secs).into());
+        }
+        let outcome = commit::commit_unit(&self.store, claimed, unit.id, files, stats, &write::inspect::rows)
+            .await
+            .map_err(in_unit)?;
+        if matches!(outcome, CommitOutcome::LostRace { .. }) {
+            self.metrics.lost_races.add(1);
+        } else {
+            self.metrics.units_committed.add(1);
+        }
+        for file in &finished.files {
+            self.metrics.files_written.add(1);
+            self.metrics.bytes_written.add(file.bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Ends the run if every unit of the plan is committed.
+    async fn finish(&self, claimed: &Claimed, share: &Share) -> Result<Outcome> {
+        let mut outcome = Outcome {
+            run_id: claimed.plan.run_id.clone(),
+            epoch: claimed.epoch,
+            replica: self.job.replica.index,
+            replicas: self.job.replica.count,
+            units: share.units.len(),
+            rows: rows_of(&share.units),
+            complete: false,
+            units_missing: 0,
+            total_rows: None,
+        };
+        match commit::finish(&self.store, claimed).await? {
+            Finished::Complete(success) => {
+                // Whatever killed writers of this run left half-written is of no use to anybody now.
+                let run_id = &claimed.plan.run_id;
+                let swept = self.store.sweep_leftovers(|key| commit::layout::is_of_run(key, run_id))?;
+                tracing::info!(
+                    rows = success.rows,
+                    files = success.files.len(),
+                    leftovers_removed = swept,
+                    "all units are committed: _SUCCESS is in place"
+                );
+                outcome.complete = true;
+                outcome.total_rows = Some(success.rows);
+            }
+            Finished::Incomplete { missing } => {
+                tracing::info!(units_missing = missing.len(), "this replica's part is done; others are at work");
+                outcome.units_missing = missing.len();
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn already_complete(&self, success: &commit::Success) -> Outcome {
+        tracing::info!(
+            run_id = %success.run_id,
+            rows = success.rows,
+            "this run is complete already, nothing is left to do"
+        );
+        Outcome {
+            run_id: success.run_id.clone(),
+            epoch: success.epoch,
+            replica: self.job.replica.index,
+            replicas: self.job.replica.count,
+            units: 0,
+            rows: 0,
+            complete: true,
+            units_missing: 0,
+            total_rows: Some(success.rows),
+        }
+    }
+}
+
+/// The units of one replica.
+struct Share {
+    /// All of them, in the order they should be done.
+    units: Vec<Unit>,
+    /// Those without a record.
+    to_do: Vec<Unit>,
+}
+
+impl Share {
     async fn is_committed(&self, store: &OutputStore, claimed: &Claimed) -> Result<bool> {
         let committed = commit::committed(store, claimed).await?;
         Ok(self.units.iter().all(|unit| committed.contains_key(&unit.id)))
     }
 }
 
-/// Scores and commits the replica's units.
-#[allow(clippy::too_many_arguments)] // the one place where everything meets
-async fn score(
-    job: &Job,
-    host: &Host,
-    metrics: &Arc<Metrics>,
-    stop: watch::Receiver<bool>,
-    places: &Places,
-    store: &OutputStore,
-    scoring: &Scoring,
-    claimed: &Claimed,
-    footers: Vec<Arc<Footer>>,
-    share: &Share,
-) -> Result<Ended> {
-    if share.to_do.is_empty() {
-        return Ok(Ended::Complete);
-    }
-    let plan: &Arc<Plan> = &claimed.plan;
-    let bound = scoring.bind(job, plan)?;
-    let pool = WorkerPool::of(job, host);
-    let models = scoring.workers(pool.workers, pool.threads_per_worker).await?;
-    let pipeline = Pipeline {
-        reader: Reader::new(places.input.clone(), plan.clone(), footers),
-        decoder: bound.decoder,
-        outputs: bound.outputs,
-        encoder: bound.encoder,
-        batch_rows: plan.batch_rows,
-        models,
-        memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
-        grace: Duration::from_secs_f64(job.inference.grace_secs),
-        metrics: metrics.clone(),
-    };
-    pipeline
-        .run(share.to_do.clone(), stop, |unit| commit_unit(job, metrics, store, claimed, unit))
-        .await
+fn rows_of(units: &[Unit]) -> u64 {
+    units.iter().map(|unit| unit.rows).sum()
 }
 
-/// Stores a finished unit and its record.
-async fn commit_unit(
-    job: &Job,
-    metrics: &Metrics,
-    store: &OutputStore,
-    claimed: &Claimed,
-    finished: FinishedUnit,
-) -> Result<()> {
-    let _timer = metrics.timer(Stage::Commit);
-    let unit = &finished.unit;
-    let in_unit = |error: Error| error.with("unit", unit.id);
-    let rows: u64 = finished.files.iter().map(|file| file.rows).sum();
-    if rows != unit.rows {
-        return Err(in_unit(Error::internal(format!(
-            "{rows} rows came out where {} went in",
-            unit.rows
-        ))));
-    }
-    let files: Vec<commit::NewFile> = finished
-        .files
-        .iter()
-        .map(|file| commit::NewFile {
-            path: commit::data_key(&file.folder, unit.id, &claimed.plan.run_id),
-            body: file.bytes.clone(),
-            rows: file.rows,
-            checksum: Checksum::of(&file.bytes),
-        })
-        .collect();
-    let mut stats = serde_json::Map::new();
-    stats.insert("replica".into(), job.replica.index.into());
-    for (stage, secs) in &finished.stage_secs {
-        stats.insert(format!("{stage}_secs"), (*secs).into());
-    }
-    let outcome = commit::commit_unit(store, claimed, unit.id, files, stats, &write::inspect::rows)
-        .await
-        .map_err(in_unit)?;
-    if matches!(outcome, CommitOutcome::LostRace { .. }) {
-        metrics.lost_races.add(1);
-    }
-    for file in &finished.files {
-        metrics.files_written.add(1);
-        metrics.bytes_written.add(file.bytes.len() as u64);
-    }
-    metrics.units_committed.add(1);
-    Ok(())
-}
-
-/// Ends the run if every unit of the plan is committed.
-async fn finish(job: &Job, store: &OutputStore, claimed: &Claimed, share: &Share) -> Result<Outcome> {
-    let finished = commit::finish(store, claimed).await?;
-    let (complete, units_missing, total_rows) = match &finished {
-        commit::Finished::Complete(success) => {
-            // Whatever killed writers of this run left half-written is of no use to anybody now.
-            let swept = store.sweep_leftovers(|key| commit::layout::is_of_run(key, &claimed.plan.run_id))?;
-            if swept > 0 {
-                tracing::info!(files = swept, "removed what killed writers left half-written");
-            }
-            tracing::info!(rows = success.rows, files = success.files.len(), "all units are committed: _SUCCESS is in place");
-            (true, 0, Some(success.rows))
-        }
-        commit::Finished::Incomplete { missing } => {
-            tracing::info!(units_missing = missing.len(), "this replica's part is done; others are at work");
-            (false, missing.len(), None)
-        }
-    };
-    Ok(Outcome {
-        run_id: claimed.plan.run_id.clone(),
-        epoch: claimed.epoch,
-        replica: job.replica.index,
-        replicas: job.replica.count,
-        units: share.units.len(),
-        rows: share.units.iter().map(|unit| unit.rows).sum(),
-        complete,
-        units_missing,
-        total_rows,
-    })
+/// Tries whether the output can do put-if-absent, under a name no other process uses.
+async fn probe(store: &OutputStore) -> Result<()> {
+    commit::probe(store, &uuid::Uuid::new_v4().simple().to_string()).await
 }

@@ -83,7 +83,10 @@ impl Reader {
 
     async fn footer(&self, file: usize) -> Result<Arc<Footer>> {
         let file = &self.plan.inputs[file];
-        if let Some(footer) = self.known.get(&file.path) {
+        // The plan may be another process's, made when the file was another one.
+        if let Some(footer) = self.known.get(&file.path)
+            && footer.is_of(file.size, file.etag.as_deref())
+        {
             return Ok(footer.clone());
         }
         let listed = Listed {

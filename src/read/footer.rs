@@ -32,6 +32,8 @@ pub struct Footer {
     /// Path of the file, relative to the input location.
     pub file: Arc<str>,
     metadata: ArrowReaderMetadata,
+    size: u64,
+    etag: Option<String>,
     /// The whole file, if it is small enough to have come along.
     pub(super) whole: Option<Bytes>,
 }
@@ -69,8 +71,15 @@ impl Footer {
         Ok(Footer {
             file: listed.path.as_str().into(),
             metadata,
+            size: listed.size,
+            etag: listed.etag.clone(),
             whole,
         })
+    }
+
+    /// Whether it was read from the very object that has this size and entity tag.
+    pub fn is_of(&self, size: u64, etag: Option<&str>) -> bool {
+        self.size == size && self.etag.as_deref() == etag
     }
 
     /// The file's schema in Arrow types.

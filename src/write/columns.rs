@@ -171,22 +171,6 @@ fn entries(key: DataType, value: DataType) -> FieldRef {
     Arc::new(Field::new("key_value", DataType::Struct(fields.into()), false))
 }
 
-/// The type in the notation of the plan.
-pub fn type_to_text(data_type: &DataType) -> String {
-    data_type.to_string()
-}
-
-/// The type behind a text of [`type_to_text`].
-///
-/// # Errors
-/// `Config`, when the text is of no known type: the plan was made by another version.
-pub fn type_from_text(text: &str) -> Result<DataType> {
-    text.parse().context(
-        ErrorKind::Config,
-        format!("the plan gives a column the unknown type {text}"),
-    )
-}
-
 /// `value` as an array of exactly the type of `field`.
 ///
 /// # Errors
@@ -440,7 +424,7 @@ mod tests {
         let written: Vec<_> = table[2..].iter().map(|row| (row[0], row[1])).collect();
         let types = DType::ALL
             .iter()
-            .map(|dtype| (dtype.as_str(), type_to_text(&scalar_type(*dtype))));
+            .map(|dtype| (dtype.as_str(), scalar_type(*dtype).to_string()));
         let types: Vec<_> = types.collect();
         assert_eq!(
             written,
@@ -449,31 +433,6 @@ mod tests {
                 .map(|(dtype, text)| (*dtype, text.as_str()))
                 .collect::<Vec<_>>()
         );
-    }
-
-    #[test]
-    fn the_types_of_columns_survive_the_plan() {
-        use Dim::{Dynamic, Fixed};
-        let shapes: [&[Dim]; 6] = [
-            &[],
-            &[Fixed(1)],
-            &[Fixed(3)],
-            &[Dynamic],
-            &[Fixed(2), Dynamic],
-            &[Fixed(1); 3],
-        ];
-        let tensors = DType::ALL
-            .iter()
-            .flat_map(|&dtype| shapes.map(|shape| output("o", dtype, shape)));
-        let maps = [DType::I64, DType::String]
-            .into_iter()
-            .flat_map(|key| [DType::F32, DType::F64].map(|value| map(key, value)));
-        for output in tensors.chain(maps) {
-            let data_type = column_type(&output);
-            let text = type_to_text(&data_type);
-            assert_eq!(type_from_text(&text).unwrap(), data_type, "{text}");
-        }
-        assert_eq!(type_from_text("Float33").unwrap_err().kind(), ErrorKind::Config);
     }
 
     fn array(value: Value, output: &OutputFeature) -> Result<ArrayRef> {

@@ -25,7 +25,7 @@ fn run(case: &Value, output: &Path, job: &Path) -> Run {
     if let Some(params) = case.get("params").filter(|params| !params.is_null()) {
         document["input"]["params"] = params.clone();
     }
-    if let Some(function) = case.get("function_name").filter(|name| !name.is_null()) {
+    if let Some(function) = case.get("function").filter(|name| !name.is_null()) {
         document["model"]["function_name"] = function.clone();
     }
     std::fs::write(job, document.to_string()).unwrap();

@@ -18,8 +18,23 @@ pub struct Inputs {
     pub features: Vec<InputFeature>,
     /// The one number of rows that the model takes, if it takes only one.
     pub fixed_batch_rows: Option<usize>,
+    /// Positions of those that declare no shape and that no card explains: they may be parameters as well.
+    pub unranked: Vec<usize>,
     /// What was inferred.
     pub notes: Vec<String>,
+}
+
+impl Inputs {
+    /// The same with the inputs at `positions` as single values for all rows.
+    pub fn with_parameters(&self, positions: &[usize]) -> Inputs {
+        let mut inputs = self.clone();
+        for &position in positions {
+            let feature = &mut inputs.features[position];
+            feature.source = Source::Param;
+            feature.shape = Vec::new();
+        }
+        inputs
+    }
 }
 
 /// An output that becomes a column, before post-processing.
@@ -38,6 +53,8 @@ struct Axes<'a> {
     name: &'a str,
     dtype: DType,
     dims: Vec<Dim>,
+    /// It declares no shape; `dims` are a guess.
+    unranked: bool,
     card: Option<&'a InputCard>,
 }
 
@@ -75,7 +92,7 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
     let mut all = Vec::with_capacity(facts.inputs.len());
     for input in &facts.inputs {
         let card = cards.and_then(|cards| cards.get(&input.name));
-        all.push(axes(input, card, &mut notes)?);
+        all.push(axes(input, card, facts)?);
     }
     let batch = batch_axis(&all)?;
     let is_row = |input: &Axes| match (input.dims.first(), batch) {
@@ -108,7 +125,14 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
             place.parameter(input, &mut notes)?
         });
     }
+    let is_open = |(_, input): &(usize, &Axes)| input.unranked && !input.is_bound_to_columns();
+    let unranked = all
+        .iter()
+        .enumerate()
+        .filter(is_open)
+        .map(|(position, _)| position);
     Ok(Inputs {
+        unranked: unranked.collect(),
         features,
         fixed_batch_rows: match batch {
             Dim::Fixed(rows) => Some(rows),
@@ -185,19 +209,10 @@ pub fn declared_output(wanted: &Wanted) -> Result<OutputFeature> {
     })
 }
 
-fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, notes: &mut Vec<String>) -> Result<Axes<'a>> {
+fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, facts: &Facts) -> Result<Axes<'a>> {
     let name = &input.name;
     let (dtype, dims) = match &input.kind {
-        Kind::Tensor {
-            dtype,
-            shape: Some(shape),
-        } => (*dtype, shape.clone()),
-        Kind::Tensor { dtype, shape: None } => {
-            notes.push(format!(
-                "the model's input {name} declares no shape: taken as one value per row"
-            ));
-            (*dtype, vec![Dim::Dynamic])
-        }
+        Kind::Tensor { dtype, shape } => (*dtype, shape.clone()),
         Kind::Maps { key, value } => {
             return Err(unfeedable(
                 name,
@@ -207,6 +222,12 @@ fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, notes: &mut Vec<St
         Kind::Other(words) => return Err(unfeedable(name, words)),
         Kind::Undeclared => return Err(unfeedable(name, "value of undeclared type")),
     };
+    let unranked = dims.is_none();
+    let dims = dims.unwrap_or_else(|| {
+        let alone = facts.inputs.len() == 1 && facts.feature_names.is_some();
+        let matrix = alone || card.is_some_and(|card| card.columns.is_some());
+        vec![Dim::Dynamic; if matrix { 2 } else { 1 }]
+    });
     if dims.is_empty() && card.is_some_and(|card| card.column.is_some() || card.columns.is_some()) {
         return Err(Error::model(format!(
             "the model card feeds the input {name} from columns, and it is one value for all rows (no axis)"
@@ -219,6 +240,7 @@ fn axes<'a>(input: &'a Declared, card: Option<&'a InputCard>, notes: &mut Vec<St
         name,
         dtype,
         dims,
+        unranked,
         card,
     })
 }
@@ -241,6 +263,7 @@ fn batch_axis(inputs: &[Axes]) -> Result<Dim> {
         false => bound.clone(),
         true => inputs
             .iter()
+            .filter(|input| !input.unranked)
             .filter_map(|input| input.dims.first().copied())
             .collect(),
     };

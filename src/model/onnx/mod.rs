@@ -122,18 +122,28 @@ impl OnnxModel {
         wanted: Vec<describe::Wanted>,
     ) -> Result<()> {
         let file = &self.files[&path];
-        let slots = inputs.features.iter().map(|input| Slot {
-            name: input.name.clone(),
-            axes: input.shape.len() + usize::from(!is_param(input)),
-            is_param: is_param(input),
-        });
-        let program = Arc::new(Program {
-            file: path.clone(),
-            label: file.label.clone(),
-            inputs: slots.collect(),
-            outputs: wanted.iter().map(|output| file.output(&output.name)).collect(),
-            fixed_batch_rows: inputs.fixed_batch_rows,
-        });
+        let program = |inputs: &describe::Inputs| {
+            let slots = inputs.features.iter().map(|input| Slot {
+                name: input.name.clone(),
+                axes: input.shape.len() + usize::from(!is_param(input)),
+                is_param: is_param(input),
+            });
+            Arc::new(Program {
+                file: path.clone(),
+                label: file.label.clone(),
+                inputs: slots.collect(),
+                outputs: wanted.iter().map(|output| file.output(&output.name)).collect(),
+                fixed_batch_rows: inputs.fixed_batch_rows,
+            })
+        };
+        let inputs = trial::settle(inputs, |inputs| {
+            let program = program(inputs);
+            let mut session = OnnxSession::new(file.session(&self.runtime, 1)?, Arc::clone(&program))?;
+            let runs = trial::can_run(&mut session, &program, inputs);
+            file.put_back(session.into_session());
+            Ok(runs)
+        })?;
+        let program = program(&inputs);
         let mut session = OnnxSession::new(file.session(&self.runtime, 1)?, Arc::clone(&program))?;
         let learned = trial::run(&mut session, &program, &inputs, &wanted)?;
         file.put_back(session.into_session());

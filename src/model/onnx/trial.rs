@@ -17,6 +17,73 @@ use crate::tensor::{Maps, Tensor, TensorData, Value};
 /// Numbers of rows of the two runs: different, and neither likely to be an extent of the model's own.
 const ROWS: [usize; 2] = [2, 3];
 
+/// Most inputs without a declared shape that are told apart by trying.
+const MAX_UNRANKED: usize = 3;
+
+/// Tells which of the inputs without a declared shape are parameters: the ways to feed the model are tried in turn,
+/// beginning with a value per row for each, and the first that runs is taken. `attempt` runs the model on zeros.
+pub fn settle(inputs: Inputs, mut attempt: impl FnMut(&Inputs) -> Result<bool>) -> Result<Inputs> {
+    let unranked = &inputs.unranked;
+    if unranked.is_empty() {
+        return Ok(inputs);
+    }
+    let names = |positions: &[usize]| {
+        let names = positions
+            .iter()
+            .map(|&position| inputs.features[position].name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let ways = if unranked.len() <= MAX_UNRANKED {
+        1 << unranked.len()
+    } else {
+        1
+    };
+    for way in 0..ways {
+        let (mut rows, mut params) = (Vec::new(), Vec::new());
+        for (bit, &position) in unranked.iter().enumerate() {
+            let side = if way & (1 << bit) == 0 {
+                &mut rows
+            } else {
+                &mut params
+            };
+            side.push(position);
+        }
+        let mut tried = inputs.with_parameters(&params);
+        let any_row = tried.features.iter().any(|input| input.source != Source::Param);
+        if any_row && attempt(&tried)? {
+            for (positions, what) in [
+                (rows, "a value per row"),
+                (params, "one value for all rows, a parameter"),
+            ] {
+                if !positions.is_empty() {
+                    let names = names(&positions);
+                    tried.notes.push(format!(
+                        "the model declares no shape for its input {names}: it runs with {what}"
+                    ));
+                }
+            }
+            return Ok(tried);
+        }
+    }
+    let note = format!(
+        "the model declares no shape for its input {}: taken as a value per row",
+        names(unranked)
+    );
+    let mut inputs = inputs;
+    inputs.notes.push(note);
+    Ok(inputs)
+}
+
+/// Whether `session` runs on rows of zeros, with zeros as parameters, and keeps one row per row.
+pub fn can_run(session: &mut OnnxSession, program: &Program, inputs: &Inputs) -> bool {
+    rows_to_try(inputs).into_iter().all(|rows| {
+        let zeros: Vec<Tensor> = inputs.features.iter().map(|input| zeros(input, rows)).collect();
+        let zeros: Vec<Cow<'_, Tensor>> = zeros.iter().map(Cow::Borrowed).collect();
+        let outputs = session.call(&zeros, rows);
+        outputs.is_ok_and(|outputs| take_all(program, &outputs, rows).is_ok())
+    })
+}
+
 /// What a trial run taught.
 pub struct Learned {
     /// The outputs in the order they are wanted, before post-processing.
@@ -61,10 +128,7 @@ pub fn run(
             params.join(", ")
         )));
     }
-    let all_rows = match inputs.fixed_batch_rows {
-        Some(rows) => vec![rows],
-        None => ROWS.to_vec(),
-    };
+    let all_rows = rows_to_try(inputs);
     let mut seen: Vec<Vec<Value>> = Vec::with_capacity(all_rows.len());
     for &rows in &all_rows {
         let zeros: Vec<Tensor> = inputs.features.iter().map(|input| zeros(input, rows)).collect();
@@ -95,13 +159,19 @@ pub fn run(
     Ok(Learned { outputs, notes })
 }
 
-/// `rows` rows of zeros for `input`; open axes get the extent 1.
+fn rows_to_try(inputs: &Inputs) -> Vec<usize> {
+    inputs.fixed_batch_rows.map_or(ROWS.to_vec(), |rows| vec![rows])
+}
+
+/// `rows` rows of zeros for `input`, or a parameter of zeros; open axes get the extent 1.
 fn zeros(input: &InputFeature, rows: usize) -> Tensor {
     let open_as_one = |dim: &Dim| match dim {
         Dim::Fixed(extent) => *extent,
         Dim::Dynamic => 1,
     };
-    let shape: Vec<usize> = std::iter::once(rows)
+    let batch = (input.source != Source::Param).then_some(rows);
+    let shape: Vec<usize> = batch
+        .into_iter()
         .chain(input.shape.iter().map(open_as_one))
         .collect();
     let data = TensorData::zeros(input.dtype, shape.iter().product());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::card::{self, FunctionCard};
 use crate::model::onnx::describe::{Inputs, inputs, outputs};
 use crate::model::onnx::graph::{Declared, Facts, Kind};
+use crate::model::onnx::trial;
 use crate::signature::{Dim, OnNull, Source, describe_input};
 use crate::tensor::DType;
 
@@ -381,22 +382,86 @@ fn inputs_that_nothing_can_feed_are_refused() {
     );
 }
 
-#[test]
-fn an_input_without_a_shape_is_taken_as_one_value_per_row_and_noted() {
-    let open = Declared {
-        name: "a".into(),
+fn unranked(name: &str) -> Declared {
+    Declared {
+        name: name.into(),
         kind: Kind::Tensor {
             dtype: DType::F32,
             shape: None,
         },
-    };
-    let described = describe(&facts(vec![open, tensor("b", DType::F32, &[N])], None), None).unwrap();
+    }
+}
+
+#[test]
+fn an_input_without_a_shape_is_a_value_per_row_until_it_is_tried() {
+    let beside = |other: &[Dim]| facts(vec![unranked("a"), tensor("b", DType::F32, other)], None);
+    let described = describe(&beside(&[N]), None).unwrap();
     assert_eq!(describe_input(&described.features[0]), "a float32[rows]");
-    assert!(
-        described.notes[0].contains("declares no shape"),
-        "{:?}",
-        described.notes
+    assert_eq!(described.unranked, [0]);
+    let as_param = described.with_parameters(&[0]);
+    assert_eq!(
+        describe_input(&as_param.features[0]),
+        "a float32[] from input.params"
     );
+    // It says nothing about the batch, and a card settles it.
+    assert_eq!(
+        describe(&beside(&[Fixed(3)]), None).unwrap().fixed_batch_rows,
+        Some(3)
+    );
+    let card = describe(&beside(&[N]), Some("{inputs: {a: {columns: [u, v]}}}")).unwrap();
+    assert_eq!(
+        describe_input(&card.features[0]),
+        "a float32[rows, 2] from columns u v"
+    );
+    assert!(card.unranked.is_empty());
+    // Alone, with names, it is a matrix.
+    check(
+        facts(vec![unranked("x")], Some("[\"p\", \"q\"]")),
+        None,
+        &["x float32[rows, 2] from columns p q"],
+        None,
+    );
+}
+
+#[test]
+fn ways_to_feed_inputs_without_a_shape_are_tried_rows_first() {
+    let model = facts(
+        vec![unranked("a"), unranked("b"), tensor("x", DType::F32, &[N])],
+        None,
+    );
+    let settle = |works: &dyn Fn(&[String]) -> bool| {
+        let mut tried = 0;
+        let settled = trial::settle(describe(&model, None).unwrap(), |inputs| {
+            tried += 1;
+            Ok(works(
+                &inputs.features.iter().map(describe_input).collect::<Vec<_>>(),
+            ))
+        })
+        .unwrap();
+        let sources: Vec<_> = settled
+            .features
+            .iter()
+            .map(|input| input.source.clone())
+            .collect();
+        let params = sources.iter().filter(|source| **source == Source::Param).count();
+        (tried, params, settled.notes.join("; "))
+    };
+    let (tried, params, notes) = settle(&|_| true);
+    assert_eq!((tried, params), (1, 0));
+    assert_eq!(
+        notes,
+        "the model declares no shape for its input a, b: it runs with a value per row"
+    );
+    let (tried, params, notes) =
+        settle(&|inputs| inputs[1].contains("input.params") && !inputs[0].contains("input.params"));
+    assert_eq!((tried, params), (3, 1));
+    assert!(
+        notes.ends_with("input b: it runs with one value for all rows, a parameter"),
+        "{notes}"
+    );
+    let (tried, params, notes) = settle(&|_| false);
+    assert_eq!((tried, params), (4, 0));
+    assert!(notes.ends_with("input a, b: taken as a value per row"), "{notes}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{fixture, open_fixture, opened, refusal};
 use crate::model::inspect;
-use crate::signature::describe_input;
+use crate::signature::{Source, describe_input};
 
 fn cases() -> Vec<Value> {
     let text = std::fs::read_to_string(fixture("cases.json")).unwrap();
@@ -38,6 +38,14 @@ fn every_model_that_is_to_be_scored_opens_with_the_outputs_of_its_case() {
         let feeds = case["feeds"].as_object().unwrap();
         assert_eq!(function.inputs.len(), feeds.len(), "{}", case["name"]);
         for input in &function.inputs {
+            let is_param = feeds[&input.name]["shape"] == "param";
+            assert_eq!(
+                is_param,
+                input.source == Source::Param,
+                "{} {}",
+                case["name"],
+                input.name
+            );
             assert_eq!(
                 feeds[&input.name]["dtype"],
                 input.dtype.as_str(),
