@@ -36,7 +36,11 @@ RUN --mount=type=cache,id=floe-cargo-registry,target=/usr/local/cargo/registry \
     && install -D target/release/floe /opt/floe/bin/floe
 
 # ---- everything in its place, tried out on the very base image it will run on ------------------------------
-FROM ${RUNTIME_IMAGE} AS assembled
+FROM ${RUNTIME_IMAGE} AS base
+# Left alone, ONNX Runtime makes an id for this machine and keeps a database of events for its maker.
+ENV ORT_DISABLE_TELEMETRY=1
+
+FROM base AS assembled
 COPY --from=builder /opt/floe/bin/floe /usr/local/bin/floe
 COPY --from=onnxruntime /opt/onnxruntime/ /usr/local/lib/floe/
 # No shell here, so these are programs with arguments. The second loads ONNX Runtime and a real model.
@@ -45,7 +49,7 @@ RUN --mount=type=bind,source=examples/flights/model,target=/tmp/model \
     ["/usr/local/bin/floe", "inspect", "/tmp/model"]
 
 # ---- target cpu, the default -------------------------------------------------------------------------------
-FROM ${RUNTIME_IMAGE} AS cpu
+FROM base AS cpu
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="floe" \

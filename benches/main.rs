@@ -9,5 +9,12 @@ mod whole;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(benches, stages::read, stages::decode, stages::infer, stages::write, whole::end_to_end);
+criterion_group!(
+    benches,
+    stages::read,
+    stages::decode,
+    stages::infer,
+    stages::write,
+    whole::end_to_end
+);
 criterion_main!(benches);

@@ -33,7 +33,9 @@ pub fn host() -> Host {
 fn model(runtime: &Runtime) -> (Arc<dyn Loaded>, Function) {
     let location = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flights/model");
     let location = location.to_str().expect("a UTF-8 path").to_string();
-    let model = runtime.block_on(open_model(&location, None, Device::Auto, &host())).expect("the flights model");
+    let model = runtime
+        .block_on(open_model(&location, None, Device::Auto, &host()))
+        .expect("the flights model");
     let function = model.functions()[0].clone();
     (model, function)
 }
@@ -45,10 +47,16 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
     table::write(&path, &rows, ROWS);
     let location = Location::open(folder.to_str().expect("a UTF-8 path")).expect("a folder");
     let listed = runtime.block_on(location.list()).expect("a listing").remove(0);
-    let footer = runtime.block_on(Footer::read(&location, &listed)).expect("a footer");
+    let footer = runtime
+        .block_on(Footer::read(&location, &listed))
+        .expect("a footer");
     let unit = Unit {
         id: 0,
-        parts: vec![Part { file: 0, first: 0, end: 1 }],
+        parts: vec![Part {
+            file: 0,
+            first: 0,
+            end: 1,
+        }],
         rows: ROWS as u64,
         bytes: listed.size,
     };
@@ -72,7 +80,10 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
         }],
         units: vec![unit.clone()],
     };
-    (Reader::new(location, Arc::new(plan), vec![Arc::new(footer)]), unit)
+    (
+        Reader::new(location, Arc::new(plan), vec![Arc::new(footer)]),
+        unit,
+    )
 }
 
 /// Parquet pages → Arrow, all twenty columns.
@@ -85,7 +96,9 @@ pub fn read(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROWS as u64));
     group.bench_function("fetch_and_decode_20_columns", |bencher| {
         bencher.iter(|| {
-            let mut chunk = runtime.block_on(reader.fetch(&layout.chunks[0])).expect("a chunk");
+            let mut chunk = runtime
+                .block_on(reader.fetch(&layout.chunks[0]))
+                .expect("a chunk");
             let mut rows = 0;
             while let Some(block) = chunk.next_block().expect("a block") {
                 rows += block.rows.num_rows();
@@ -102,7 +115,8 @@ pub fn decode(criterion: &mut Criterion) {
     let (_, function) = model(&runtime);
     let rows = table::rows(4096);
     let binding = bind(&function, &rows.schema(), &Default::default()).expect("a binding");
-    let decoder = Decoder::new(&binding, &rows.schema(), OnNull::Fail, OnOutOfRange::Fail).expect("a decoder");
+    let decoder =
+        Decoder::new(&binding, &rows.schema(), OnNull::Fail, OnOutOfRange::Fail).expect("a decoder");
     let origin = Origin::of(&"rows.parquet".into(), 0, 0, 4096);
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(4096));
@@ -121,7 +135,8 @@ pub fn infer(criterion: &mut Criterion) {
     for batch_rows in [256, 4096, 65_536] {
         let rows = table::rows(batch_rows);
         let binding = bind(&function, &rows.schema(), &Default::default()).expect("a binding");
-        let decoder = Decoder::new(&binding, &rows.schema(), OnNull::Fail, OnOutOfRange::Fail).expect("a decoder");
+        let decoder =
+            Decoder::new(&binding, &rows.schema(), OnNull::Fail, OnOutOfRange::Fail).expect("a decoder");
         let origin = Origin::of(&"rows.parquet".into(), 0, 0, batch_rows);
         let batch = decoder.decode(&rows, &origin).expect("tensors");
         group.throughput(Throughput::Elements(batch_rows as u64));
@@ -144,7 +159,10 @@ pub fn write(criterion: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().build().expect("a pool");
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Elements(ROWS as u64));
-    for (name, pool) in [("encode_20_columns_alone", None), ("encode_20_columns_with_help", Some(&pool))] {
+    for (name, pool) in [
+        ("encode_20_columns_alone", None),
+        ("encode_20_columns_with_help", Some(&pool)),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || UnitEncoder::new(options.clone(), None).expect("an encoder"),

@@ -10,7 +10,18 @@ use std::sync::Arc;
 
 /// Columns that the flights model reads.
 pub const FEATURES: [&str; 12] = [
-    "dep_delay", "distance", "month", "day", "hour", "minute", "temp", "dewp", "humid", "wind_speed", "precip", "visib",
+    "dep_delay",
+    "distance",
+    "month",
+    "day",
+    "hour",
+    "minute",
+    "temp",
+    "dewp",
+    "humid",
+    "wind_speed",
+    "precip",
+    "visib",
 ];
 
 /// Numbers from a fixed seed (SplitMix64, Steele et al. 2014).

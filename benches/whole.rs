@@ -21,10 +21,14 @@ pub fn end_to_end(criterion: &mut Criterion) {
     let host = host();
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flights/model");
     let mut group = criterion.benchmark_group("end_to_end");
-    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
-    for (name, files, group_rows) in
-        [("one_row_group", 1, ROWS), ("sixteen_row_groups", 1, ROWS / 16), ("256_files", 256, ROWS)]
-    {
+    group
+        .throughput(Throughput::Elements(ROWS as u64))
+        .sample_size(10);
+    for (name, files, group_rows) in [
+        ("one_row_group", 1, ROWS),
+        ("sixteen_row_groups", 1, ROWS / 16),
+        ("256_files", 256, ROWS),
+    ] {
         let folder = tempfile::tempdir().expect("a folder");
         let input = folder.path().join("in");
         std::fs::create_dir(&input).expect("an input folder");

@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn the_machines_memory_is_read() {
-        assert_eq!(parse_meminfo("MemTotal:  2048 kB\nMemFree: 1 kB\n"), Some(2048 * 1024));
+        assert_eq!(
+            parse_meminfo("MemTotal:  2048 kB\nMemFree: 1 kB\n"),
+            Some(2048 * 1024)
+        );
         assert_eq!(parse_meminfo("nothing"), None);
         assert!(memory_bytes() > 1 << 20);
     }

@@ -311,10 +311,7 @@ mod tests {
     #[test]
     fn exit_codes_are_distinct_and_map_back() {
         for kind in ErrorKind::ALL {
-            assert_eq!(
-                ErrorKind::from_exit_code(kind.exit_code().into()),
-                Some(kind)
-            );
+            assert_eq!(ErrorKind::from_exit_code(kind.exit_code().into()), Some(kind));
         }
     }
 

@@ -36,7 +36,7 @@ pub async fn run(
 ) -> Result<()> {
     let started = Instant::now();
     let run_id = job::run_id(job, host, &Arc::default()).await?;
-    let progress = Arc::new(telemetry.combined_progress(count));
+    let progress = telemetry.combined_progress(count);
     let family = Family {
         run_id,
         output: job.output.location.clone(),
@@ -44,15 +44,13 @@ pub async fn run(
         cpus: (host.cpus / count as usize).max(1),
         memory_bytes: host.memory_bytes / count as u64,
         telemetry,
-        progress: progress.clone(),
+        progress: &progress,
         stop,
     };
     let replicas = (0..count).map(|index| family.run_replica(index));
     let results = futures::future::join_all(replicas).await;
     drop(family);
-    if let Some(progress) = Arc::into_inner(progress) {
-        progress.finish();
-    }
+    progress.finish();
     telemetry.flush();
     let mut parts = Vec::with_capacity(count as usize);
     for result in results {
@@ -66,7 +64,9 @@ pub async fn run(
         .reduce(|a, b| if b.complete { b } else { a })
         .ok_or_else(|| Error::internal("a job without replicas"))?;
     if !outcome.complete {
-        return Err(Error::internal("every replica is done, but nobody wrote _SUCCESS"));
+        return Err(Error::internal(
+            "every replica is done, but nobody wrote _SUCCESS",
+        ));
     }
     run::print(&outcome, &summary, &job.output.location, args.json);
     Ok(())
@@ -80,7 +80,7 @@ struct Family<'a> {
     cpus: usize,
     memory_bytes: u64,
     telemetry: &'a Telemetry,
-    progress: Arc<CombinedProgress>,
+    progress: &'a CombinedProgress,
     stop: watch::Receiver<bool>,
 }
 
@@ -138,7 +138,9 @@ impl Family<'_> {
             .process_group(0)
             .kill_on_drop(true);
         die_with_parent(&mut command);
-        command.spawn().context(ErrorKind::Internal, "can't start a replica")
+        command
+            .spawn()
+            .context(ErrorKind::Internal, "can't start a replica")
     }
 
     /// Reads the child's events until it closes stdout; answers with its last word.
@@ -196,8 +198,13 @@ impl Heard {
         }
         let line: Line = serde_json::from_str(line).ok()?;
         match line {
-            Line { outcome: Some(outcome), .. } => Some(Heard::Result(Box::new(Part { outcome, summary }))),
-            Line { error: Some(fault), .. } => Some(Heard::Error(fault.message)),
+            Line {
+                outcome: Some(outcome),
+                ..
+            } => Some(Heard::Result(Box::new(Part { outcome, summary }))),
+            Line {
+                error: Some(fault), ..
+            } => Some(Heard::Error(fault.message)),
             _ => None,
         }
     }
@@ -209,13 +216,20 @@ async fn pass_on(index: u32, stderr: Option<ChildStderr>, telemetry: &Telemetry)
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         // JSON lines name their replica in a field, and must stay JSON.
-        let line = if line.starts_with('{') { line } else { format!("[replica {index}] {line}") };
+        let line = if line.starts_with('{') {
+            line
+        } else {
+            format!("[replica {index}] {line}")
+        };
         telemetry.relay(&line);
     }
 }
 
 fn failure(index: u32, status: ExitStatus, message: Option<String>) -> Error {
-    let kind = status.code().and_then(ErrorKind::from_exit_code).unwrap_or(ErrorKind::Internal);
+    let kind = status
+        .code()
+        .and_then(ErrorKind::from_exit_code)
+        .unwrap_or(ErrorKind::Internal);
     let message = message.unwrap_or_else(|| format!("it ended with {status} and said nothing"));
     Error::new(kind, format!("replica {index} failed: {message}"))
 }

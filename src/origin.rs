@@ -126,7 +126,12 @@ mod tests {
     fn a_row_of_a_mixed_batch_is_found_in_its_own_file() {
         let (a, b): (Arc<str>, Arc<str>) = ("a.parquet".into(), "b.parquet".into());
         let mut origin = Origin::of(&a, 2, 100, 10);
-        origin.push(Stretch { file: b.clone(), row_group: 0, first_row: 0, rows: 5 });
+        origin.push(Stretch {
+            file: b.clone(),
+            row_group: 0,
+            first_row: 0,
+            rows: 5,
+        });
         let error = origin.slice(8, 4).at_row(Error::data("null"), 3);
         assert_eq!(error.to_string(), "null (file b.parquet, row group 0, row 1)");
         assert_eq!(origin.rows(), 15);
@@ -137,7 +142,12 @@ mod tests {
     fn stretches_that_continue_each_other_are_joined() {
         let a: Arc<str> = "a".into();
         let mut origin = Origin::of(&a, 0, 0, 10);
-        origin.push(Stretch { file: a, row_group: 0, first_row: 10, rows: 5 });
+        origin.push(Stretch {
+            file: a,
+            row_group: 0,
+            first_row: 10,
+            rows: 5,
+        });
         assert_eq!(origin.stretches().len(), 1);
         assert_eq!(
             origin.at(Error::data("x")).to_string(),

@@ -37,7 +37,9 @@ async fn wait(mut terminate: Signal, mut interrupt: Signal, stop: watch::Sender<
             tracing::warn!("second signal: stopping at once");
             std::process::exit(code.into());
         }
-        tracing::warn!("stopping: units in hand are finished within the grace period; a second signal stops at once");
+        tracing::warn!(
+            "stopping: units in hand are finished within the grace period; a second signal stops at once"
+        );
         let _ = stop.send(true);
     }
 }

@@ -210,11 +210,7 @@ pub fn bind(
     for name in params.keys() {
         let taken = |input: &BoundInput| !input.param.is_null() && input.feature.name == *name;
         if !binding.inputs.iter().any(taken) {
-            let known: Vec<_> = function
-                .inputs
-                .iter()
-                .map(|input| input.name.as_str())
-                .collect();
+            let known: Vec<_> = function.inputs.iter().map(|input| input.name.as_str()).collect();
             return Err(Error::config(format!(
                 "input.params.{name}: the model has no such parameter; its inputs are {}",
                 known.join(", ")
@@ -272,11 +268,7 @@ fn bind_input(
     Ok(bound(columns, serde_json::Value::Null))
 }
 
-fn numeric_columns(
-    feature: &InputFeature,
-    schema: &Schema,
-    notes: &mut Vec<String>,
-) -> Result<Vec<usize>> {
+fn numeric_columns(feature: &InputFeature, schema: &Schema, notes: &mut Vec<String>) -> Result<Vec<usize>> {
     // A list column of the input's own name is the clearest claim of all.
     if let Some(column) = find_column(schema, &feature.name)? {
         return Ok(vec![column]);
@@ -323,16 +315,13 @@ fn missing(name: &str, schema: &Schema) -> Error {
         .fields()
         .iter()
         .map(|field| {
-            let similarity =
-                strsim::jaro_winkler(&field.name().to_lowercase(), &name.to_lowercase());
+            let similarity = strsim::jaro_winkler(&field.name().to_lowercase(), &name.to_lowercase());
             (similarity, field.name())
         })
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let error = Error::data("the input has no such column").with("column", name);
     match nearest {
-        Some((similarity, near)) if similarity > 0.8 => {
-            error.with_hint(format!("the nearest is {near}"))
-        }
+        Some((similarity, near)) if similarity > 0.8 => error.with_hint(format!("the nearest is {near}")),
         _ => error,
     }
 }
@@ -362,21 +351,15 @@ fn check_type(feature: &InputFeature, field: &Field) -> Result<()> {
 pub fn accepts(dtype: DType, data_type: &DataType) -> bool {
     use DataType as D;
     match data_type {
-        D::List(item) | D::LargeList(item) | D::FixedSizeList(item, _) => {
-            accepts(dtype, item.data_type())
-        }
+        D::List(item) | D::LargeList(item) | D::FixedSizeList(item, _) => accepts(dtype, item.data_type()),
         D::Dictionary(_, value) => accepts(dtype, value),
         D::Utf8 | D::LargeUtf8 | D::Utf8View => dtype == DType::String,
         D::Boolean => dtype != DType::String,
         D::Null => true,
         D::Int8 | D::Int16 | D::Int32 | D::Int64 => dtype != DType::String && dtype != DType::Bool,
-        D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 => {
-            dtype != DType::String && dtype != DType::Bool
-        }
+        D::UInt8 | D::UInt16 | D::UInt32 | D::UInt64 => dtype != DType::String && dtype != DType::Bool,
         D::Float16 | D::Float32 | D::Float64 => dtype != DType::String && dtype != DType::Bool,
-        D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => {
-            dtype.is_numeric()
-        }
+        D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => dtype.is_numeric(),
         D::Date32 => matches!(dtype, DType::I32 | DType::I64),
         D::Date64 | D::Timestamp(..) => dtype == DType::I64,
         _ => false,
@@ -433,10 +416,7 @@ pub fn describe_input(feature: &InputFeature) -> String {
 /// `[rows, 3, ?]`
 pub fn display_shape(shape: &[Dim], with_rows: bool) -> String {
     let rows = with_rows.then(|| "rows".to_string());
-    let axes: Vec<String> = rows
-        .into_iter()
-        .chain(shape.iter().map(Dim::to_string))
-        .collect();
+    let axes: Vec<String> = rows.into_iter().chain(shape.iter().map(Dim::to_string)).collect();
     format!("[{}]", axes.join(", "))
 }
 
@@ -478,7 +458,11 @@ mod tests {
 
     #[test]
     fn exact_names_win_over_names_in_another_case() {
-        let schema = schema(&[("A", DataType::Int64), ("a", DataType::Int64), ("B", DataType::Int64)]);
+        let schema = schema(&[
+            ("A", DataType::Int64),
+            ("a", DataType::Int64),
+            ("B", DataType::Int64),
+        ]);
         assert_eq!(find_column(&schema, "a").unwrap(), Some(1));
         assert_eq!(find_column(&schema, "b").unwrap(), Some(2));
         assert_eq!(find_column(&schema, "c").unwrap(), None);
@@ -504,7 +488,10 @@ mod tests {
         assert_eq!(binding.notes.len(), 1);
         let three = function(Source::NumericColumns, &[Dim::Fixed(3)]);
         let error = bind(&three, &schema, &BTreeMap::new()).unwrap_err().to_string();
-        assert!(error.contains("floe.yaml") && error.contains("feature_names"), "{error}");
+        assert!(
+            error.contains("floe.yaml") && error.contains("feature_names"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -512,7 +499,10 @@ mod tests {
         let schema = schema(&[("dep_dealy", DataType::Float64)]);
         let one = function(Source::Columns(vec!["dep_delay".into()]), &[Dim::Fixed(1)]);
         let error = bind(&one, &schema, &BTreeMap::new()).unwrap_err().to_string();
-        assert!(error.contains("column dep_delay") && error.contains("the nearest is dep_dealy"), "{error}");
+        assert!(
+            error.contains("column dep_delay") && error.contains("the nearest is dep_dealy"),
+            "{error}"
+        );
         assert!(error.contains("wants: x float32[rows, 1]"), "{error}");
     }
 

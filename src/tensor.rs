@@ -97,8 +97,7 @@ impl TensorData {
     pub fn byte_size(&self) -> usize {
         match self {
             TensorData::String(values) => {
-                values.iter().map(String::capacity).sum::<usize>()
-                    + values.len() * size_of::<String>()
+                values.iter().map(String::capacity).sum::<usize>() + values.len() * size_of::<String>()
             }
             other => other.len() * other.dtype().byte_width(),
         }

@@ -36,7 +36,10 @@ pub async fn head(args: HeadArgs) -> Result<()> {
     }
     if args.json {
         for row in rows {
-            let pairs = names.iter().cloned().zip(row.into_iter().map(serde_json::Value::from));
+            let pairs = names
+                .iter()
+                .cloned()
+                .zip(row.into_iter().map(serde_json::Value::from));
             println!("{}", serde_json::Value::Object(pairs.collect()));
         }
         return Ok(());
@@ -74,8 +77,11 @@ fn print_table(names: &[String], rows: &[Vec<Option<String>>]) {
         })
         .collect();
     let line = |cells: Vec<String>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:>width$}"))
+            .collect();
         println!("{}", padded.join("  ").trim_end());
     };
     line(names.to_vec());
@@ -90,5 +96,9 @@ fn shorten(text: &str) -> String {
     if text.chars().count() <= CELL_CHARS {
         return text.chars().map(clean).collect();
     }
-    text.chars().take(CELL_CHARS - 1).map(clean).chain(['…']).collect()
+    text.chars()
+        .take(CELL_CHARS - 1)
+        .map(clean)
+        .chain(['…'])
+        .collect()
 }

@@ -100,7 +100,11 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
 /// `floe verify`
 pub async fn verify(args: VerifyArgs) -> Result<()> {
     let store = OutputStore::new(Location::open(&args.output)?);
-    let depth = if args.shallow { Depth::Sizes } else { Depth::Contents(&write::inspect::rows) };
+    let depth = if args.shallow {
+        Depth::Sizes
+    } else {
+        Depth::Contents(&write::inspect::rows)
+    };
     let report = commit::verify(&store, depth).await?;
     if args.json {
         print_json(&report)?;
@@ -121,7 +125,10 @@ pub async fn verify(args: VerifyArgs) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Data,
-        format!("the output is not what its records say: {} problems", report.problems.len()),
+        format!(
+            "the output is not what its records say: {} problems",
+            report.problems.len()
+        ),
     )
     .with("location", &args.output)
     .with_hint("do not use it; run the job again, in overwrite mode or to another output"))

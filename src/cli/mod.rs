@@ -181,7 +181,9 @@ impl JobArgs {
     /// The job these arguments, the job file and the environment make together.
     pub fn resolve(&self) -> Result<Resolved> {
         let document = self.document()?;
-        let document = document.as_ref().map(|(text, origin)| (text.as_str(), origin.as_str()));
+        let document = document
+            .as_ref()
+            .map(|(text, origin)| (text.as_str(), origin.as_str()));
         resolve::resolve(document, &self.overrides(), &environment::platform())
     }
 

@@ -31,7 +31,9 @@ pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
     let replica = resolved.job.replica.index as u32;
     let span = tracing::info_span!("job", job = %resolved.job.name, replica);
     let progress = span.in_scope(|| telemetry.progress(metrics.clone(), replica));
-    let outcome = job::run(&resolved.job, &host, &metrics, stop).instrument(span).await;
+    let outcome = job::run(&resolved.job, &host, &metrics, stop)
+        .instrument(span)
+        .await;
     progress.finish();
     telemetry.flush();
     let outcome = outcome?;
@@ -51,7 +53,10 @@ pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
 /// Prints outcome and summary: for a person, or as one JSON object.
 pub fn print(outcome: &Outcome, summary: &Summary, output: &str, json: bool) {
     if json {
-        println!("{}", serde_json::json!({ "outcome": outcome, "summary": summary }));
+        println!(
+            "{}",
+            serde_json::json!({ "outcome": outcome, "summary": summary })
+        );
         return;
     }
     let state = if outcome.complete {

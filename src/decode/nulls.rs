@@ -29,7 +29,7 @@ pub fn stand_in(feature: &InputFeature, job: OnNull) -> Result<Option<f64>> {
                 feature.name,
                 feature.dtype.as_str()
             ))
-            .with_hint("use fail or a fill value"));
+            .with_hint("use fail, or fill with a fill_value"));
         }
         OnNull::Fill(_) if feature.dtype == DType::String => return Ok(Some(0.0)),
         // A fill value is in the column's units, like every number around it.
@@ -38,13 +38,13 @@ pub fn stand_in(feature: &InputFeature, job: OnNull) -> Result<Option<f64>> {
     if holds(feature.dtype, number) {
         return Ok(Some(number));
     }
-    let whose = if feature.on_null.is_some() {
-        "of the model card"
+    let key = if feature.on_null.is_some() {
+        "fill_value of the model card"
     } else {
-        "input.on_null"
+        "input.fill_value"
     };
     Err(Error::config(format!(
-        "the fill value for nulls ({whose}) is {number}, which the model's input {} of type {} can't hold",
+        "{key} puts {number} in place of nulls, which the model's input {} of type {} can't hold",
         feature.name,
         feature.dtype.as_str()
     ))

@@ -204,9 +204,9 @@ impl Tabular {
             self.name
         ))
         .with_hint(if self.dtype.is_float() {
-            "set input.on_null to nan or to a fill value, or on_null for this input in the model card"
+            "set input.on_null: nan, or fill with a fill_value, or on_null for this input in the model card"
         } else {
-            "set input.on_null to a fill value, or on_null for this input in the model card"
+            "set input.on_null: fill with a fill_value, or on_null for this input in the model card"
         })
     }
 

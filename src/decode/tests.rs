@@ -209,7 +209,7 @@ fn a_null_is_named_with_column_file_row_group_and_row() {
     assert_eq!(
         error.to_string(),
         "a null value in a column that feeds the model's input x (column c0, file a.parquet, row group 3, row 101); \
-         set input.on_null to nan or to a fill value, or on_null for this input in the model card"
+         set input.on_null: nan, or fill with a fill_value, or on_null for this input in the model card"
     );
 }
 

@@ -50,7 +50,10 @@ pub fn batch_rows(function: &Function) -> usize {
     if let Some(rows) = function.fixed_batch_rows {
         return rows;
     }
-    let inputs = function.inputs.iter().filter(|input| !matches!(input.source, Source::Param));
+    let inputs = function
+        .inputs
+        .iter()
+        .filter(|input| !matches!(input.source, Source::Param));
     let row_bytes: usize = inputs
         .map(|input| {
             let extent = |dim: &Dim| match dim {

@@ -82,10 +82,14 @@ async fn output_state(job: &Job, store: &OutputStore) -> Result<Option<String>> 
     }
     let first: Vec<_> = there.iter().take(5).map(|entry| entry.key.as_str()).collect();
     let what = format!("the output holds {} objects: {}", there.len(), first.join(", "));
-    let is_a_run = there.iter().any(|entry| commit::layout::parse_epoch_key(&entry.key).is_some());
+    let is_a_run = there
+        .iter()
+        .any(|entry| commit::layout::parse_epoch_key(&entry.key).is_some());
     match job.output.mode {
         SaveMode::Overwrite => Ok(Some(format!("{what}; they will be removed"))),
-        SaveMode::Error if is_a_run => Ok(Some(format!("{what}; a run with the same id goes on, another is refused"))),
+        SaveMode::Error if is_a_run => Ok(Some(format!(
+            "{what}; a run with the same id goes on, another is refused"
+        ))),
         SaveMode::Error => Err(Error::new(ErrorKind::NotEmpty, what)
             .with("location", store.location().display())
             .with_hint("choose another output, or set output.mode: overwrite")),
@@ -95,7 +99,9 @@ async fn output_state(job: &Job, store: &OutputStore) -> Result<Option<String>> 
 fn free_space(places: &Places, needed: u64) -> Option<String> {
     let free = available_bytes(&places.output)?;
     (free < needed + needed / 4).then(|| {
-        format!("only {free} bytes are free at the output; the input has {needed}, and the output will have more")
+        format!(
+            "only {free} bytes are free at the output; the input has {needed}, and the output will have more"
+        )
     })
 }
 

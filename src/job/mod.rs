@@ -73,7 +73,12 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Every [`ErrorKind`]; an error before the claim leaves the output as it was.
-pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<Outcome> {
+pub async fn run(
+    job: &Job,
+    host: &Host,
+    metrics: &Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) -> Result<Outcome> {
     let replica = Replica::open(job, host, metrics).await?;
     let (claimed, footers) = match replica.claim().await? {
         (ClaimOutcome::Claimed(claimed), footers) => (claimed, footers),
@@ -82,8 +87,11 @@ pub async fn run(job: &Job, host: &Host, metrics: &Arc<Metrics>, stop: watch::Re
     let share = replica.share(&claimed).await?;
     let ended = replica.score(&claimed, footers, &share, stop).await?;
     if ended == Ended::Stopped && !share.is_committed(&replica.store, &claimed).await? {
-        return Err(Error::new(ErrorKind::Interrupted, "stopped before all units of this replica were done")
-            .with_hint("start the same run again: it goes on from its records"));
+        return Err(Error::new(
+            ErrorKind::Interrupted,
+            "stopped before all units of this replica were done",
+        )
+        .with_hint("start the same run again: it goes on from its records"));
     }
     replica.finish(&claimed, &share).await
 }
@@ -114,7 +122,14 @@ impl<'a> Replica<'a> {
         let store = OutputStore::new(places.output.clone());
         probe(&store).await?;
         let scoring = Scoring::open(job, host).await?;
-        Ok(Replica { job, host, metrics, places, store, scoring })
+        Ok(Replica {
+            job,
+            host,
+            metrics,
+            places,
+            store,
+            scoring,
+        })
     }
 
     /// The id given by the launcher, or one derived so that a restart finds its own run again. `deriving` processes
@@ -165,8 +180,10 @@ impl<'a> Replica<'a> {
         let ids = assign::assign(&plan.units, replica.count).swap_remove(replica.index);
         let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
         let committed = commit::committed(&self.store, claimed).await?;
-        let (done, to_do): (Vec<Unit>, Vec<Unit>) =
-            units.iter().cloned().partition(|unit| committed.contains_key(&unit.id));
+        let (done, to_do): (Vec<Unit>, Vec<Unit>) = units
+            .iter()
+            .cloned()
+            .partition(|unit| committed.contains_key(&unit.id));
         self.metrics.units_total.set(units.len() as u64);
         self.metrics.rows_total.set(rows_of(&units));
         self.metrics.units_skipped.set(done.len() as u64);
@@ -199,7 +216,10 @@ impl<'a> Replica<'a> {
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
         let pool = WorkerPool::of(self.job, self.host);
-        let models = self.scoring.workers(pool.workers, pool.threads_per_worker).await?;
+        let models = self
+            .scoring
+            .workers(pool.workers, pool.threads_per_worker)
+            .await?;
         let pipeline = Pipeline {
             reader: Reader::new(self.places.input.clone(), plan.clone(), footers),
             decoder: bound.decoder,
@@ -211,7 +231,9 @@ impl<'a> Replica<'a> {
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),
             metrics: self.metrics.clone(),
         };
-        pipeline.run(share.to_do.clone(), stop, |unit| self.commit_unit(claimed, unit)).await
+        pipeline
+            .run(share.to_do.clone(), stop, |unit| self.commit_unit(claimed, unit))
+            .await
     }
 
     /// Stores a finished unit and its record.
@@ -273,7 +295,9 @@ impl<'a> Replica<'a> {
             Finished::Complete(success) => {
                 // Whatever killed writers of this run left half-written is of no use to anybody now.
                 let run_id = &claimed.plan.run_id;
-                let swept = self.store.sweep_leftovers(|key| commit::layout::is_of_run(key, run_id))?;
+                let swept = self
+                    .store
+                    .sweep_leftovers(|key| commit::layout::is_of_run(key, run_id))?;
                 tracing::info!(
                     rows = success.rows,
                     files = success.files.len(),
@@ -284,7 +308,10 @@ impl<'a> Replica<'a> {
                 outcome.total_rows = Some(success.rows);
             }
             Finished::Incomplete { missing } => {
-                tracing::info!(units_missing = missing.len(), "this replica's part is done; others are at work");
+                tracing::info!(
+                    units_missing = missing.len(),
+                    "this replica's part is done; others are at work"
+                );
                 outcome.units_missing = missing.len();
             }
         }

@@ -13,7 +13,7 @@ use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
 use crate::storage::Location;
 use crate::write::columns::{self, OutputColumn};
-use crate::write::EncoderOptions;
+use crate::write::{EncoderOptions, partition};
 
 /// Most bytes of one model file, and of all files of a model.
 const MAX_MODEL_BYTES: u64 = 16 << 30;
@@ -67,7 +67,7 @@ impl Scoring {
         for note in &binding.notes {
             tracing::info!("{note}");
         }
-        partition_columns(job, &survey.schema)?;
+        partition::bind(&survey.schema, &job.output.partition_by)?;
         let auto = budget::batch_rows(&self.function);
         Ok(Plan {
             format: plan::FORMAT,
@@ -79,7 +79,10 @@ impl Scoring {
             worker_version: env!("CARGO_PKG_VERSION").to_string(),
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
             input_schema: survey.schema,
-            outputs: outputs.iter().map(|column| column.field.as_ref().clone()).collect(),
+            outputs: outputs
+                .iter()
+                .map(|column| column.field.as_ref().clone())
+                .collect(),
             inputs: survey.files,
             units: survey.units,
         })
@@ -93,14 +96,16 @@ impl Scoring {
         let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
         let added = outputs.iter().map(|column| &column.field);
         if !added.clone().map(AsRef::as_ref).eq(&plan.outputs) {
-            return Err(Error::model("the model gives other columns than those the plan was made with")
-                .with_hint("all replicas of a run need the same version of Floe and of ONNX Runtime"));
+            return Err(
+                Error::model("the model gives other columns than those the plan was made with")
+                    .with_hint("all replicas of a run need the same version of Floe and of ONNX Runtime"),
+            );
         }
         let fields: Vec<FieldRef> = schema.fields().iter().chain(added).cloned().collect();
         let encoder = EncoderOptions {
             schema: Arc::new(Schema::new(fields)),
             compression: job.output.compression,
-            partition_by: partition_columns(job, schema)?,
+            partition_by: partition::bind(schema, &job.output.partition_by)?,
             metadata: vec![
                 ("floe.run_id".into(), plan.run_id.clone()),
                 ("floe.model_digest".into(), plan.model_digest.clone()),
@@ -125,7 +130,11 @@ impl Scoring {
             .collect();
         let mut models = Vec::with_capacity(count);
         for model in making {
-            models.push(model.await.context(ErrorKind::Internal, "making a worker's model was cut off")??);
+            models.push(
+                model
+                    .await
+                    .context(ErrorKind::Internal, "making a worker's model was cut off")??,
+            );
         }
         Ok(models)
     }
@@ -194,24 +203,19 @@ fn choose<'a>(functions: &'a [Function], name: Option<&str>) -> Result<&'a Funct
         (Some(name), _) => functions
             .iter()
             .find(|function| function.name == name)
-            .or_else(|| functions.iter().find(|function| function.name.eq_ignore_ascii_case(name)))
+            .or_else(|| {
+                functions
+                    .iter()
+                    .find(|function| function.name.eq_ignore_ascii_case(name))
+            })
             .ok_or_else(|| {
                 Error::config(format!("model.function_name: the model has no function {name:?}"))
                     .with_hint(format!("it has: {}", known()))
             }),
         (None, [only]) => Ok(only),
-        (None, _) => Err(Error::config(format!("the model has several functions: {}", known()))
-            .with_hint("choose one with model.function_name (--function-name)")),
+        (None, _) => Err(
+            Error::config(format!("the model has several functions: {}", known()))
+                .with_hint("choose one with model.function_name (--function-name)"),
+        ),
     }
-}
-
-fn partition_columns(job: &Job, schema: &Schema) -> Result<Vec<usize>> {
-    let find = |name: &String| {
-        signature::find_column(schema, name)?.ok_or_else(|| {
-            Error::config("output.partition_by names a column that the input lacks")
-                .with("column", name)
-                .with_hint("partitions are made of input columns: a row's partition must not depend on the model")
-        })
-    };
-    job.output.partition_by.iter().map(find).collect()
 }

@@ -88,7 +88,9 @@ async fn admit_units(
         )?;
         let output = gauge.reserve(unit.bytes + unit.bytes / OUTPUT_SHARE).await?;
         let block_counts = layout.chunks.iter().map(Chunk::blocks).collect();
-        shared.scheduler.open(order, OpenUnit::new(unit, encoder, block_counts, output));
+        shared
+            .scheduler
+            .open(order, OpenUnit::new(unit, encoder, block_counts, output));
         for chunk in layout.chunks {
             let reservation = gauge.reserve(chunk.bytes).await?;
             let blocks = chunk.blocks();

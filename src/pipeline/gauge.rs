@@ -48,7 +48,8 @@ impl Gauge {
             let _waiting = self.metrics.waiting(Wait::Fetch);
             self.permits.clone().acquire_many_owned(permits as u32).await
         };
-        let permit = permit.map_err(|error| Error::internal("the memory gauge is closed").with_source(error))?;
+        let permit =
+            permit.map_err(|error| Error::internal("the memory gauge is closed").with_source(error))?;
         let now = self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.metrics.memory_peak_bytes.raise_to(now);
         Ok(Reservation {

@@ -151,10 +151,12 @@ impl Pipeline {
         let ended = drain(&control, receiver, failures, stop, self.grace, sink).await;
         control.abort();
         if !matches!(&ended, Err(error) if error.kind() == ErrorKind::Interrupted) {
-            let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| {
-                // A panic was caught inside and is the pipeline's error already.
-                let _ = thread.join();
-            }));
+            let joined = tokio::task::spawn_blocking(move || {
+                threads.into_iter().for_each(|thread| {
+                    // A panic was caught inside and is the pipeline's error already.
+                    let _ = thread.join();
+                })
+            });
             let _ = joined.await;
         }
         ended

@@ -56,7 +56,12 @@ struct ChunkSlot {
 }
 
 impl OpenUnit {
-    pub(super) fn new(unit: Unit, encoder: UnitEncoder, block_counts: Vec<usize>, output: Reservation) -> Self {
+    pub(super) fn new(
+        unit: Unit,
+        encoder: UnitEncoder,
+        block_counts: Vec<usize>,
+        output: Reservation,
+    ) -> Self {
         let mut first_blocks = vec![0];
         for count in block_counts {
             first_blocks.push(first_blocks[first_blocks.len() - 1] + count);
@@ -85,7 +90,7 @@ pub(super) enum Task {
     /// Decode the next block of a chunk and score it.
     Score(ScoreTask),
     /// Encode blocks, in this order.
-    Encode(EncodeTask),
+    Encode(Box<EncodeTask>),
     /// There is nothing left.
     Exit,
 }
@@ -217,7 +222,10 @@ impl Scheduler {
                 return task;
             }
             state.idle_workers += 1;
-            state = self.wake.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             state.idle_workers -= 1;
         }
     }
@@ -240,7 +248,13 @@ impl Scheduler {
     }
 
     /// A block is scored. `stage_secs` is what it cost.
-    pub(super) fn scored(&self, order: usize, block: usize, scored: ScoredBlock, stage_secs: &[(&'static str, f64)]) {
+    pub(super) fn scored(
+        &self,
+        order: usize,
+        block: usize,
+        scored: ScoredBlock,
+        stage_secs: &[(&'static str, f64)],
+    ) {
         let mut state = self.lock();
         if let Some(unit) = state.units.get_mut(&order) {
             unit.scored.insert(block, scored);
@@ -339,12 +353,12 @@ impl State {
         let others_are_idle = self.idle_workers > 0;
         for (&order, unit) in &mut self.units {
             if let Some((encoder, blocks)) = unit.take_encode() {
-                return Some(Task::Encode(EncodeTask {
+                return Some(Task::Encode(Box::new(EncodeTask {
                     order,
                     encoder,
                     blocks,
                     others_are_idle,
-                }));
+                })));
             }
         }
         let draining = self.mode == Mode::Drain;

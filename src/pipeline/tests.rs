@@ -28,12 +28,16 @@ fn schema() -> Arc<Schema> {
 fn write_input(folder: &Path, files: &[Vec<usize>]) {
     let mut id = 0i64;
     for (index, groups) in files.iter().enumerate() {
-        let properties = WriterProperties::builder().set_max_row_group_row_count(None).build();
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(None)
+            .build();
         let file = std::fs::File::create(folder.join(format!("{index:03}.parquet"))).unwrap();
         let mut writer = ArrowWriter::try_new(file, schema(), Some(properties)).unwrap();
         for &rows in groups {
             let ids = Int64Array::from_iter_values(id..id + rows as i64);
-            writer.write(&RecordBatch::try_new(schema(), vec![Arc::new(ids)]).unwrap()).unwrap();
+            writer
+                .write(&RecordBatch::try_new(schema(), vec![Arc::new(ids)]).unwrap())
+                .unwrap();
             writer.flush().unwrap();
             id += rows as i64;
         }
@@ -72,7 +76,9 @@ struct Same(Arc<Behaviour>);
 impl Model for Same {
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
         let input = batch.inputs[0].clone();
-        let TensorData::I64(ids) = &input.data else { panic!("ids are int64") };
+        let TensorData::I64(ids) = &input.data else {
+            panic!("ids are int64")
+        };
         (self.0)(ids)?;
         Ok(vec![Value::Tensor(input)])
     }
@@ -92,13 +98,16 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     listed.sort_by(|a, b| a.path.cmp(&b.path));
     let footers = read_footers(&location, &listed).await.unwrap();
     let shapes: Vec<_> = footers.iter().map(|footer| footer.shapes()).collect();
-    let planned = listed.into_iter().zip(&footers).map(|(file, footer)| PlannedFile {
-        path: file.path,
-        size: file.size,
-        etag: file.etag,
-        modified: file.modified,
-        rows: footer.rows(),
-    });
+    let planned = listed
+        .into_iter()
+        .zip(&footers)
+        .map(|(file, footer)| PlannedFile {
+            path: file.path,
+            size: file.size,
+            etag: file.etag,
+            modified: file.modified,
+            rows: footer.rows(),
+        });
     let plan = Arc::new(Plan {
         format: FORMAT,
         run_id: "test".into(),
@@ -116,11 +125,16 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let binding = bind(&function(), &schema(), &Default::default()).unwrap();
     let added: FieldRef = Arc::new(plan.outputs[0].clone());
     let fields: Vec<FieldRef> = schema().fields().iter().cloned().chain([added.clone()]).collect();
-    let models = (0..workers).map(|_| Box::new(Same(behaviour.clone())) as Box<dyn Model>).collect();
+    let models = (0..workers)
+        .map(|_| Box::new(Same(behaviour.clone())) as Box<dyn Model>)
+        .collect();
     let pipeline = Pipeline {
         reader: Reader::new(location, plan.clone(), footers),
         decoder: Decoder::new(&binding, &schema(), OnNull::Fail, OnOutOfRange::Fail).unwrap(),
-        outputs: vec![OutputColumn { output: 0, field: added }],
+        outputs: vec![OutputColumn {
+            output: 0,
+            field: added,
+        }],
         encoder: Arc::new(EncoderOptions {
             schema: Arc::new(Schema::new(fields)),
             compression: None,
@@ -133,7 +147,11 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         grace: Duration::from_secs(20),
         metrics: Default::default(),
     };
-    Setup { folder, plan, pipeline }
+    Setup {
+        folder,
+        plan,
+        pipeline,
+    }
 }
 
 fn never() -> watch::Receiver<bool> {
@@ -144,7 +162,10 @@ fn never() -> watch::Receiver<bool> {
 fn ids(files: &[EncodedFile]) -> Vec<i64> {
     let mut ids = Vec::new();
     for file in files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone())
+            .unwrap()
+            .build()
+            .unwrap();
         for rows in reader {
             let rows = rows.unwrap();
             assert_eq!(rows.column(0).as_ref(), rows.column(1).as_ref());
@@ -157,7 +178,11 @@ fn ids(files: &[EncodedFile]) -> Vec<i64> {
 
 /// Runs everything; the ids of all units, joined in the order of the units.
 async fn run(setup: Setup) -> Result<Vec<i64>> {
-    let Setup { folder: _folder, plan, pipeline } = setup;
+    let Setup {
+        folder: _folder,
+        plan,
+        pipeline,
+    } = setup;
     let done = Mutex::new(Vec::new());
     let ended = pipeline
         .run(plan.units.clone(), never(), |unit| {
@@ -172,7 +197,12 @@ async fn run(setup: Setup) -> Result<Vec<i64>> {
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 proptest! {
@@ -219,7 +249,14 @@ fn an_error_of_a_model_names_the_rows_of_its_batch() {
         false => Ok(()),
     };
     let error = block_on(async {
-        run(set_up(&[vec![20_000], vec![20_000, 20_000]], 3, 1000, Arc::new(behaviour)).await).await
+        run(set_up(
+            &[vec![20_000], vec![20_000, 20_000]],
+            3,
+            1000,
+            Arc::new(behaviour),
+        )
+        .await)
+        .await
     });
     let text = error.unwrap_err().to_string();
     assert_eq!(text, "no (file 001.parquet, row group 0, rows 5000-5999)");
@@ -228,9 +265,16 @@ fn an_error_of_a_model_names_the_rows_of_its_batch() {
 #[test]
 fn an_error_of_the_sink_ends_the_job() {
     let result = block_on(async {
-        let Setup { folder: _folder, plan, pipeline } =
-            set_up(&vec![vec![50_000]; 8], 2, 4096, Arc::new(|_: &[i64]| Ok(()))).await;
-        pipeline.run(plan.units.clone(), never(), |_| async { Err(Error::storage("disk full")) }).await
+        let Setup {
+            folder: _folder,
+            plan,
+            pipeline,
+        } = set_up(&vec![vec![50_000]; 8], 2, 4096, Arc::new(|_: &[i64]| Ok(()))).await;
+        pipeline
+            .run(plan.units.clone(), never(), |_| async {
+                Err(Error::storage("disk full"))
+            })
+            .await
     });
     assert_eq!(result.unwrap_err().to_string(), "disk full");
 }
@@ -254,8 +298,11 @@ fn a_stop_finishes_what_has_begun_and_leaves_the_rest() {
     };
     let done = Mutex::new(Vec::new());
     let (ended, units) = block_on(async {
-        let Setup { folder: _folder, plan, pipeline } =
-            set_up(&units_of_their_own(6), 1, 4096, Arc::new(behaviour)).await;
+        let Setup {
+            folder: _folder,
+            plan,
+            pipeline,
+        } = set_up(&units_of_their_own(6), 1, 4096, Arc::new(behaviour)).await;
         let ended = pipeline
             .run(plan.units.clone(), stopped, |unit| {
                 done.lock().unwrap().push(ids(&unit.files).len());
@@ -278,8 +325,11 @@ fn a_unit_that_takes_longer_than_the_grace_period_is_dropped() {
         Ok(())
     };
     let result = block_on(async {
-        let Setup { folder: _folder, plan, mut pipeline } =
-            set_up(&[vec![200_000]], 1, 1000, Arc::new(behaviour)).await;
+        let Setup {
+            folder: _folder,
+            plan,
+            mut pipeline,
+        } = set_up(&[vec![200_000]], 1, 1000, Arc::new(behaviour)).await;
         pipeline.grace = Duration::from_millis(200);
         let run = pipeline.run(plan.units.clone(), stopped, |_| async { Ok(()) });
         let ask = async {

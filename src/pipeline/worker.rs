@@ -44,7 +44,7 @@ fn work(shared: &Shared, mut model: Box<dyn Model>) {
         let place = RefCell::new(Origin::new());
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| match task {
             Task::Score(task) => score_block(shared, model.as_mut(), task, &place).map(|()| true),
-            Task::Encode(task) => encode_blocks(shared, task).map(|()| true),
+            Task::Encode(task) => encode_blocks(shared, *task).map(|()| true),
             Task::Exit => Ok(false),
         }));
         match outcome {
@@ -69,7 +69,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Decodes a block, hands its chunk back to the scheduler, and scores the block.
-fn score_block(shared: &Shared, model: &mut dyn Model, task: ScoreTask, place: &RefCell<Origin>) -> Result<()> {
+fn score_block(
+    shared: &Shared,
+    model: &mut dyn Model,
+    task: ScoreTask,
+    place: &RefCell<Origin>,
+) -> Result<()> {
     let slot = task.slot();
     let ScoreTask {
         order,
@@ -85,9 +90,13 @@ fn score_block(shared: &Shared, model: &mut dyn Model, task: ScoreTask, place: &
         return Err(Error::data("a row group ended before its last row"));
     };
     if ends_chunk && chunk.reader.next_block()?.is_some() {
-        return Err(rows.origin.at(Error::data("a row group goes on after its last row")));
+        return Err(rows
+            .origin
+            .at(Error::data("a row group goes on after its last row")));
     }
-    shared.scheduler.decoded(order, slot, (!ends_chunk).then_some(chunk));
+    shared
+        .scheduler
+        .decoded(order, slot, (!ends_chunk).then_some(chunk));
     shared.metrics.rows_read.add(rows.rows.num_rows() as u64);
     place.replace(rows.origin.clone());
 
@@ -136,7 +145,9 @@ fn score(
         }
     }
     let converting = Instant::now();
-    let scored = shared.metrics.time(Stage::Convert, || append(shared, block, outputs))?;
+    let scored = shared
+        .metrics
+        .time(Stage::Convert, || append(shared, block, outputs))?;
     convert_secs += converting.elapsed().as_secs_f64();
     spent.push((Stage::Convert.as_str(), convert_secs));
     spent.push((Stage::Infer.as_str(), infer_secs));

@@ -34,8 +34,7 @@ pub fn select(listed: Vec<Listed>, pattern: Option<&str>, output: Option<&str>) 
                 .build()
                 .map(|glob| glob.compile_matcher())
                 .map_err(|error| {
-                    Error::config(format!("input.file_pattern: {pattern:?} is not a glob"))
-                        .with_source(error)
+                    Error::config(format!("input.file_pattern: {pattern:?} is not a glob")).with_source(error)
                 })
         })
         .transpose()?;
@@ -54,7 +53,9 @@ pub fn select(listed: Vec<Listed>, pattern: Option<&str>, output: Option<&str>) 
     if selection.files.is_empty() {
         return Err(nothing_left(&selection, pattern.unwrap_or("**")));
     }
-    selection.files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    selection
+        .files
+        .sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     selection.files.dedup_by(|a, b| a.path == b.path);
     Ok(selection)
 }
@@ -65,13 +66,17 @@ fn is_within(path: &str, folder: &str) -> bool {
 }
 
 fn is_hidden(path: &str) -> bool {
-    path.split('/').any(|segment| {
-        segment.starts_with('.') || (segment.starts_with('_') && !segment.contains('='))
-    })
+    path.split('/')
+        .any(|segment| segment.starts_with('.') || (segment.starts_with('_') && !segment.contains('=')))
 }
 
 fn nothing_left(selection: &Selection, pattern: &str) -> Error {
-    let Selection { hidden, unmatched, own_output, .. } = selection;
+    let Selection {
+        hidden,
+        unmatched,
+        own_output,
+        ..
+    } = selection;
     let error = Error::data("the input holds no files to read");
     if hidden + unmatched + own_output == 0 {
         return error.with_hint("the folder is empty: check input.stage_location");
@@ -105,8 +110,15 @@ mod tests {
     #[test]
     fn folders_are_searched_and_hidden_names_left_out() {
         let paths = [
-            "b.parquet", "a/c.parquet", "_SUCCESS", "_floe/x.parquet", ".tmp/y.parquet", "a/.z.parquet",
-            "_day=1/d.parquet", "readme.md", "_metadata.parquet",
+            "b.parquet",
+            "a/c.parquet",
+            "_SUCCESS",
+            "_floe/x.parquet",
+            ".tmp/y.parquet",
+            "a/.z.parquet",
+            "_day=1/d.parquet",
+            "readme.md",
+            "_metadata.parquet",
         ];
         assert_eq!(
             chosen(&paths, "**/*.parquet", None),
@@ -126,7 +138,11 @@ mod tests {
 
     #[test]
     fn an_empty_input_says_what_was_left_out() {
-        let error = select(vec![object("a.csv"), object("_x/b.parquet")], Some("**/*.parquet"), None);
+        let error = select(
+            vec![object("a.csv"), object("_x/b.parquet")],
+            Some("**/*.parquet"),
+            None,
+        );
         let text = error.unwrap_err().to_string();
         assert!(text.contains("1 that do not match"), "{text}");
         assert!(text.contains("1 hidden"), "{text}");
@@ -134,7 +150,9 @@ mod tests {
 
     #[test]
     fn a_broken_pattern_names_its_key() {
-        let error = select(vec![object("a")], Some("a{"), None).unwrap_err().to_string();
+        let error = select(vec![object("a")], Some("a{"), None)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("input.file_pattern"), "{error}");
     }
 

@@ -157,7 +157,11 @@ mod tests {
             (D::Float32, D::Float64, Some(D::Float64)),
             (D::Null, D::Date32, Some(D::Date32)),
             (micros, nanos.clone(), Some(nanos)),
-            (D::Decimal128(10, 2), D::Decimal128(12, 2), Some(D::Decimal128(12, 2))),
+            (
+                D::Decimal128(10, 2),
+                D::Decimal128(12, 2),
+                Some(D::Decimal128(12, 2)),
+            ),
             (D::Decimal128(10, 2), D::Decimal128(12, 3), None),
             (D::Int64, D::Float64, None),
             (D::UInt64, D::Int64, None),
@@ -175,8 +179,14 @@ mod tests {
         let one = [("x", DataType::Int32)];
         let two = [("x", DataType::Int32), ("y", DataType::Utf8)];
         let cases = [
-            (merged(&one, &two), "has a column that the first file lacks (file b.parquet, column y"),
-            (merged(&two, &one), "lacks a column that the first file has (file b.parquet, column y"),
+            (
+                merged(&one, &two),
+                "has a column that the first file lacks (file b.parquet, column y",
+            ),
+            (
+                merged(&two, &one),
+                "lacks a column that the first file has (file b.parquet, column y",
+            ),
             (
                 merged(&one, &[("x", DataType::Utf8)]),
                 "has type Utf8 where the first file has Int32 (file b.parquet, column x",

@@ -115,7 +115,10 @@ mod tests {
 
     fn parts(units: &[Unit]) -> Vec<Vec<(u32, u32, u32)>> {
         let part = |part: &Part| (part.file, part.first, part.end);
-        units.iter().map(|unit| unit.parts.iter().map(part).collect()).collect()
+        units
+            .iter()
+            .map(|unit| unit.parts.iter().map(part).collect())
+            .collect()
     }
 
     #[test]
@@ -123,7 +126,10 @@ mod tests {
         let middling = file(&[(10, SPLIT_BYTES / 2), (10, SPLIT_BYTES / 2)]);
         let big = file(&[(5, SPLIT_BYTES / 2); 6]);
         let units = cut(&[middling, big]);
-        assert_eq!(parts(&units), [[(0, 0, 2)], [(1, 0, 2)], [(1, 2, 4)], [(1, 4, 6)]]);
+        assert_eq!(
+            parts(&units),
+            [[(0, 0, 2)], [(1, 0, 2)], [(1, 2, 4)], [(1, 4, 6)]]
+        );
         assert_eq!(units[3].rows, 10);
     }
 

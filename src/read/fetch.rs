@@ -110,7 +110,9 @@ impl Reader {
         let mut pieces = Vec::with_capacity(chunk.pieces.len());
         for piece in &chunk.pieces {
             pieces.push(self.fetch_piece(piece, chunk.block_rows).await.map_err(|error| {
-                error.with("file", &piece.footer.file).with("row_group", piece.row_group)
+                error
+                    .with("file", &piece.footer.file)
+                    .with("row_group", piece.row_group)
             })?);
         }
         Ok(ChunkReader::new(pieces, self.schema.clone(), chunk.block_rows))
@@ -120,7 +122,9 @@ impl Reader {
         let footer = &piece.footer;
         let builder = guarded(|| {
             let builder = ParquetPushDecoderBuilder::new_with_metadata(footer.metadata().clone());
-            Ok(builder.with_row_groups(vec![piece.row_group]).with_batch_size(block_rows))
+            Ok(builder
+                .with_row_groups(vec![piece.row_group])
+                .with_batch_size(block_rows))
         })?;
         let reader = open_row_group(builder, |ranges| self.read(footer, ranges)).await?;
         Ok(PieceReader {

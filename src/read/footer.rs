@@ -89,7 +89,10 @@ impl Footer {
 
     /// Rows of all row groups.
     pub fn rows(&self) -> u64 {
-        self.row_groups().iter().map(|group| group.num_rows() as u64).sum()
+        self.row_groups()
+            .iter()
+            .map(|group| group.num_rows() as u64)
+            .sum()
     }
 
     /// The row groups as Parquet describes them.
@@ -197,7 +200,11 @@ fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
     for (index, group) in file.row_groups().iter().enumerate() {
         let bad = |what: &str, column: &str| {
             let error = corrupt(what).with("row_group", index);
-            if column.is_empty() { error } else { error.with("column", column) }
+            if column.is_empty() {
+                error
+            } else {
+                error.with("column", column)
+            }
         };
         if group.num_rows() < 0 {
             return Err(bad("the footer declares a negative number of rows", ""));
@@ -205,7 +212,9 @@ fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
         rows = rows.saturating_add(group.num_rows());
         for column in group.columns() {
             let path = column.column_path().string();
-            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let start = column
+                .dictionary_page_offset()
+                .unwrap_or(column.data_page_offset());
             let (length, expanded) = (column.compressed_size(), column.uncompressed_size());
             if start < 0 || length < 0 || expanded < 0 || column.num_values() < 0 {
                 return Err(bad("the footer declares a negative size or offset", &path));
@@ -247,7 +256,10 @@ mod tests {
             (b"a,b,c\n1,2,3\n4,5,6\n", "it starts with 61 2c 62 2c 63 0a 31 2c"),
             (b"plain text without a newline", "\"plain te\""),
             (b"PAR1 and then it was cut off", "its footer is missing"),
-            (b"PAR1........\xff\xff\xff\x7fPAR1", "declares a footer of 2147483647 bytes"),
+            (
+                b"PAR1........\xff\xff\xff\x7fPAR1",
+                "declares a footer of 2147483647 bytes",
+            ),
             (b"PARE........\x04\x00\x00\x00PARE", "is encrypted"),
         ];
         for (content, expected) in cases {
@@ -256,7 +268,10 @@ mod tests {
             };
             assert_eq!(error.kind(), ErrorKind::Data);
             let text = error.to_string();
-            assert!(text.contains(expected) && text.contains("file x.parquet"), "{text}");
+            assert!(
+                text.contains(expected) && text.contains("file x.parquet"),
+                "{text}"
+            );
         }
     }
 

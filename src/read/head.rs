@@ -38,7 +38,9 @@ pub async fn head(
                     .with_limit(missing))
             })?;
             let read = |ranges: Vec<_>| async move {
-                location.read_ranges(&file.path, file.etag.as_deref(), &ranges).await
+                location
+                    .read_ranges(&file.path, file.etag.as_deref(), &ranges)
+                    .await
             };
             let Some(reader) = open_row_group(builder, read).await? else {
                 continue;
@@ -66,8 +68,14 @@ fn project(footer: &Footer, columns: Option<&[String]>) -> Result<ProjectionMask
     for name in columns {
         let found = find_column(footer.schema(), name)?;
         let root = found.ok_or_else(|| {
-            let names: Vec<_> = footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
-            Error::config(format!("there is no column {name}")).with_hint(format!("there are: {}", names.join(", ")))
+            let names: Vec<_> = footer
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .collect();
+            Error::config(format!("there is no column {name}"))
+                .with_hint(format!("there are: {}", names.join(", ")))
         })?;
         roots.push(root);
     }

@@ -107,7 +107,10 @@ impl Layout {
 fn expanded_bytes(chunk: &Chunk) -> u64 {
     let piece_bytes = |piece: &Piece| {
         let columns = piece.footer.row_groups()[piece.row_group].columns();
-        columns.iter().map(|column| column.uncompressed_size().max(0) as u64).sum::<u64>()
+        columns
+            .iter()
+            .map(|column| column.uncompressed_size().max(0) as u64)
+            .sum::<u64>()
     };
     chunk.pieces.iter().map(piece_bytes).sum()
 }
@@ -137,7 +140,11 @@ mod tests {
             (0, 0, 16, 64 * 1024),
         ];
         for (rows, bytes, batch_rows, expected) in cases {
-            assert_eq!(block_rows(rows, bytes, batch_rows), expected, "{rows} rows of {bytes} bytes");
+            assert_eq!(
+                block_rows(rows, bytes, batch_rows),
+                expected,
+                "{rows} rows of {bytes} bytes"
+            );
         }
     }
 }

@@ -44,9 +44,7 @@ fn hint_for(kind: std::io::ErrorKind) -> Option<&'static str> {
     use std::io::ErrorKind as Io;
     Some(match kind {
         Io::StorageFull | Io::QuotaExceeded => "make room there, or write somewhere else",
-        Io::FileTooLarge => {
-            "the process may not write files this large (ulimit -f); raise the limit"
-        }
+        Io::FileTooLarge => "the process may not write files this large (ulimit -f); raise the limit",
         Io::ReadOnlyFilesystem => {
             "the file system is mounted read-only; write somewhere else or mount it writable"
         }

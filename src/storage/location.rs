@@ -51,7 +51,8 @@ impl Location {
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| {
-                    Error::config("not a file URL").with("location", location)
+                    Error::config("not a file URL")
+                        .with("location", location)
                         .with_hint("write file:///absolute/path")
                 })?,
             Some((scheme, _)) => return Err(unknown_scheme(scheme, location)),
@@ -59,8 +60,11 @@ impl Location {
         if location.starts_with('@') {
             return Err(unknown_scheme("@stage", location));
         }
-        let absolute = std::path::absolute(&path)
-            .map_err(|error| Error::config("not a usable path").with("location", location).with_source(error))?;
+        let absolute = std::path::absolute(&path).map_err(|error| {
+            Error::config("not a usable path")
+                .with("location", location)
+                .with_source(error)
+        })?;
         let prefix = store_path(&absolute)?;
         let store = object_store::local::LocalFileSystem::new()
             .with_fsync(true)
@@ -148,9 +152,7 @@ impl Location {
     /// Where the object listed as `path` lies in the store.
     fn resolve(&self, path: &str) -> Result<StorePath> {
         // A location that is one file lists itself under its own name.
-        if self.prefix.filename() == Some(path)
-            && self.local.as_deref().is_some_and(Path::is_file)
-        {
+        if self.prefix.filename() == Some(path) && self.local.as_deref().is_some_and(Path::is_file) {
             return Ok(self.prefix.clone());
         }
         parse(&format!("{}/{path}", self.prefix))
@@ -190,9 +192,11 @@ impl Location {
             let (whole, bytes) = (&merged[index], &fetched[index]);
             let (start, end) = (range.start - whole.start, range.end - whole.start);
             if end as usize > bytes.len() {
-                return Err(Error::new(ErrorKind::InputChanged, "the object is shorter than it was")
-                    .with("file", path)
-                    .with("location", &self.display));
+                return Err(
+                    Error::new(ErrorKind::InputChanged, "the object is shorter than it was")
+                        .with("file", path)
+                        .with("location", &self.display),
+                );
             }
             slices.push(bytes.slice(start as usize..end as usize));
         }
@@ -263,8 +267,11 @@ fn describe(path: String, object: &ObjectMeta) -> Listed {
 
 /// Parses a key without encoding anything: what a key says is what the object is called.
 pub(super) fn parse(key: &str) -> Result<StorePath> {
-    StorePath::parse(key)
-        .map_err(|error| Error::storage("not a usable object name").with("key", key).with_source(error))
+    StorePath::parse(key).map_err(|error| {
+        Error::storage("not a usable object name")
+            .with("key", key)
+            .with_source(error)
+    })
 }
 
 fn store_path(absolute: &Path) -> Result<StorePath> {

@@ -62,8 +62,7 @@ impl OutputStore {
 impl Store for OutputStore {
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let folder = self.path(prefix.trim_end_matches('/'))?;
-        let objects: Result<Vec<ObjectMeta>, _> =
-            self.store.list(Some(&folder)).try_collect().await;
+        let objects: Result<Vec<ObjectMeta>, _> = self.store.list(Some(&folder)).try_collect().await;
         let objects = match objects {
             Ok(objects) => objects,
             Err(error) if is_not_found(&error) => return Ok(Vec::new()),
@@ -106,11 +105,7 @@ impl Store for OutputStore {
 
     async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
         let options = PutOptions::from(PutMode::Create);
-        match self
-            .store
-            .put_opts(&self.path(key)?, body.into(), options)
-            .await
-        {
+        match self.store.put_opts(&self.path(key)?, body.into(), options).await {
             Ok(_) => Ok(Created::Yes),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
             Err(error) => Err(self.fault(error, "write", key)),
@@ -186,7 +181,12 @@ mod tests {
         for (store, _folder) in stores() {
             let attempts = (0..16).map(|writer| {
                 let store = store.clone();
-                async move { store.create("key", format!("writer {writer}").into()).await.unwrap() }
+                async move {
+                    store
+                        .create("key", format!("writer {writer}").into())
+                        .await
+                        .unwrap()
+                }
             });
             let outcomes = futures::future::join_all(attempts).await;
             let winners = outcomes.iter().filter(|outcome| **outcome == Created::Yes);
@@ -197,7 +197,12 @@ mod tests {
     #[tokio::test]
     async fn leftovers_of_killed_writers_are_swept_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["part-1.parquet", "part-1.parquet#2", "notes#1.txt", "other.parquet#1"] {
+        for name in [
+            "part-1.parquet",
+            "part-1.parquet#2",
+            "notes#1.txt",
+            "other.parquet#1",
+        ] {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }
         let store = OutputStore::new(Location::open(folder.path().to_str().unwrap()).unwrap());

@@ -273,7 +273,12 @@ impl FileEncoder {
     }
 
     fn memory_bytes(&self) -> usize {
-        let open: usize = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size).sum();
+        let open: usize = self
+            .columns
+            .iter()
+            .flatten()
+            .map(ArrowColumnWriter::memory_size)
+            .sum();
         self.writer.bytes_written() + open
     }
 
@@ -291,7 +296,9 @@ impl FileEncoder {
 fn encode(field: &FieldRef, array: &ArrayRef, writers: &mut [ArrowColumnWriter]) -> Result<()> {
     let leaves = compute_leaves(field, array).map_err(|error| fault(error).with("column", field.name()))?;
     for (leaf, writer) in leaves.iter().zip(writers) {
-        writer.write(leaf).map_err(|error| fault(error).with("column", field.name()))?;
+        writer
+            .write(leaf)
+            .map_err(|error| fault(error).with("column", field.name()))?;
     }
     Ok(())
 }
@@ -323,7 +330,9 @@ mod tests {
             vec![
                 Arc::new(Int64Array::from(ids.clone())),
                 Arc::new(StringArray::from_iter(names)),
-                Arc::new(Float32Array::from_iter_values(ids.iter().map(|&id| id as f32 / 7.0))),
+                Arc::new(Float32Array::from_iter_values(
+                    ids.iter().map(|&id| id as f32 / 7.0),
+                )),
             ],
         )
         .unwrap()
@@ -352,10 +361,17 @@ mod tests {
         encoder.write(&rows(2000, 10), None).unwrap();
         encoder.end_chunk().unwrap();
         let files = encoder.finish().unwrap();
-        let [file] = files.as_slice() else { panic!("one file") };
+        let [file] = files.as_slice() else {
+            panic!("one file")
+        };
         assert_eq!(file.rows, 2010);
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap();
-        let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let groups: Vec<i64> = reader
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| group.num_rows())
+            .collect();
         assert_eq!(groups, [2000, 10]);
         let metadata = reader.metadata().file_metadata().key_value_metadata().unwrap();
         assert!(metadata.iter().any(|pair| pair.key == "floe.run_id"));
@@ -385,7 +401,11 @@ mod tests {
         encoder.end_chunk().unwrap();
         let files = encoder.finish().unwrap();
         assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 200);
-        assert!(files.iter().any(|file| file.folder == "name=n1"), "{:?}", files[0].folder);
+        assert!(
+            files.iter().any(|file| file.folder == "name=n1"),
+            "{:?}",
+            files[0].folder
+        );
         for file in &files {
             let batch = &read(file)[0];
             let ids: &Int64Array = batch.column(0).as_any().downcast_ref().unwrap();

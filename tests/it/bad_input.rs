@@ -19,7 +19,15 @@ fn untouched(scenario: &Scenario) {
 #[test]
 fn a_missing_column_is_named_with_both_lists() {
     let scenario = Scenario::with_files(&[10], 10);
-    score(&scenario, &[]).fails(6, &["no such column", "dep_delay", "wants: features", "the input has: id Int64"]);
+    score(&scenario, &[]).fails(
+        6,
+        &[
+            "no such column",
+            "dep_delay",
+            "wants: features",
+            "the input has: id Int64",
+        ],
+    );
     untouched(&scenario);
 }
 
@@ -29,7 +37,9 @@ fn a_truncated_file_is_named() {
     let path = scenario.input().join("part-0001.parquet");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    scenario.run(&[]).fails(6, &["cut short", "part-0001.parquet", "write the file again"]);
+    scenario
+        .run(&[])
+        .fails(6, &["cut short", "part-0001.parquet", "write the file again"]);
     untouched(&scenario);
 }
 
@@ -37,7 +47,9 @@ fn a_truncated_file_is_named() {
 fn a_text_file_named_parquet_is_shown_as_what_it_is() {
     let scenario = Scenario::with_files(&[10], 10);
     std::fs::write(scenario.input().join("notes.parquet"), "id,name\n1,a\n").unwrap();
-    scenario.run(&[]).fails(6, &["not a Parquet file", "notes.parquet", "69 64 2c 6e"]);
+    scenario
+        .run(&[])
+        .fails(6, &["not a Parquet file", "notes.parquet", "69 64 2c 6e"]);
     untouched(&scenario);
 }
 
@@ -60,14 +72,18 @@ fn a_corrupt_page_is_an_error_with_its_row_group() {
 fn an_empty_folder_says_what_was_looked_for() {
     let scenario = Scenario::new();
     std::fs::write(scenario.input().join("data.csv"), "1,2").unwrap();
-    scenario.run(&[]).fails(6, &["no files to read", "1 that do not match", "**/*.parquet"]);
+    scenario
+        .run(&[])
+        .fails(6, &["no files to read", "1 that do not match", "**/*.parquet"]);
     untouched(&scenario);
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_a_mistake_in_the_job() {
     let scenario = Scenario::new();
-    scenario.run(&["--input", "/no/such/folder"]).fails(2, &["no such folder", "/no/such/folder"]);
+    scenario
+        .run(&["--input", "/no/such/folder"])
+        .fails(2, &["no such folder", "/no/such/folder"]);
 }
 
 #[test]
@@ -76,7 +92,10 @@ fn files_that_differ_in_schema_are_found_before_anything_is_read() {
     let other = Arc::new(Schema::new(vec![Field::new("id", DataType::Int32, false)]));
     let rows = RecordBatch::try_new(other, vec![Arc::new(Int32Array::from(vec![1])) as ArrayRef]).unwrap();
     write_parquet(&scenario.input().join("z.parquet"), &rows, 10);
-    scenario.run(&[]).fails(6, &["files of the input differ", "z.parquet", "lacks a column", "name"]);
+    scenario.run(&[]).fails(
+        6,
+        &["files of the input differ", "z.parquet", "lacks a column", "name"],
+    );
     untouched(&scenario);
 }
 
@@ -91,7 +110,11 @@ fn integers_of_another_width_are_widened() {
     let rows = table(10, 5);
     let ids: ArrayRef = Arc::new(Int32Array::from_iter_values(10..15));
     let columns = vec![rows.column(2).clone(), ids, rows.column(1).clone()];
-    write_parquet(&scenario.input().join("z.parquet"), &RecordBatch::try_new(narrow, columns).unwrap(), 10);
+    write_parquet(
+        &scenario.input().join("z.parquet"),
+        &RecordBatch::try_new(narrow, columns).unwrap(),
+        10,
+    );
     scenario.run(&[]).ok();
     assert!(scenario.rows().keys().copied().eq(0..15));
 }
@@ -111,16 +134,22 @@ fn an_output_that_cannot_be_written_is_found_before_the_model_is_loaded() {
     let file = scenario.path().join("a-file");
     std::fs::write(&file, "").unwrap();
     let output = file.join("below");
-    scenario.run(&["--output", output.to_str().unwrap(), "--model", "/no/such/model"]).fails(8, &["a-file"]);
+    scenario
+        .run(&["--output", output.to_str().unwrap(), "--model", "/no/such/model"])
+        .fails(8, &["a-file"]);
 }
 
 #[test]
 fn an_output_that_holds_the_input_or_the_model_is_refused() {
     let scenario = Scenario::with_files(&[10], 10);
     let folder = scenario.path().to_str().unwrap();
-    scenario.run(&["--output", folder, "--mode", "overwrite"]).fails(2, &["output contains the input"]);
+    scenario
+        .run(&["--output", folder, "--mode", "overwrite"])
+        .fails(2, &["output contains the input"]);
     let input = scenario.input();
-    scenario.run(&["--output", input.to_str().unwrap(), "--mode", "overwrite"]).fails(2, &["input"]);
+    scenario
+        .run(&["--output", input.to_str().unwrap(), "--mode", "overwrite"])
+        .fails(2, &["input"]);
     assert!(input.join("part-0000.parquet").exists());
 }
 
@@ -136,7 +165,9 @@ fn a_model_that_is_none_is_refused_before_the_output_is_touched() {
     let scenario = Scenario::with_files(&[10], 10);
     let model = scenario.path().join("model.onnx");
     std::fs::write(&model, "not a model").unwrap();
-    scenario.run(&["--model", model.to_str().unwrap()]).fails(7, &["model.onnx"]);
+    scenario
+        .run(&["--model", model.to_str().unwrap()])
+        .fails(7, &["model.onnx"]);
     untouched(&scenario);
 }
 
@@ -145,5 +176,7 @@ fn a_misspelt_key_names_the_nearest_one() {
     let scenario = Scenario::with_files(&[10], 10);
     let job = scenario.path().join("job.yaml");
     std::fs::write(&job, "inference: {max_batch_row: 100}\n").unwrap();
-    scenario.run(&[job.to_str().unwrap()]).fails(2, &["inference.max_batch_row", "max_batch_rows"]);
+    scenario
+        .run(&[job.to_str().unwrap()])
+        .fails(2, &["inference.max_batch_row", "max_batch_rows"]);
 }

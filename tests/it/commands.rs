@@ -4,7 +4,10 @@ use crate::support::{Scenario, finish, floe, project};
 
 fn job_arguments(scenario: &Scenario, command: &str) -> std::process::Command {
     let mut floe = floe([command, "--model", "echo"]);
-    floe.arg("--input").arg(scenario.input()).arg("--output").arg(scenario.output());
+    floe.arg("--input")
+        .arg(scenario.input())
+        .arg("--output")
+        .arg(scenario.output());
     floe
 }
 
@@ -20,7 +23,10 @@ fn plan_says_who_would_do_what_and_does_nothing() {
     let rows: u64 = replicas.iter().map(|share| share["rows"].as_u64().unwrap()).sum();
     assert_eq!(rows, 180_005);
     let text = finish(job_arguments(&scenario, "plan")).ok().stdout;
-    assert!(text.contains("replica 0") && text.contains("part-0001.parquet"), "{text}");
+    assert!(
+        text.contains("replica 0") && text.contains("part-0001.parquet"),
+        "{text}"
+    );
     assert!(!scenario.output().exists());
 }
 
@@ -28,14 +34,20 @@ fn plan_says_who_would_do_what_and_does_nothing() {
 fn check_finds_nothing_wrong_and_leaves_no_trace() {
     let scenario = Scenario::with_files(&[1000], 1000);
     let text = finish(job_arguments(&scenario, "check")).ok().stdout;
-    assert!(text.contains("the job can run") && text.contains("row_hash Int64"), "{text}");
+    assert!(
+        text.contains("the job can run") && text.contains("row_hash Int64"),
+        "{text}"
+    );
     assert_eq!(scenario.files(), Vec::<String>::new());
     scenario.run(&[]).ok();
     let before = scenario.files();
     let mut overwrite = job_arguments(&scenario, "check");
     overwrite.args(["--mode", "overwrite", "--json"]);
     let report = finish(overwrite).ok().json();
-    assert!(report["notes"].to_string().contains("will be removed"), "{report}");
+    assert!(
+        report["notes"].to_string().contains("will be removed"),
+        "{report}"
+    );
     assert_eq!(scenario.files(), before);
 }
 
@@ -43,10 +55,18 @@ fn check_finds_nothing_wrong_and_leaves_no_trace() {
 fn inspect_shows_functions_inputs_and_outputs() {
     let model = project().join("examples/flights/model");
     let text = finish(floe(["inspect".as_ref(), model.as_os_str()])).ok().stdout;
-    for expected in ["predict", "features", "float32", "predicted_arr_delay", "dep_delay"] {
+    for expected in [
+        "predict",
+        "features",
+        "float32",
+        "predicted_arr_delay",
+        "dep_delay",
+    ] {
         assert!(text.contains(expected), "no {expected} in {text}");
     }
-    let json = finish(floe(["inspect".as_ref(), model.as_os_str(), "--json".as_ref()])).ok().json();
+    let json = finish(floe(["inspect".as_ref(), model.as_os_str(), "--json".as_ref()]))
+        .ok()
+        .json();
     assert_eq!(json["functions"][0]["name"], "predict");
 }
 
@@ -65,11 +85,20 @@ fn verify_finds_what_was_changed_after_the_run() {
             let bytes = std::fs::read(&path).unwrap();
             std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
         }),
-        ("a file gone", |scenario, file| std::fs::remove_file(scenario.output().join(file)).unwrap()),
-        ("a file too many", |scenario, file| {
-            std::fs::copy(scenario.output().join(file), scenario.output().join("more.parquet")).map(drop).unwrap();
+        ("a file gone", |scenario, file| {
+            std::fs::remove_file(scenario.output().join(file)).unwrap()
         }),
-        ("no marker", |scenario, _| std::fs::remove_file(scenario.output().join("_SUCCESS")).unwrap()),
+        ("a file too many", |scenario, file| {
+            std::fs::copy(
+                scenario.output().join(file),
+                scenario.output().join("more.parquet"),
+            )
+            .map(drop)
+            .unwrap();
+        }),
+        ("no marker", |scenario, _| {
+            std::fs::remove_file(scenario.output().join("_SUCCESS")).unwrap()
+        }),
     ];
     for (name, damage) in damages {
         let scenario = Scenario::with_files(&[1000, 1000], 1000);
@@ -89,7 +118,10 @@ fn head_shows_rows_as_a_table() {
     let mut command = floe(["head".as_ref(), scenario.input().as_os_str()]);
     command.args(["--rows", "3", "--columns", "value,id"]);
     let text = finish(command).ok().stdout;
-    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .collect();
     assert_eq!(lines[0], ["value", "id"]);
     assert_eq!(lines[1], ["0.0", "0"]);
     assert_eq!(lines.len(), 4);

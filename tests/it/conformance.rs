@@ -51,11 +51,23 @@ fn every_model_is_scored_as_onnxruntime_scores_it_or_refused_in_words() {
                 }
             }
             (expected, code) => {
-                failures.push(format!("{name}: expected {expected}, got {code:?}: {}", run.stderr));
+                failures.push(format!(
+                    "{name}: expected {expected}, got {code:?}: {}",
+                    run.stderr
+                ));
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
     // All at once: the checker starts Python once.
-    check_with("check_predictions.py", &["ALL".as_ref(), "--output".as_ref(), folder.path().as_os_str()]);
+    check_with(
+        "check_predictions.py",
+        &["ALL".as_ref(), "--output".as_ref(), folder.path().as_os_str()],
+    );
 }

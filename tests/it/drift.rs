@@ -9,15 +9,25 @@ fn check(path: &str, generated: &str) {
         std::fs::write(&path, generated).unwrap();
     }
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(checked_in == generated, "{} is out of date: run `make schema`", path.display());
+    assert!(
+        checked_in == generated,
+        "{} is out of date: run `make schema`",
+        path.display()
+    );
 }
 
 #[test]
 fn the_job_file_schema_is_up_to_date() {
-    check("spec/job.schema.json", &finish(floe(["schema", "job"])).ok().stdout);
+    check(
+        "spec/job.schema.json",
+        &finish(floe(["schema", "job"])).ok().stdout,
+    );
 }
 
 #[test]
 fn the_model_card_schema_is_up_to_date() {
-    check("spec/model-card.schema.json", &finish(floe(["schema", "model-card"])).ok().stdout);
+    check(
+        "spec/model-card.schema.json",
+        &finish(floe(["schema", "model-card"])).ok().stdout,
+    );
 }

@@ -12,15 +12,24 @@ fn every_row_comes_out_once_with_its_columns_and_a_marker_that_says_so() {
     assert!(rows.keys().copied().eq(0..17_362));
     let marker = scenario.marker().unwrap();
     assert_eq!(marker["rows"], 17_362);
-    let listed: Vec<_> = marker["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    let listed: Vec<_> = marker["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["path"].as_str().unwrap())
+        .collect();
     let mut there: Vec<_> = scenario.files();
     there.retain(|file| file.ends_with(".parquet"));
     assert_eq!(listed, there);
     let report = check_with(
         "check_passthrough.py",
         &[
-            "--input".as_ref(), scenario.input().as_os_str(), "--output".as_ref(), scenario.output().as_os_str(),
-            "--key".as_ref(), "id".as_ref(),
+            "--input".as_ref(),
+            scenario.input().as_os_str(),
+            "--output".as_ref(),
+            scenario.output().as_os_str(),
+            "--key".as_ref(),
+            "id".as_ref(),
         ],
     );
     assert_eq!(report["rows"], 17_362);
@@ -32,7 +41,10 @@ fn no_parquet_but_the_output_lies_under_the_output_and_state_is_json() {
     scenario.run(&[]).ok();
     for file in scenario.files() {
         let is_state = file.starts_with("_floe/") && !file.contains("parquet");
-        assert!(is_state || file == "_SUCCESS" || file.starts_with("part-"), "{file}");
+        assert!(
+            is_state || file == "_SUCCESS" || file.starts_with("part-"),
+            "{file}"
+        );
         if is_state {
             let bytes = std::fs::read(scenario.output().join(&file)).unwrap();
             serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
@@ -43,7 +55,9 @@ fn no_parquet_but_the_output_lies_under_the_output_and_state_is_json() {
 #[test]
 fn rows_keep_their_order_within_a_file() {
     let scenario = Scenario::with_files(&[50_000], 9000);
-    scenario.run(&["--num-workers", "4", "--max-batch-rows", "100"]).ok();
+    scenario
+        .run(&["--num-workers", "4", "--max-batch-rows", "100"])
+        .ok();
     for file in scenario.contents().into_keys() {
         let mut last = -1;
         for batch in read_parquet(&scenario.output().join(file)) {
@@ -82,12 +96,22 @@ fn partitions_are_folders_and_hold_their_rows() {
     scenario.run(&["--partition-by", "name"]).ok();
     let rows = scenario.rows();
     assert_eq!(rows.len(), 2300);
-    let folders: std::collections::BTreeSet<_> =
-        scenario.contents().keys().map(|file| file.split('/').next().unwrap().to_string()).collect();
+    let folders: std::collections::BTreeSet<_> = scenario
+        .contents()
+        .keys()
+        .map(|file| file.split('/').next().unwrap().to_string())
+        .collect();
     assert!(folders.contains("name=__HIVE_DEFAULT_PARTITION__"), "{folders:?}");
-    assert!(folders.contains("name=name 1") || folders.contains("name=name%201"), "{folders:?}");
+    assert!(
+        folders.contains("name=name 1") || folders.contains("name=name%201"),
+        "{folders:?}"
+    );
     assert_eq!(folders.len(), 98);
-    crate::support::finish(crate::support::floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
+    crate::support::finish(crate::support::floe([
+        "verify".as_ref(),
+        scenario.output().as_os_str(),
+    ]))
+    .ok();
 }
 
 #[test]
@@ -140,7 +164,9 @@ fn an_output_inside_the_input_is_not_read_as_input() {
     let scenario = Scenario::with_files(&[1000], 1000);
     let output = scenario.input().join("scored");
     for _ in 0..2 {
-        scenario.run(&["--output", output.to_str().unwrap(), "--mode", "overwrite"]).ok();
+        scenario
+            .run(&["--output", output.to_str().unwrap(), "--mode", "overwrite"])
+            .ok();
         assert_eq!(crate::support::rows_of(&output).len(), 1000);
     }
 }

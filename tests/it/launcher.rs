@@ -27,7 +27,9 @@ fn overwriting_with_several_replicas_works_twice() {
 fn a_failing_replica_ends_the_job_with_its_error_and_code() {
     let scenario = Scenario::with_files(&[60_000; 3], 20_000);
     std::fs::write(scenario.input().join("zz.parquet"), b"this is no parquet file").unwrap();
-    scenario.run(&["--replicas", "2"]).fails(6, &["not a Parquet file", "zz.parquet"]);
+    scenario
+        .run(&["--replicas", "2"])
+        .fails(6, &["not a Parquet file", "zz.parquet"]);
     assert!(scenario.marker().is_none());
 }
 
@@ -48,7 +50,9 @@ fn the_job_file_asks_for_replicas_too() {
         scenario.output()
     );
     std::fs::write(&job, text).unwrap();
-    let result = finish(floe(["run".as_ref(), job.as_os_str(), "--json".as_ref()])).ok().json();
+    let result = finish(floe(["run".as_ref(), job.as_os_str(), "--json".as_ref()]))
+        .ok()
+        .json();
     assert_eq!(result["summary"]["replicas"], 2);
     assert_eq!(scenario.rows().len(), 3000);
 }

@@ -18,7 +18,9 @@ fn input() -> Scenario {
 fn replica(scenario: &Scenario, index: usize, run_id: &str) -> Child {
     let index = index.to_string();
     let mut command = scenario.command(&["--run-id", run_id, "--num-workers", "1"]);
-    command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "3");
+    command
+        .env("SNOWFLAKE_JOB_INDEX", index)
+        .env("SNOWFLAKE_JOBS_COUNT", "3");
     start(command)
 }
 
@@ -27,7 +29,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % limit
     }
 }
@@ -57,7 +62,10 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
         replicas[victim] = replica(&scenario, victim, "run");
         for (index, replica) in replicas.iter_mut().enumerate() {
             let status = replica.wait().unwrap();
-            assert!(status.success(), "seed {seed}: replica {index} ended with {status}");
+            assert!(
+                status.success(),
+                "seed {seed}: replica {index} ended with {status}"
+            );
         }
         length.get_or_insert(started.elapsed().as_millis() as u64);
         assert_eq!(scenario.contents(), expected, "seed {seed}");
@@ -65,12 +73,19 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
         assert_eq!(files(&scenario), files(&undisturbed), "seed {seed}");
         finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
     }
-    assert!(killed_midway >= 10, "only {killed_midway} of 20 kills met a running replica");
+    assert!(
+        killed_midway >= 10,
+        "only {killed_midway} of 20 kills met a running replica"
+    );
     let report = check_with(
         "check_passthrough.py",
         &[
-            "--input".as_ref(), undisturbed.input().as_os_str(), "--output".as_ref(), undisturbed.output().as_os_str(),
-            "--key".as_ref(), "id".as_ref(),
+            "--input".as_ref(),
+            undisturbed.input().as_os_str(),
+            "--output".as_ref(),
+            undisturbed.output().as_os_str(),
+            "--key".as_ref(),
+            "id".as_ref(),
         ],
     );
     assert_eq!(report["rows"], 24 * 60_000);
@@ -79,7 +94,9 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
 #[test]
 fn two_processes_with_the_same_index_are_harmless() {
     let scenario = Scenario::with_files(&[100_000; 8], 20_000);
-    let mut twins: Vec<Child> = [0, 0, 1, 2, 2].map(|index| replica(&scenario, index, "twins")).into();
+    let mut twins: Vec<Child> = [0, 0, 1, 2, 2]
+        .map(|index| replica(&scenario, index, "twins"))
+        .into();
     for twin in &mut twins {
         assert!(twin.wait().unwrap().success());
     }
@@ -92,7 +109,9 @@ fn a_restart_does_only_what_has_no_record() {
     let scenario = input();
     let run = |index: &str| {
         let mut command = scenario.command(&["--run-id", "r", "--json", "--num-workers", "1"]);
-        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        command
+            .env("SNOWFLAKE_JOB_INDEX", index)
+            .env("SNOWFLAKE_JOBS_COUNT", "2");
         finish(command).ok().json()
     };
     let first = run("0");
@@ -100,7 +119,10 @@ fn a_restart_does_only_what_has_no_record() {
     assert!(scenario.marker().is_none());
     let again = run("0");
     assert_eq!(again["summary"]["metrics"]["units_committed"], 0);
-    assert_eq!(again["summary"]["metrics"]["units_skipped"], first["outcome"]["units"]);
+    assert_eq!(
+        again["summary"]["metrics"]["units_skipped"],
+        first["outcome"]["units"]
+    );
     let last = run("1");
     assert_eq!(last["outcome"]["complete"], true);
     assert_eq!(scenario.rows().len(), 24 * 60_000);
@@ -111,7 +133,9 @@ fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
     let scenario = input();
     let run = |index: &str, count: &str| {
         let mut command = scenario.command(&["--run-id", "r", "--json"]);
-        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", count);
+        command
+            .env("SNOWFLAKE_JOB_INDEX", index)
+            .env("SNOWFLAKE_JOBS_COUNT", count);
         finish(command).ok().json()
     };
     run("2", "5");
@@ -127,7 +151,9 @@ fn files_that_come_later_are_not_in_the_plan() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
     let run = |index: &str| {
         let mut command = scenario.command(&["--run-id", "r"]);
-        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        command
+            .env("SNOWFLAKE_JOB_INDEX", index)
+            .env("SNOWFLAKE_JOBS_COUNT", "2");
         finish(command).ok();
     };
     run("0");
@@ -142,12 +168,18 @@ fn an_input_that_changes_after_the_plan_ends_the_job() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
     let command = |index: &str| {
         let mut command = scenario.command(&["--run-id", "r"]);
-        command.env("SNOWFLAKE_JOB_INDEX", index).env("SNOWFLAKE_JOBS_COUNT", "2");
+        command
+            .env("SNOWFLAKE_JOB_INDEX", index)
+            .env("SNOWFLAKE_JOBS_COUNT", "2");
         command
     };
     finish(command("0")).ok();
     for file in ["part-0000.parquet", "part-0001.parquet"] {
-        crate::support::write_parquet(&scenario.input().join(file), &crate::support::table(7, 60_000), 20_000);
+        crate::support::write_parquet(
+            &scenario.input().join(file),
+            &crate::support::table(7, 60_000),
+            20_000,
+        );
     }
     finish(command("1")).fails(5, &["changed or vanished", ".parquet", "start a new run"]);
     assert!(scenario.marker().is_none());
@@ -157,5 +189,7 @@ fn an_input_that_changes_after_the_plan_ends_the_job() {
 fn the_same_run_id_with_another_job_is_refused() {
     let scenario = Scenario::with_files(&[1000], 1000);
     scenario.run(&["--run-id", "r"]).ok();
-    scenario.run(&["--run-id", "r", "--compression", "gzip"]).fails(2, &["r"]);
+    scenario
+        .run(&["--run-id", "r", "--compression", "gzip"])
+        .fails(2, &["r"]);
 }

@@ -18,15 +18,26 @@ fn signal(pid: u32, signal: i32) {
 }
 
 fn records(scenario: &Scenario) -> usize {
-    scenario.files().iter().filter(|file| file.starts_with("_floe/e") && file.contains("/c/")).count()
+    scenario
+        .files()
+        .iter()
+        .filter(|file| file.starts_with("_floe/e") && file.contains("/c/"))
+        .count()
 }
 
 fn stop_midway(scenario: &Scenario, number: i32) -> Option<i32> {
-    let mut child = start(scenario.command(&["--run-id", "r", "--num-workers", "1", "--max-batch-rows", "500"]));
+    let mut child =
+        start(scenario.command(&["--run-id", "r", "--num-workers", "1", "--max-batch-rows", "500"]));
     let started = Instant::now();
     while records(scenario) < 2 {
-        assert!(started.elapsed() < Duration::from_secs(60), "no unit was committed within a minute");
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be stopped");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "no unit was committed within a minute"
+        );
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended before it could be stopped"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
     signal(child.id(), number);
@@ -43,7 +54,10 @@ fn a_stopped_run_says_so_keeps_what_it_committed_and_is_completed_by_the_next() 
         assert!(scenario.marker().is_none());
         let before = records(&scenario);
         assert!((2..40).contains(&before), "{before} records");
-        let again = scenario.run(&["--run-id", "r", "--max-batch-rows", "500", "--json"]).ok().json();
+        let again = scenario
+            .run(&["--run-id", "r", "--max-batch-rows", "500", "--json"])
+            .ok()
+            .json();
         assert_eq!(again["summary"]["metrics"]["units_skipped"], before);
         assert_eq!(scenario.rows().len(), 40 * 60_000);
         finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();

@@ -20,7 +20,10 @@ pub fn project() -> &'static Path {
 /// The Python that `make test` sets up.
 pub fn python() -> PathBuf {
     let python = project().join(".venv/bin/python");
-    assert!(python.exists(), "no Python environment: run `make python` first, or `make test`");
+    assert!(
+        python.exists(),
+        "no Python environment: run `make python` first, or `make test`"
+    );
     python
 }
 
@@ -32,7 +35,9 @@ pub struct Scenario {
 impl Scenario {
     /// An empty input.
     pub fn new() -> Scenario {
-        let scenario = Scenario { folder: tempfile::tempdir().unwrap() };
+        let scenario = Scenario {
+            folder: tempfile::tempdir().unwrap(),
+        };
         std::fs::create_dir(scenario.input()).unwrap();
         scenario
     }
@@ -69,7 +74,12 @@ impl Scenario {
     /// The same, as a command to start.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = floe(["run", "--model", "echo"]);
-        command.arg("--input").arg(self.input()).arg("--output").arg(self.output()).args(arguments);
+        command
+            .arg("--input")
+            .arg(self.input())
+            .arg("--output")
+            .arg(self.output())
+            .args(arguments);
         command
     }
 
@@ -89,7 +99,9 @@ impl Scenario {
     /// The Parquet files of the output with their bytes.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let parquet = self.files().into_iter().filter(|file| file.ends_with(".parquet"));
-        parquet.map(|file| (file.clone(), std::fs::read(self.output().join(&file)).unwrap())).collect()
+        parquet
+            .map(|file| (file.clone(), std::fs::read(self.output().join(&file)).unwrap()))
+            .collect()
     }
 
     pub fn marker(&self) -> Option<serde_json::Value> {
@@ -102,12 +114,21 @@ impl Scenario {
 pub fn floe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floe"));
     for name in [
-        "FLOE_JOB", "FLOE_RUN_ID", "FLOE_LOG", "SNOWFLAKE_JOB_INDEX", "SNOWFLAKE_JOBS_COUNT", "JOB_COMPLETION_INDEX",
+        "FLOE_JOB",
+        "FLOE_RUN_ID",
+        "FLOE_LOG",
+        "SNOWFLAKE_JOB_INDEX",
+        "SNOWFLAKE_JOBS_COUNT",
+        "JOB_COMPLETION_INDEX",
         "SNOWFLAKE_SERVICE_NAME",
     ] {
         command.env_remove(name);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -122,17 +143,33 @@ impl Run {
     /// Fails the test unless the run succeeded.
     #[track_caller]
     pub fn ok(self) -> Run {
-        assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(0),
+            "stdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
     /// Fails the test unless the run ended with `code` and said all of `texts`.
     #[track_caller]
     pub fn fails(self, code: i32, texts: &[&str]) -> Run {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
         for text in texts {
             let said = self.stderr.contains(text) || self.stdout.contains(text);
-            assert!(said, "no {text:?} in stdout: {}\nstderr: {}", self.stdout, self.stderr);
+            assert!(
+                said,
+                "no {text:?} in stdout: {}\nstderr: {}",
+                self.stdout, self.stderr
+            );
         }
         self
     }
@@ -158,7 +195,11 @@ pub fn finish(mut command: Command) -> Run {
 
 /// Starts a process that nobody will read the words of.
 pub fn start(mut command: Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 pub fn schema() -> Arc<Schema> {
@@ -172,11 +213,15 @@ pub fn schema() -> Arc<Schema> {
 /// `count` rows with ids from `first`: every tenth name is null.
 pub fn table(first: usize, count: usize) -> RecordBatch {
     let ids: Vec<i64> = (first..first + count).map(|id| id as i64).collect();
-    let names = ids.iter().map(|id| (id % 10 != 0).then(|| format!("name {}", id % 97)));
+    let names = ids
+        .iter()
+        .map(|id| (id % 10 != 0).then(|| format!("name {}", id % 97)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(ids.clone())),
         Arc::new(StringArray::from_iter(names)),
-        Arc::new(Float64Array::from_iter_values(ids.iter().map(|&id| (id * 7919 % 10_007) as f64 / 3.0))),
+        Arc::new(Float64Array::from_iter_values(
+            ids.iter().map(|&id| (id * 7919 % 10_007) as f64 / 3.0),
+        )),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
@@ -219,12 +264,17 @@ pub fn rows_of(folder: &Path) -> BTreeMap<i64, (Option<String>, f64, i64)> {
 
 pub fn read_parquet(path: &Path) -> Vec<RecordBatch> {
     let file = std::fs::File::open(path).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .unwrap()
+        .build()
+        .unwrap();
     reader.map(|batch| batch.unwrap()).collect()
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {

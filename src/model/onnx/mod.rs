@@ -30,6 +30,7 @@ mod tensors;
 mod tests;
 mod trial;
 mod values;
+mod walk;
 mod wire;
 mod zipmap;
 

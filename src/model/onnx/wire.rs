@@ -7,7 +7,7 @@ use bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use std::fmt;
 
-use super::graph::MAX_NODES;
+use super::walk::MAX_NODES;
 use crate::error::{Error, Result};
 
 /// Most fields directly in one message: nodes of a graph, attributes of a node, tensors of a graph.

@@ -6,8 +6,9 @@ use prost::Message;
 
 use super::fixture;
 use crate::error::ErrorKind;
-use crate::model::onnx::graph::{Declared, Kind, MAX_DEPTH, read};
+use crate::model::onnx::graph::{Declared, Kind, read};
 use crate::model::onnx::proto::*;
+use crate::model::onnx::walk::MAX_DEPTH;
 use crate::signature::Dim;
 use crate::tensor::DType;
 
