@@ -10,6 +10,16 @@ use floe::job::Host;
 #[cfg(feature = "onnx")]
 use floe::model::onnx::runtime;
 
+/// Tells ONNX Runtime to collect no telemetry. Its library would, from the moment it is loaded, with a device id and a
+/// queue of events in the user's cache; it listens to this variable alone.
+///
+/// # Safety
+/// To be called before any thread is started: the environment is not guarded against concurrent readers.
+pub unsafe fn silence_onnxruntime() {
+    // SAFETY: the caller promises that there is no other thread.
+    unsafe { env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
 /// The platform's variables, as they stand.
 pub fn platform() -> Environment {
     Environment {

@@ -18,6 +18,8 @@ use cli::{Cli, Command};
 const DEFAULT_LOG: &str = "info,ort=warn";
 
 fn main() -> ExitCode {
+    // SAFETY: no thread has been started yet.
+    unsafe { environment::silence_onnxruntime() };
     let cli = Cli::parse();
     let json = cli.command.wants_json();
     let telemetry = match start_telemetry(&cli) {

@@ -359,5 +359,11 @@ fn rows_of(units: &[Unit]) -> u64 {
 
 /// Tries whether the output can do put-if-absent, under a name no other process uses.
 async fn probe(store: &OutputStore) -> Result<()> {
-    commit::probe(store, &uuid::Uuid::new_v4().simple().to_string()).await
+    let existed = store.folder_exists();
+    let token = uuid::Uuid::new_v4().simple().to_string();
+    let verdict = commit::probe(store, &token).await;
+    if !existed {
+        store.remove_empty_folders(&commit::layout::probe_key(&token));
+    }
+    verdict
 }

@@ -4,7 +4,7 @@
 //! which unit. There is no clock, no randomness and no store here. Units depend on the input and the job only, never
 //! on the number of replicas, threads or memory, so that a restart with another number finds the same units.
 
-use arrow::datatypes::{Field, Schema};
+use arrow_schema::{Field, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SaveMode;

@@ -45,6 +45,26 @@ impl OutputStore {
         }
     }
 
+    /// Whether the output's folder is there. A store without folders has none.
+    pub fn folder_exists(&self) -> bool {
+        self.location.local_path().is_some_and(|path| path.exists())
+    }
+
+    /// Removes the folders of `key` and the output's own, as far as they are empty: what storing and deleting one
+    /// object leaves behind on a local file system.
+    pub fn remove_empty_folders(&self, key: &str) {
+        let Some(root) = self.location.local_path() else {
+            return;
+        };
+        let folders = std::path::Path::new(key).ancestors().skip(1);
+        for folder in folders {
+            // Fails on the first folder that holds something, which is where it should end.
+            if std::fs::remove_dir(root.join(folder)).is_err() {
+                return;
+            }
+        }
+    }
+
     fn path(&self, key: &str) -> Result<StorePath> {
         match (self.prefix.as_ref(), key) {
             ("", key) => parse(key),

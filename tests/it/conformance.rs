@@ -71,3 +71,27 @@ fn every_model_is_scored_as_onnxruntime_scores_it_or_refused_in_words() {
         &["ALL".as_ref(), "--output".as_ref(), folder.path().as_os_str()],
     );
 }
+
+#[test]
+fn onnxruntime_collects_no_telemetry() {
+    let home = tempfile::tempdir().unwrap();
+    let model = project().join("examples/flights/model");
+    let mut command = floe(["inspect".as_ref(), model.as_os_str()]);
+    // The library is found in the real cache; what it would write goes to this home.
+    let cache = std::env::var_os("FLOE_CACHE_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            cache
+                .unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"))
+                .join("floe")
+        });
+    command
+        .env("FLOE_CACHE_DIR", cache)
+        .env("HOME", home.path())
+        .env_remove("XDG_CACHE_HOME");
+    command.env_remove("ORT_DISABLE_TELEMETRY");
+    finish(command).ok();
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
