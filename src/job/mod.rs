@@ -168,7 +168,7 @@ impl<'a> Replica<'a> {
         let footers = Mutex::new(Vec::new());
         let outcome = commit::claim(&self.store, request, || async {
             let survey = Survey::of(job, &self.places).await?;
-            *footers.lock().await = survey.footers_to_keep();
+            *footers.lock().await = survey.footers.clone();
             self.scoring.plan(job, &run_id, survey)
         });
         Ok((outcome.await?, footers.into_inner()))

@@ -1,6 +1,7 @@
 //! The input, looked at once: listing, every footer, one schema.
 
 use arrow::datatypes::Schema;
+use futures::StreamExt;
 use std::sync::Arc;
 
 use super::Places;
@@ -8,12 +9,17 @@ use crate::config::Job;
 use crate::error::{Error, Result};
 use crate::plan::list::{self, Selection};
 use crate::plan::schema::InputSchema;
-use crate::plan::{Part, PlannedFile, Unit, units};
+use crate::plan::units::{self, RowGroupShape};
+use crate::plan::{Part, PlannedFile, Unit};
 use crate::read::Footer;
 use crate::read::fetch::read_footers;
+use crate::storage::Listed;
 
 /// Footers are kept for reading while they are few; beyond that they are cheaper to read again than to hold.
-const KEPT_FOOTERS: usize = 512;
+const KEPT_FOOTERS: usize = 256;
+
+/// Small files come along with their footers; so many bytes of them are held until they are scored.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// What the input holds.
 pub struct Survey {
@@ -23,7 +29,10 @@ pub struct Survey {
     pub schema: Schema,
     /// The units.
     pub units: Vec<Unit>,
-    footers: Vec<Arc<Footer>>,
+    /// Row groups of each file.
+    row_groups: Vec<u32>,
+    /// Footers worth holding for the replica that made the plan.
+    pub footers: Vec<Arc<Footer>>,
 }
 
 impl Survey {
@@ -43,50 +52,67 @@ impl Survey {
         } = list::select(listed, pattern, places.output_in_input.as_deref())
             .map_err(|error| error.with("location", places.input.display()))?;
         tracing::debug!(files = files.len(), hidden, unmatched, own_output, "input listed");
-        let footers = read_footers(&places.input, &files).await?;
-        let schema = unify(&footers)?;
-        let shapes: Vec<_> = footers.iter().map(|footer| footer.shapes()).collect();
-        let files = files
-            .into_iter()
-            .zip(&footers)
-            .map(|(file, footer)| PlannedFile {
-                path: file.path,
-                size: file.size,
-                etag: file.etag,
-                modified: file.modified,
-                rows: footer.rows(),
-            })
-            .collect();
-        Ok(Survey {
-            files,
-            schema,
-            units: units::cut(&shapes),
-            footers,
-        })
+        let mut known = Footers::default();
+        let mut footers = read_footers(&places.input, &files);
+        while let Some(footer) = footers.next().await {
+            known.add(footer?)?;
+        }
+        drop(footers);
+        known.into_survey(files)
     }
 
     /// Whether a part of a unit is a whole file.
     pub fn reads_whole(&self, part: &Part) -> bool {
-        let row_groups = self.footers[part.file as usize].row_groups().len();
-        part.first == 0 && part.end as usize == row_groups
-    }
-
-    /// The footers worth holding for the replica that made the plan.
-    pub fn footers_to_keep(&self) -> Vec<Arc<Footer>> {
-        if self.footers.len() > KEPT_FOOTERS {
-            return Vec::new();
-        }
-        self.footers.clone()
+        part.first == 0 && part.end == self.row_groups[part.file as usize]
     }
 }
 
-fn unify(footers: &[Arc<Footer>]) -> Result<Schema> {
-    let (first, rest) = footers
-        .split_first()
-        .ok_or_else(|| Error::internal("a selection without files"))?;
-    let mut schema = InputSchema::of(&first.file, first.schema())?;
-    for footer in rest {
-        schema.merge(&footer.file, footer.schema())?;
+/// What is learned from footer after footer.
+#[derive(Default)]
+struct Footers {
+    schema: Option<InputSchema>,
+    shapes: Vec<Vec<RowGroupShape>>,
+    kept: Vec<Arc<Footer>>,
+    kept_bytes: usize,
+}
+
+impl Footers {
+    fn add(&mut self, mut footer: Footer) -> Result<()> {
+        match &mut self.schema {
+            Some(schema) => schema.merge(&footer.file, footer.schema())?,
+            None => self.schema = Some(InputSchema::of(&footer.file, footer.schema())?),
+        }
+        self.shapes.push(footer.shapes());
+        if self.kept.len() < KEPT_FOOTERS {
+            self.kept_bytes += footer.held_bytes();
+            if self.kept_bytes > KEPT_BYTES {
+                footer.release_bytes();
+            }
+            self.kept.push(Arc::new(footer));
+        }
+        Ok(())
     }
-    Ok(schema.finish())
+
+    fn into_survey(self, files: Vec<Listed>) -> Result<Survey> {
+        let schema = self
+            .schema
+            .ok_or_else(|| Error::internal("a selection without files"))?;
+        let planned = files
+            .into_iter()
+            .zip(&self.shapes)
+            .map(|(file, shapes)| PlannedFile {
+                path: file.path,
+                size: file.size,
+                etag: file.etag,
+                modified: file.modified,
+                rows: shapes.iter().map(|shape| shape.rows).sum(),
+            });
+        Ok(Survey {
+            files: planned.collect(),
+            schema: schema.finish(),
+            units: units::cut(&self.shapes),
+            row_groups: self.shapes.iter().map(|shapes| shapes.len() as u32).collect(),
+            footers: self.kept,
+        })
+    }
 }

@@ -71,7 +71,7 @@ impl Drop for Reservation {
 /// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a few units a worker, more bytes in
 /// flight make nothing faster, so a large machine does not fill its memory just because it can.
 pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
-    const PER_WORKER_BYTES: u64 = 48 << 20;
+    const PER_WORKER_BYTES: u64 = 24 << 20;
     const LEAST_BYTES: u64 = 32 << 20;
     let useful = PER_WORKER_BYTES * (workers as u64 + 1);
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2), 144 << 20);
+        assert_eq!(limit(64 << 30, 2), 72 << 20);
         assert_eq!(limit(200 << 20, 8), 100 << 20);
         assert_eq!(limit(1 << 20, 1), 32 << 20);
     }

@@ -134,7 +134,8 @@ impl Pipeline {
             encoder: self.encoder,
             batch_rows: self.batch_rows,
             metrics: self.metrics,
-            scheduler: Scheduler::new(2 * workers + 2),
+            // One block in each worker's hands, one being encoded, one in reserve.
+            scheduler: Scheduler::new(workers + 2),
             encode_pool: Default::default(),
             finished,
             failure,

@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -96,7 +97,8 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let location = Location::open(folder.path().to_str().unwrap()).unwrap();
     let mut listed = location.list().await.unwrap();
     listed.sort_by(|a, b| a.path.cmp(&b.path));
-    let footers = read_footers(&location, &listed).await.unwrap();
+    let footers = read_footers(&location, &listed).map_ok(Arc::new);
+    let footers: Vec<_> = footers.try_collect().await.unwrap();
     let shapes: Vec<_> = footers.iter().map(|footer| footer.shapes()).collect();
     let planned = listed
         .into_iter()

@@ -5,7 +5,7 @@
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
@@ -33,13 +33,14 @@ pub struct Reader {
     known: HashMap<String, Arc<Footer>>,
 }
 
-/// Reads the footers of all `files`, in their order.
-pub async fn read_footers(location: &Location, files: &[Listed]) -> Result<Vec<Arc<Footer>>> {
+/// Reads the footers of all `files`, in their order, a few at a time.
+pub fn read_footers<'a>(
+    location: &'a Location,
+    files: &'a [Listed],
+) -> impl Stream<Item = Result<Footer>> + use<'a> {
     futures::stream::iter(files)
-        .map(|file| async move { Footer::read(location, file).await.map(Arc::new) })
+        .map(move |file| Footer::read(location, file))
         .buffered(PARALLEL_FOOTERS)
-        .try_collect()
-        .await
 }
 
 impl Reader {

@@ -77,6 +77,16 @@ impl Footer {
         })
     }
 
+    /// Bytes of the file that came along with the footer.
+    pub fn held_bytes(&self) -> usize {
+        self.whole.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Lets go of the bytes that came along; they will be read again.
+    pub fn release_bytes(&mut self) {
+        self.whole = None;
+    }
+
     /// Whether it was read from the very object that has this size and entity tag.
     pub fn is_of(&self, size: u64, etag: Option<&str>) -> bool {
         self.size == size && self.etag.as_deref() == etag

@@ -4,6 +4,8 @@
 //! ten thousand files of a hundred rows do not become ten thousand row groups. A block is what is decoded at once.
 //! Both are functions of the footers and the plan's batch size alone.
 
+use parquet::basic::Type;
+use parquet::file::metadata::ColumnChunkMetaData;
 use std::sync::Arc;
 
 use super::footer::Footer;
@@ -17,8 +19,8 @@ const TINY_BYTES: u64 = 1 << 20;
 const JOINED_ROWS: u64 = 128 * 1024;
 const JOINED_BYTES: u64 = 8 << 20;
 
-/// Uncompressed bytes of a block: fits the caches of a core's neighbourhood, and many times a batch.
-const BLOCK_BYTES: u64 = 8 << 20;
+/// Bytes of a block in memory: stays near a core's caches between decoding and encoding, and is many batches.
+const BLOCK_BYTES: u64 = 4 << 20;
 
 /// Most rows of a block, however narrow the rows are.
 const BLOCK_ROWS: u64 = 64 * 1024;
@@ -104,22 +106,34 @@ impl Layout {
     }
 }
 
+/// What the chunk takes in memory as Arrow columns.
 fn expanded_bytes(chunk: &Chunk) -> u64 {
     let piece_bytes = |piece: &Piece| {
         let columns = piece.footer.row_groups()[piece.row_group].columns();
-        columns
-            .iter()
-            .map(|column| column.uncompressed_size().max(0) as u64)
-            .sum::<u64>()
+        columns.iter().map(column_bytes).sum::<u64>()
     };
     chunk.pieces.iter().map(piece_bytes).sum()
 }
 
+/// A value is as wide in memory as its type, however well dictionaries and run lengths pack it in the file.
+fn column_bytes(column: &ColumnChunkMetaData) -> u64 {
+    let values = column.num_values().max(0) as u64;
+    let in_file = column.uncompressed_size().max(0) as u64;
+    let width = match column.column_type() {
+        Type::BOOLEAN => 1,
+        Type::INT32 | Type::FLOAT => 4,
+        Type::INT64 | Type::DOUBLE => 8,
+        Type::INT96 => 12,
+        Type::FIXED_LEN_BYTE_ARRAY => column.column_descr().type_length().max(1) as u64,
+        // An offset, and what the text itself takes at least.
+        Type::BYTE_ARRAY => 8,
+    };
+    in_file.max(values.saturating_mul(width))
+}
+
 /// Rows of a block: whole batches, as many as fit [`BLOCK_BYTES`] and [`BLOCK_ROWS`], at least one batch.
 fn block_rows(rows: u64, bytes: u64, batch_rows: usize) -> usize {
-    // Dictionaries and run lengths expand further in memory than the footer says: at least 8 bytes a row and column
-    // would be too much to assume, so the footer's figure is doubled.
-    let row_bytes = (2 * bytes).div_ceil(rows.max(1)).max(1);
+    let row_bytes = bytes.div_ceil(rows.max(1)).max(1);
     let fitting = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS) as usize;
     let batches = (fitting / batch_rows).max(1);
     batches * batch_rows
