@@ -86,11 +86,12 @@ async fn admit_units(
             shared.encoder.clone(),
             Some(&like.footer.row_groups()[like.row_group]),
         )?;
+        let slot = gauge.slot().await?;
         let output = gauge.reserve(unit.bytes + unit.bytes / OUTPUT_SHARE).await?;
         let block_counts = layout.chunks.iter().map(Chunk::blocks).collect();
         shared
             .scheduler
-            .open(order, OpenUnit::new(unit, encoder, block_counts, output));
+            .open(order, OpenUnit::new(unit, encoder, block_counts, slot, output));
         for chunk in layout.chunks {
             let reservation = gauge.reserve(chunk.bytes).await?;
             let blocks = chunk.blocks();

@@ -3,10 +3,13 @@
 //! Everything that will need memory is reserved *before* it is fetched, in the plan's order, so that the oldest unit
 //! always gets what it needs first and later ones wait. A reservation is never larger than half of the limit: a
 //! unit's output and one of its chunks then fit side by side whatever their size, and nothing can wait for ever.
+//!
+//! Beside the bytes there are slots for units in work, one more than workers: where units are small, more of them at
+//! once would fill the limit without making anything faster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::{Metrics, Wait};
@@ -16,11 +19,15 @@ const PERMIT_BYTES: u64 = 4096;
 
 /// Bytes in flight, limited.
 pub struct Gauge {
+    slots: Arc<Semaphore>,
     permits: Arc<Semaphore>,
     capacity: u64,
     in_flight: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
+
+/// A unit's right to be in work, until this is dropped.
+pub struct Slot(#[allow(dead_code)] OwnedSemaphorePermit);
 
 /// Bytes reserved until this is dropped.
 pub struct Reservation {
@@ -30,15 +37,22 @@ pub struct Reservation {
 }
 
 impl Gauge {
-    /// A gauge of `bytes` in all.
-    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Gauge {
+    /// A gauge of `bytes` in all, and for `units` units in work.
+    pub fn new(bytes: u64, units: usize, metrics: Arc<Metrics>) -> Gauge {
         let capacity = (bytes / PERMIT_BYTES).clamp(2, u32::MAX as u64 / 2);
         Gauge {
+            slots: Arc::new(Semaphore::new(units)),
             permits: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
             in_flight: Default::default(),
             metrics,
         }
+    }
+
+    /// Waits until one more unit may be in work.
+    pub async fn slot(&self) -> Result<Slot> {
+        let _waiting = self.metrics.waiting(Wait::Fetch);
+        self.slots.clone().acquire_owned().await.map(Slot).map_err(closed)
     }
 
     /// Waits until `bytes` are free, first come first served. More than half of the limit is taken as half of it.
@@ -48,8 +62,7 @@ impl Gauge {
             let _waiting = self.metrics.waiting(Wait::Fetch);
             self.permits.clone().acquire_many_owned(permits as u32).await
         };
-        let permit =
-            permit.map_err(|error| Error::internal("the memory gauge is closed").with_source(error))?;
+        let permit = permit.map_err(closed)?;
         let now = self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.metrics.memory_peak_bytes.raise_to(now);
         Ok(Reservation {
@@ -58,6 +71,10 @@ impl Gauge {
             in_flight: self.in_flight.clone(),
         })
     }
+}
+
+fn closed(error: AcquireError) -> Error {
+    Error::internal("the memory gauge is closed").with_source(error)
 }
 
 impl Drop for Reservation {
@@ -71,7 +88,7 @@ impl Drop for Reservation {
 /// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a few units a worker, more bytes in
 /// flight make nothing faster, so a large machine does not fill its memory just because it can.
 pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
-    const PER_WORKER_BYTES: u64 = 24 << 20;
+    const PER_WORKER_BYTES: u64 = 48 << 20;
     const LEAST_BYTES: u64 = 32 << 20;
     let useful = PER_WORKER_BYTES * (workers as u64 + 1);
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
@@ -83,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2), 72 << 20);
+        assert_eq!(limit(64 << 30, 2), 144 << 20);
         assert_eq!(limit(200 << 20, 8), 100 << 20);
         assert_eq!(limit(1 << 20, 1), 32 << 20);
     }
@@ -91,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn reservations_wait_for_each_other_and_are_given_back() {
         let metrics = Arc::new(Metrics::default());
-        let gauge = Arc::new(Gauge::new(100 * PERMIT_BYTES, metrics.clone()));
+        let gauge = Arc::new(Gauge::new(100 * PERMIT_BYTES, 1, metrics.clone()));
         let first = gauge.reserve(50 * PERMIT_BYTES).await.unwrap();
         let second = gauge.reserve(50 * PERMIT_BYTES).await.unwrap();
         let third = tokio::spawn({
@@ -108,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_oversized_reservations_fit_side_by_side() {
-        let gauge = Gauge::new(10 * PERMIT_BYTES, Default::default());
+        let gauge = Gauge::new(10 * PERMIT_BYTES, 1, Default::default());
         let _output = gauge.reserve(u64::MAX / 2).await.unwrap();
         let _chunk = gauge.reserve(1 << 40).await.unwrap();
     }

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::gauge::Reservation;
+use super::gauge::{Reservation, Slot};
 use crate::plan::Unit;
 use crate::read::ChunkReader;
 use crate::write::UnitEncoder;
@@ -45,6 +45,8 @@ pub(super) struct OpenUnit {
     next_to_encode: usize,
     started: bool,
     stage_secs: Vec<(&'static str, f64)>,
+    /// Given back when the unit is encoded; its bytes only when it is stored.
+    _slot: Slot,
     output: Reservation,
 }
 
@@ -60,6 +62,7 @@ impl OpenUnit {
         unit: Unit,
         encoder: UnitEncoder,
         block_counts: Vec<usize>,
+        slot: Slot,
         output: Reservation,
     ) -> Self {
         let mut first_blocks = vec![0];
@@ -76,6 +79,7 @@ impl OpenUnit {
             next_to_encode: 0,
             started: false,
             stage_secs: Vec::new(),
+            _slot: slot,
             output,
         }
     }
