@@ -101,8 +101,16 @@ impl Origin {
         }
     }
 
-    /// Adds the whereabouts of all rows to an error: the first stretch, and how many more there are.
+    /// Adds the whereabouts of all rows to an error: the first stretch, and how many more there are. An error that
+    /// names its row already stays as it is.
     pub fn at(&self, error: Error) -> Error {
+        if error
+            .context()
+            .iter()
+            .any(|(key, _)| matches!(*key, "row" | "rows"))
+        {
+            return error;
+        }
         let Some(first) = self.stretches.first() else {
             return error;
         };
@@ -136,6 +144,20 @@ mod tests {
         assert_eq!(error.to_string(), "null (file b.parquet, row group 0, row 1)");
         assert_eq!(origin.rows(), 15);
         assert_eq!(origin.slice(9, 2).stretches().len(), 2);
+    }
+
+    #[test]
+    fn an_error_that_names_its_row_keeps_that_place_alone() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a.parquet".into(), "b.parquet".into());
+        let mut origin = Origin::of(&a, 0, 0, 10);
+        origin.push(Stretch {
+            file: b,
+            row_group: 0,
+            first_row: 0,
+            rows: 5,
+        });
+        let error = origin.at(origin.at_row(Error::data("null"), 12));
+        assert_eq!(error.to_string(), "null (file b.parquet, row group 0, row 2)");
     }
 
     #[test]

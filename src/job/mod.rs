@@ -15,7 +15,7 @@ mod survey;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 
 pub use check::{CheckReport, PlanReport, check, plan};
@@ -113,11 +113,13 @@ struct Replica<'a> {
     places: Places,
     store: OutputStore,
     scoring: Scoring,
+    began: Instant,
 }
 
 impl<'a> Replica<'a> {
     /// Opens locations and model; tries whether the output can do what the protocol needs, before anything costs time.
     async fn open(job: &'a Job, host: &'a Host, metrics: &'a Arc<Metrics>) -> Result<Replica<'a>> {
+        let began = Instant::now();
         let places = Places::open(job)?;
         let store = OutputStore::new(places.output.clone());
         probe(&store).await?;
@@ -129,6 +131,7 @@ impl<'a> Replica<'a> {
             places,
             store,
             scoring,
+            began,
         })
     }
 
@@ -230,6 +233,7 @@ impl<'a> Replica<'a> {
             memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),
             metrics: self.metrics.clone(),
+            job_began: self.began,
         };
         pipeline
             .run(share.to_do.clone(), stop, |unit| self.commit_unit(claimed, unit))

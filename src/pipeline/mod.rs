@@ -25,8 +25,8 @@ mod worker;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Once, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
@@ -64,6 +64,8 @@ pub struct Pipeline {
     pub grace: Duration,
     /// Counts everything.
     pub metrics: Arc<Metrics>,
+    /// When the job began, to say how long it took to the first batch.
+    pub job_began: Instant,
 }
 
 /// A unit whose files are encoded and wait to be stored.
@@ -95,7 +97,9 @@ struct Shared {
     batch_rows: usize,
     metrics: Arc<Metrics>,
     scheduler: Scheduler,
-    encode_pool: std::sync::OnceLock<rayon::ThreadPool>,
+    encode_pool: OnceLock<rayon::ThreadPool>,
+    job_began: Instant,
+    first_batch: Once,
     finished: mpsc::Sender<FinishedUnit>,
     /// Holds one error: the first is the cause, what follows are its consequences.
     failure: mpsc::Sender<Error>,
@@ -136,7 +140,9 @@ impl Pipeline {
             metrics: self.metrics,
             // One block in each worker's hands, one being encoded, one in reserve.
             scheduler: Scheduler::new(workers + 2),
-            encode_pool: Default::default(),
+            encode_pool: OnceLock::new(),
+            job_began: self.job_began,
+            first_batch: Once::new(),
             finished,
             failure,
             workers,

@@ -148,6 +148,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         memory_bytes: 1 << 20,
         grace: Duration::from_secs(20),
         metrics: Default::default(),
+        job_began: std::time::Instant::now(),
     };
     Setup {
         folder,

@@ -134,6 +134,10 @@ fn score(
             .time(Stage::Infer, || model.infer(&batch))
             .map_err(|error| origin.at(error))?;
         infer_secs += inferring.elapsed().as_secs_f64();
+        shared.first_batch.call_once(|| {
+            let after_secs = shared.job_began.elapsed().as_secs_f64();
+            tracing::info!(after_secs, rows, "first batch scored");
+        });
         shared.metrics.batches_inferred.add(1);
         shared.metrics.rows_inferred.add(rows as u64);
         if outputs.is_empty() {
