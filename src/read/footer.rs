@@ -10,6 +10,7 @@ use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use super::int96;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::units::RowGroupShape;
 use crate::storage::{Listed, Location};
@@ -187,7 +188,8 @@ fn parse(footer: Bytes, file_bytes: u64) -> Result<ArrowReaderMetadata> {
     // Decoders of foreign bytes have panicked before: a panic is one more way of saying "corrupt".
     let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let metadata = ParquetMetaDataReader::decode_metadata(&footer)?;
-        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
+        int96::in_microseconds(metadata)
     }));
     let metadata = match parsed {
         Ok(Ok(metadata)) => metadata,

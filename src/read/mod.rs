@@ -12,6 +12,7 @@ pub mod chunk;
 pub mod fetch;
 pub mod footer;
 pub mod head;
+mod int96;
 pub mod layout;
 
 pub use chunk::{Block, ChunkReader};
