@@ -1,7 +1,7 @@
 //! How far the run is, shown while it goes on.
 //!
 //! A ticker thread looks at the metrics now and then and hands a [`Position`] to a view: a bar on a terminal
-//! ([`bar`]), a log line every ten seconds elsewhere ([`line`]), or events on stdout for a parent process
+//! ([`bar`]), a log line every ten seconds elsewhere ([`mod@line`]), or events on stdout for a parent process
 //! ([`events`]). Nothing in the pipeline knows about it. Dropping the handle draws the final state and ends the
 //! thread; a view that is held up (a stopped terminal, a pipe nobody reads) delays the end by two seconds at most.
 //! [`CombinedProgress`] is the same for the launcher of several replicas.
