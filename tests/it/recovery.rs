@@ -2,7 +2,7 @@
 
 use crate::support::{Scenario, check_with, finish, floe, start};
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Small enough to be quick, with enough units that a kill usually falls between two commits.
 fn input() -> Scenario {
@@ -42,7 +42,6 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
     let undisturbed = input();
     undisturbed.run(&["--run-id", "run"]).ok();
     let expected = undisturbed.contents();
-    let mut length = None;
     let mut killed_midway = 0;
     for seed in 0..20u64 {
         let mut random = Random(seed);
@@ -50,11 +49,14 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
         let scenario = Scenario::new();
         std::fs::remove_dir(scenario.input()).unwrap();
         std::os::unix::fs::symlink(undisturbed.input(), scenario.input()).unwrap();
-        let started = Instant::now();
         let mut replicas: Vec<Child> = (0..3).map(|index| replica(&scenario, index, "run")).collect();
         let victim = random.below(3) as usize;
-        let span = length.unwrap_or(400);
-        std::thread::sleep(Duration::from_millis(random.below(span)));
+        // A moment counted in units, not in seconds, so that it is one of the run's whatever the machine is doing.
+        let moment = random.below(16) as usize;
+        while scenario.records() < moment && replicas[victim].try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(random.below(20)));
         let was_running = replicas[victim].try_wait().unwrap().is_none();
         replicas[victim].kill().unwrap();
         replicas[victim].wait().unwrap();
@@ -67,7 +69,6 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
                 "seed {seed}: replica {index} ended with {status}"
             );
         }
-        length.get_or_insert(started.elapsed().as_millis() as u64);
         assert_eq!(scenario.contents(), expected, "seed {seed}");
         let files = |scenario: &Scenario| scenario.marker().map(|marker| marker["files"].clone());
         assert_eq!(files(&scenario), files(&undisturbed), "seed {seed}");

@@ -17,19 +17,11 @@ fn signal(pid: u32, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid as libc::pid_t, signal) }, 0);
 }
 
-fn records(scenario: &Scenario) -> usize {
-    scenario
-        .files()
-        .iter()
-        .filter(|file| file.starts_with("_floe/e") && file.contains("/c/"))
-        .count()
-}
-
 fn stop_midway(scenario: &Scenario, number: i32) -> Option<i32> {
     let mut child =
         start(scenario.command(&["--run-id", "r", "--num-workers", "1", "--max-batch-rows", "500"]));
     let started = Instant::now();
-    while records(scenario) < 2 {
+    while scenario.records() < 2 {
         assert!(
             started.elapsed() < Duration::from_secs(60),
             "no unit was committed within a minute"
@@ -52,7 +44,7 @@ fn a_stopped_run_says_so_keeps_what_it_committed_and_is_completed_by_the_next() 
         let scenario = input();
         assert_eq!(stop_midway(&scenario, number), Some(code));
         assert!(scenario.marker().is_none());
-        let before = records(&scenario);
+        let before = scenario.records();
         assert!((2..40).contains(&before), "{before} records");
         let again = scenario
             .run(&["--run-id", "r", "--max-batch-rows", "500", "--json"])

@@ -104,6 +104,14 @@ impl Scenario {
             .collect()
     }
 
+    /// How many units have a commit record.
+    pub fn records(&self) -> usize {
+        self.files()
+            .iter()
+            .filter(|file| file.starts_with("_floe/e") && file.contains("/c/"))
+            .count()
+    }
+
     pub fn marker(&self) -> Option<serde_json::Value> {
         let bytes = std::fs::read(self.output().join("_SUCCESS")).ok()?;
         Some(serde_json::from_slice(&bytes).unwrap())
