@@ -4,6 +4,7 @@ mod bad_input;
 mod commands;
 mod config_errors;
 mod conformance;
+mod corpora;
 mod drift;
 mod end_to_end;
 mod launcher;
