@@ -4,8 +4,8 @@
 //! always gets what it needs first and later ones wait. A reservation is never larger than half of the limit: a
 //! unit's output and one of its chunks then fit side by side whatever their size, and nothing can wait for ever.
 //!
-//! Beside the bytes there are slots for units in work, one more than workers: where units are small, more of them at
-//! once would fill the limit without making anything faster.
+//! Beside the bytes there are slots for units in work: where units are small, more of them at once would fill the limit
+//! without making anything faster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,9 +94,22 @@ pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
 }
 
+/// How many units may be in work for `workers` workers.
+///
+/// Two keep workers busy while one unit ends and the next begins; beyond that a unit feeds at least two workers, one
+/// decoding and one encoding.
+pub fn units_in_work(workers: usize) -> usize {
+    (workers / 2 + 1).max(2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_always_two_units_in_work() {
+        assert_eq!([1, 2, 3, 16].map(units_in_work), [2, 2, 2, 9]);
+    }
 
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {

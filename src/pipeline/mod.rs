@@ -127,7 +127,11 @@ impl Pipeline {
         F: Future<Output = Result<()>>,
     {
         let workers = self.models.len();
-        let gauge = Arc::new(Gauge::new(self.memory_bytes, workers + 1, self.metrics.clone()));
+        let gauge = Arc::new(Gauge::new(
+            self.memory_bytes,
+            gauge::units_in_work(workers),
+            self.metrics.clone(),
+        ));
         // One slot a worker: a worker that finishes a unit while the store is slow waits here, which is the
         // back-pressure from the store to the model.
         let (finished, receiver) = mpsc::channel(workers);
