@@ -92,16 +92,6 @@ impl TensorData {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Bytes held by the buffer.
-    pub fn byte_size(&self) -> usize {
-        match self {
-            TensorData::String(values) => {
-                values.iter().map(String::capacity).sum::<usize>() + values.len() * size_of::<String>()
-            }
-            other => other.len() * other.dtype().byte_width(),
-        }
-    }
 }
 
 impl DType {

@@ -166,11 +166,6 @@ impl UnitEncoder {
         Ok(())
     }
 
-    /// Bytes held so far.
-    pub fn memory_bytes(&self) -> usize {
-        self.files.values().map(FileEncoder::memory_bytes).sum()
-    }
-
     /// The files of the unit, sorted by folder. None when no rows were written.
     pub fn finish(self) -> Result<Vec<EncodedFile>> {
         self.files
@@ -270,16 +265,6 @@ impl FileEncoder {
         self.groups += 1;
         self.group_rows = 0;
         Ok(())
-    }
-
-    fn memory_bytes(&self) -> usize {
-        let open: usize = self
-            .columns
-            .iter()
-            .flatten()
-            .map(ArrowColumnWriter::memory_size)
-            .sum();
-        self.writer.bytes_written() + open
     }
 
     fn finish(mut self, folder: String) -> Result<EncodedFile> {
