@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use crate::config::check;
 use crate::config::document::kind_of;
 use crate::config::faults::Faults;
+use crate::config::job_file::NullPolicy;
 use crate::error::{Error, Result};
 use crate::signature::OnNull;
 
@@ -91,18 +92,6 @@ pub struct InputCard {
     /// Default: `0`.
     #[schemars(example = -0.5)]
     pub offset: Option<f64>,
-}
-
-/// What to do with a null.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NullPolicy {
-    /// End the job and name the row.
-    Fail,
-    /// Not-a-number; only for floating-point inputs.
-    Nan,
-    /// The number in `fill_value`.
-    Fill,
 }
 
 /// What is done with one output of the model.
