@@ -1,8 +1,11 @@
 //! All replicas of a job on this machine: one child process each, one progress display, one result.
 //!
 //! The children are the very program a cluster would start, each with its index; they share nothing but the output.
-//! A child that is killed is started again, since its run goes on from its records; any other failure ends the job.
+//! A child that is killed is started again, since its run goes on from its records; any other failure ends the job,
+//! for all children.
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde::Deserialize;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -35,6 +38,7 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let started = Instant::now();
+    let (end, ended) = watch::channel(false);
     let run_id = job::run_id(job, host, &Arc::default()).await?;
     let progress = telemetry.combined_progress(count);
     let family = Family {
@@ -46,15 +50,26 @@ pub async fn run(
         telemetry,
         progress: &progress,
         stop,
+        ended,
     };
-    let replicas = (0..count).map(|index| family.run_replica(index));
-    let results = futures::future::join_all(replicas).await;
-    drop(family);
+    let mut replicas: FuturesUnordered<_> = (0..count).map(|index| family.run_replica(index)).collect();
+    let mut parts = Vec::with_capacity(count as usize);
+    let mut failed = None;
+    while let Some(result) = replicas.next().await {
+        match result {
+            Ok(part) => parts.push(part),
+            // The first error is the cause; what the others say when they are ended is not.
+            Err(error) => {
+                failed.get_or_insert(error);
+                end.send_replace(true);
+            }
+        }
+    }
+    drop(replicas);
     progress.finish();
     telemetry.flush();
-    let mut parts = Vec::with_capacity(count as usize);
-    for result in results {
-        parts.push(result?);
+    if let Some(error) = failed {
+        return Err(error);
     }
     let summaries: Vec<Summary> = parts.iter().filter_map(|part| part.summary.clone()).collect();
     let summary = Summary::combine(&summaries).with_wall(started.elapsed());
@@ -81,7 +96,10 @@ struct Family<'a> {
     memory_bytes: u64,
     telemetry: &'a Telemetry,
     progress: &'a CombinedProgress,
+    /// The user asks for a stop.
     stop: watch::Receiver<bool>,
+    /// A replica has failed.
+    ended: watch::Receiver<bool>,
 }
 
 /// What one replica came to.
@@ -107,13 +125,17 @@ impl Family<'_> {
             match heard {
                 Heard::Result(part) if status.success() => return Ok(*part),
                 Heard::Error(message) => return Err(failure(index, status, Some(message))),
-                _ if status.signal().is_some() && restarts < RESTARTS && !*self.stop.borrow() => {
+                _ if status.signal().is_some() && restarts < RESTARTS && !self.is_over() => {
                     restarts += 1;
                     tracing::warn!(replica = index, %status, restarts, "a replica was killed: starting it again");
                 }
                 _ => return Err(failure(index, status, None)),
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.stop.borrow() || *self.ended.borrow()
     }
 
     fn start(&self, index: u32) -> Result<Child> {
@@ -161,12 +183,14 @@ impl Family<'_> {
 
     /// Waits for the child; passes a stop on to it.
     async fn wait(&self, mut child: Child) -> Result<ExitStatus> {
-        let mut stop = self.stop.clone();
+        let (mut stop, mut ended) = (self.stop.clone(), self.ended.clone());
         let pid = child.id();
         let told = async {
             // An error means that nobody will ask for a stop any more.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
+            tokio::select! {
+                Ok(_) = stop.wait_for(|stop| *stop) => {}
+                Ok(_) = ended.wait_for(|ended| *ended) => {}
+                else => std::future::pending().await,
             }
             terminate(pid);
             std::future::pending::<()>().await;

@@ -129,6 +129,9 @@ pub struct JobArgs {
     /// How long a unit in hand may still take after SIGTERM [default: 25]
     #[arg(long, value_name = "SECS")]
     pub grace_secs: Option<f64>,
+    /// End when the own units are done, instead of going on with those of replicas that are slow or gone
+    #[arg(long)]
+    pub no_help: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -216,6 +219,7 @@ impl JobArgs {
             num_workers: args.num_workers,
             max_batch_rows: args.max_batch_rows,
             grace_secs: args.grace_secs,
+            help: args.no_help.then_some(false),
             cpus: args.cpus,
             memory: args.memory,
             replicas: args.replicas,

@@ -42,6 +42,24 @@ pub fn records_folder(epoch: u64) -> String {
     format!("{STATE}/e{epoch}/c")
 }
 
+/// Everything of epoch `epoch` but the claim itself: records, help notes, `prepared`.
+pub fn epoch_folder(epoch: u64) -> String {
+    format!("{STATE}/e{epoch}")
+}
+
+/// The `note`-th note (from 0) of a replica that takes a unit which isn't its own.
+pub fn help_key(epoch: u64, unit: u32, note: u32) -> String {
+    format!("{STATE}/e{epoch}/help/{unit:06}.{note}")
+}
+
+/// Unit and number of a help note of epoch `epoch`, if `key` is one.
+pub fn parse_help_key(key: &str, epoch: u64) -> Option<(u32, u32)> {
+    let text = key.strip_prefix(&epoch_folder(epoch))?.strip_prefix("/help/")?;
+    let (unit, note) = text.split_once('.')?;
+    let (unit, note) = (number(unit)?.try_into().ok()?, number(note)?.try_into().ok()?);
+    (help_key(epoch, unit, note) == key).then_some((unit, note))
+}
+
 /// An object that only tests what the store can do.
 pub fn probe_key(token: &str) -> String {
     format!("{STATE}/probe-{token}")
@@ -252,6 +270,14 @@ mod tests {
         ) {
             let name = DataName { folder, unit, run: RunTag(run) };
             prop_assert_eq!(DataName::parse(&name.key()), Some(name));
+        }
+
+        #[test]
+        fn a_help_note_reads_back_as_what_was_written(epoch in 1..=MAX_EPOCH, unit: u32, note: u32) {
+            let key = help_key(epoch, unit, note);
+            prop_assert_eq!(parse_help_key(&key, epoch), Some((unit, note)));
+            prop_assert_eq!(parse_help_key(&key, epoch ^ 1), None, "another epoch's note");
+            prop_assert_eq!(parse_help_key(&format!("{key}#1"), epoch), None);
         }
 
         #[test]

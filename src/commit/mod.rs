@@ -32,6 +32,7 @@ pub mod claim;
 pub mod digest;
 pub mod driver;
 pub mod finish;
+pub mod help;
 mod json;
 pub mod layout;
 pub mod machine;

@@ -259,6 +259,12 @@ pub struct InferenceSection {
     /// Default: `25`.
     #[schemars(example = 25, range(min = 0, max = 3600))]
     pub grace_secs: Option<f64>,
+    /// Whether a replica that is done with its own units goes on with units of replicas that are slow or gone, so that
+    /// the job ends as long as one replica lives.
+    ///
+    /// Default: `true`.
+    #[schemars(example = false)]
+    pub help: Option<bool>,
     /// Which of Snowflake's engines serves the model. `VLLM` is refused.
     #[schemars(extend("x-no-effect" = "this worker is the engine"))]
     pub engine_options: Option<EngineSection>,

@@ -187,4 +187,6 @@ pub struct InferenceOptions {
     pub max_batch_rows: Option<usize>,
     /// How long a unit in hand may still take after SIGTERM.
     pub grace_secs: f64,
+    /// Go on with units of other replicas when the own ones are done.
+    pub help: bool,
 }

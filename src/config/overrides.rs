@@ -36,6 +36,8 @@ pub struct Overrides {
     pub max_batch_rows: Option<u64>,
     /// `--grace-secs`
     pub grace_secs: Option<f64>,
+    /// `--no-help`
+    pub help: Option<bool>,
     /// `--cpus`
     pub cpus: Option<String>,
     /// `--memory`
@@ -88,6 +90,7 @@ const FLAGS: &[(&str, &str, Taker)] = &[
         json(&o.max_batch_rows)
     }),
     ("inference.grace_secs", "--grace-secs", |o| json(&o.grace_secs)),
+    ("inference.help", "--no-help", |o| json(&o.help)),
     ("resources.cpu_requests", "--cpus", |o| json(&o.cpus)),
     ("resources.memory_requests", "--memory", |o| json(&o.memory)),
     ("replicas", "--replicas", |o| json(&o.replicas)),
@@ -235,6 +238,7 @@ mod tests {
             num_workers: Some(1),
             max_batch_rows: Some(2),
             grace_secs: Some(3.0),
+            help: Some(false),
             cpus: Some("cpus".into()),
             memory: Some("memory".into()),
             replicas: Some(4),

@@ -193,5 +193,6 @@ pub fn inference(section: InferenceSection) -> InferenceOptions {
         num_workers: section.num_workers.map(|count| count as usize),
         max_batch_rows: section.max_batch_rows.map(|rows| rows as usize),
         grace_secs: section.grace_secs.unwrap_or(DEFAULT_GRACE_SECS),
+        help: section.help.unwrap_or(true),
     }
 }

@@ -75,6 +75,7 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             num_workers: None,
             max_batch_rows: None,
             grace_secs: 25.0,
+            help: true,
         },
         replica: Replica::ONLY,
         notes: vec![],
@@ -116,7 +117,7 @@ output:
   rename: {label: DELAYED}
   prefix: p_
 resources: {cpu_requests: "1500m", memory_requests: 8GiB, gpu_requests: "1"}
-inference: {num_workers: 4, max_batch_rows: 8192, grace_secs: 7.5}
+inference: {num_workers: 4, max_batch_rows: 8192, grace_secs: 7.5, help: false}
 replicas: 1
 "#,
     )
@@ -143,6 +144,7 @@ replicas: 1
     assert_eq!(job.inference.num_workers, Some(4));
     assert_eq!(job.inference.max_batch_rows, Some(8192));
     assert_eq!(job.inference.grace_secs, 7.5);
+    assert!(!job.inference.help);
     assert_eq!(job.notes, Vec::<String>::new());
 }
 

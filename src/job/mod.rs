@@ -9,6 +9,7 @@ mod budget;
 mod check;
 mod digest;
 mod places;
+mod queue;
 mod scoring;
 mod survey;
 
@@ -27,12 +28,13 @@ use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome, Finish
 use crate::config::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Ended, FinishedUnit, Pipeline, gauge};
-use crate::plan::{Plan, Unit, assign};
+use crate::plan::{Plan, Unit};
 use crate::read::{Footer, Reader};
 use crate::storage::OutputStore;
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::write;
 use budget::WorkerPool;
+use queue::{Primed, UnitQueue};
 use scoring::Scoring;
 
 /// What the machine gives a job.
@@ -61,6 +63,8 @@ pub struct Outcome {
     pub units: usize,
     /// Rows of those units.
     pub rows: u64,
+    /// Units of other replicas that this one took when its own were done.
+    pub units_helped: usize,
     /// Whether `_SUCCESS` is in place.
     pub complete: bool,
     /// Units of the plan that nobody has committed yet.
@@ -84,8 +88,9 @@ pub async fn run(
         (ClaimOutcome::Claimed(claimed), footers) => (claimed, footers),
         (ClaimOutcome::AlreadyComplete(success), _) => return Ok(replica.already_complete(&success)),
     };
-    let share = replica.share(&claimed).await?;
-    let ended = replica.score(&claimed, footers, &share, stop).await?;
+    let queue = replica.queue(&claimed).await?;
+    let (board, share) = (queue.board(), Share::of(&queue));
+    let ended = replica.score(&claimed, footers, queue, stop).await?;
     if ended == Ended::Stopped && !share.is_committed(&replica.store, &claimed).await? {
         return Err(Error::new(
             ErrorKind::Interrupted,
@@ -93,7 +98,7 @@ pub async fn run(
         )
         .with_hint("start the same run again: it goes on from its records"));
     }
-    replica.finish(&claimed, &share).await
+    replica.finish(&claimed, &share, board.helped()).await
 }
 
 /// The run that the replicas of this job would belong to; for a launcher that starts them all.
@@ -177,44 +182,54 @@ impl<'a> Replica<'a> {
         Ok((outcome.await?, footers.into_inner()))
     }
 
-    /// The units of this replica, and those of them that are not committed yet.
-    async fn share(&self, claimed: &Claimed) -> Result<Share> {
+    /// The units of this replica, those that are not committed yet first; then, if it helps, those of others.
+    async fn queue(&self, claimed: &Claimed) -> Result<UnitQueue> {
         let (plan, replica) = (&claimed.plan, self.job.replica);
-        let ids = assign::assign(&plan.units, replica.count).swap_remove(replica.index);
-        let units: Vec<Unit> = ids.iter().map(|&id| plan.units[id as usize].clone()).collect();
-        let committed = commit::committed(&self.store, claimed).await?;
-        let (done, to_do): (Vec<Unit>, Vec<Unit>) = units
-            .iter()
-            .cloned()
-            .partition(|unit| committed.contains_key(&unit.id));
-        self.metrics.units_total.set(units.len() as u64);
-        self.metrics.rows_total.set(rows_of(&units));
-        self.metrics.units_skipped.set(done.len() as u64);
-        self.metrics.rows_skipped.set(rows_of(&done));
+        let workers = WorkerPool::of(self.job, self.host).workers;
+        let queue = UnitQueue::new(
+            self.store.clone(),
+            claimed.clone(),
+            replica,
+            // One more waits for its turn.
+            gauge::units_in_work(workers) + 1,
+            self.job.inference.help,
+            self.metrics.clone(),
+        )
+        .await?;
+        let own = queue.own();
+        let done = || own.iter().filter(|(_, committed)| *committed);
+        self.metrics.units_total.set(own.len() as u64);
+        self.metrics.rows_total.set(rows_of(own.iter()));
+        self.metrics.units_skipped.set(done().count() as u64);
+        self.metrics.rows_skipped.set(rows_of(done()));
         tracing::info!(
             run_id = %plan.run_id,
             epoch = claimed.epoch,
             replicas = replica.count,
             files = plan.inputs.len(),
             rows = plan.rows(),
-            units = units.len(),
-            units_committed_before = done.len(),
+            units = own.len(),
+            units_committed_before = done().count(),
             resumed = claimed.resumed,
             "starting this replica's units"
         );
-        Ok(Share { units, to_do })
+        Ok(queue)
     }
 
-    /// Scores and commits the replica's units.
+    /// Scores and commits the units of the queue.
     async fn score(
         &self,
         claimed: &Claimed,
         footers: Vec<Arc<Footer>>,
-        share: &Share,
-        stop: watch::Receiver<bool>,
+        queue: UnitQueue,
+        mut stop: watch::Receiver<bool>,
     ) -> Result<Ended> {
-        if share.to_do.is_empty() {
-            return Ok(Ended::Complete);
+        // A replica that finds nothing to do has no use for workers and their models.
+        let board = queue.board();
+        let mut queue = Primed::new(queue);
+        tokio::select! {
+            first = queue.prime() => if !first? { return Ok(Ended::Complete) },
+            true = asked_to_stop(&mut stop) => return Ok(Ended::Stopped),
         }
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
@@ -236,7 +251,12 @@ impl<'a> Replica<'a> {
             job_began: self.began,
         };
         pipeline
-            .run(share.to_do.clone(), stop, |unit| self.commit_unit(claimed, unit))
+            .run(queue, stop, async |unit| {
+                let id = unit.unit.id;
+                self.commit_unit(claimed, unit).await?;
+                board.committed(id);
+                Ok(())
+            })
             .await
     }
 
@@ -283,14 +303,15 @@ impl<'a> Replica<'a> {
     }
 
     /// Ends the run if every unit of the plan is committed.
-    async fn finish(&self, claimed: &Claimed, share: &Share) -> Result<Outcome> {
+    async fn finish(&self, claimed: &Claimed, share: &Share, helped: usize) -> Result<Outcome> {
         let mut outcome = Outcome {
             run_id: claimed.plan.run_id.clone(),
             epoch: claimed.epoch,
             replica: self.job.replica.index,
             replicas: self.job.replica.count,
             units: share.units.len(),
-            rows: rows_of(&share.units),
+            rows: share.rows,
+            units_helped: helped,
             complete: false,
             units_missing: 0,
             total_rows: None,
@@ -335,6 +356,7 @@ impl<'a> Replica<'a> {
             replicas: self.job.replica.count,
             units: 0,
             rows: 0,
+            units_helped: 0,
             complete: true,
             units_missing: 0,
             total_rows: Some(success.rows),
@@ -342,23 +364,37 @@ impl<'a> Replica<'a> {
     }
 }
 
-/// The units of one replica.
+/// The units that are assigned to one replica.
 struct Share {
-    /// All of them, in the order they should be done.
-    units: Vec<Unit>,
-    /// Those without a record.
-    to_do: Vec<Unit>,
+    units: Vec<u32>,
+    rows: u64,
 }
 
 impl Share {
+    fn of(queue: &UnitQueue) -> Share {
+        let own = queue.own();
+        Share {
+            rows: rows_of(own.iter()),
+            units: own.iter().map(|(unit, _)| unit.id).collect(),
+        }
+    }
+
     async fn is_committed(&self, store: &OutputStore, claimed: &Claimed) -> Result<bool> {
         let committed = commit::committed(store, claimed).await?;
-        Ok(self.units.iter().all(|unit| committed.contains_key(&unit.id)))
+        Ok(self.units.iter().all(|unit| committed.contains_key(unit)))
     }
 }
 
-fn rows_of(units: &[Unit]) -> u64 {
-    units.iter().map(|unit| unit.rows).sum()
+fn rows_of<'a>(units: impl Iterator<Item = &'a (Unit, bool)>) -> u64 {
+    units.map(|(unit, _)| unit.rows).sum()
+}
+
+/// Waits for a stop, for ever if nobody will ask for one any more.
+async fn asked_to_stop(stop: &mut watch::Receiver<bool>) -> bool {
+    match stop.wait_for(|stop| *stop).await {
+        Ok(_) => true,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Tries whether the output can do put-if-absent, under a name no other process uses.

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::gauge::{Gauge, Reservation};
 use super::scheduler::{OpenUnit, ReadyChunk};
-use super::{FinishedUnit, Shared};
+use super::{FinishedUnit, Shared, Supply, UnitSource};
 use crate::error::{Error, Result};
 use crate::plan::Unit;
 use crate::read::{Chunk, ChunkReader, Reader};
@@ -20,11 +20,18 @@ const PARALLEL_FETCHES: usize = 4;
 const OUTPUT_SHARE: u64 = 4;
 
 /// Feeds all units; tells the scheduler when it is done or why it failed.
-pub(super) async fn feed(shared: Arc<Shared>, reader: Reader, units: Vec<Unit>, gauge: Arc<Gauge>) {
-    match feed_units(shared.clone(), Arc::new(reader), units, gauge).await {
-        Ok(()) => shared.scheduler.no_more_units(),
+pub(super) async fn feed(shared: Arc<Shared>, reader: Reader, source: impl UnitSource, gauge: Arc<Gauge>) {
+    match feed_units(shared.clone(), Arc::new(reader), source, gauge).await {
+        Ok(Rest::Finish) => shared.scheduler.no_more_units(),
+        Ok(Rest::Drop) => shared.scheduler.abort(),
         Err(error) => shared.fail(error),
     }
+}
+
+/// What becomes of the units in work when the source has no more.
+enum Rest {
+    Finish,
+    Drop,
 }
 
 /// A chunk on its way, in order.
@@ -37,11 +44,11 @@ struct Arriving {
 async fn feed_units(
     shared: Arc<Shared>,
     reader: Arc<Reader>,
-    units: Vec<Unit>,
+    source: impl UnitSource,
     gauge: Arc<Gauge>,
-) -> Result<()> {
+) -> Result<Rest> {
     let (sender, mut arriving) = mpsc::channel::<Arriving>(PARALLEL_FETCHES);
-    let admit = admit_units(shared.clone(), reader, units, gauge, sender);
+    let admit = admit_units(shared.clone(), reader, source, gauge, sender);
     let deliver = async {
         while let Some(Arriving { order, blocks, fetch }) = arriving.recv().await {
             let fetched = fetch
@@ -59,19 +66,24 @@ async fn feed_units(
         }
         Ok(())
     };
-    futures::future::try_join(admit, deliver).await?;
-    Ok(())
+    let (rest, ()) = futures::future::try_join(admit, deliver).await?;
+    Ok(rest)
 }
 
 /// Opens unit after unit, reserves memory in order and starts the fetches.
 async fn admit_units(
     shared: Arc<Shared>,
     reader: Arc<Reader>,
-    units: Vec<Unit>,
+    mut source: impl UnitSource,
     gauge: Arc<Gauge>,
     sender: mpsc::Sender<Arriving>,
-) -> Result<()> {
-    for (order, unit) in units.into_iter().enumerate() {
+) -> Result<Rest> {
+    for order in 0.. {
+        let unit = match source.next().await? {
+            Supply::Unit(unit) => unit,
+            Supply::NoMore => break,
+            Supply::Enough => return Ok(Rest::Drop),
+        };
         let opened = {
             let _timer = shared.metrics.timer(Stage::Fetch);
             reader.open(&unit).await
@@ -99,11 +111,11 @@ async fn admit_units(
             let arriving = Arriving { order, blocks, fetch };
             if sender.send(arriving).await.is_err() {
                 // The delivering half failed and says why.
-                return Ok(());
+                return Ok(Rest::Finish);
             }
         }
     }
-    Ok(())
+    Ok(Rest::Finish)
 }
 
 async fn fetch(

@@ -23,6 +23,7 @@ mod scheduler;
 mod tests;
 mod worker;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::{Arc, Once, OnceLock};
@@ -80,10 +81,35 @@ pub struct FinishedUnit {
     _reservation: Option<Reservation>,
 }
 
+/// Where units come from, one at a time: a pipeline takes the next one when it has room for it.
+#[async_trait]
+pub trait UnitSource: Send + 'static {
+    /// The next unit; may wait until it is clear whether there is one.
+    async fn next(&mut self) -> Result<Supply>;
+}
+
+/// What a [`UnitSource`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// A unit to do.
+    Unit(Unit),
+    /// There are no more; those in work are to be finished.
+    NoMore,
+    /// There are no more, and nobody needs those in work any longer.
+    Enough,
+}
+
+#[async_trait]
+impl UnitSource for std::vec::IntoIter<Unit> {
+    async fn next(&mut self) -> Result<Supply> {
+        Ok(Iterator::next(self).map_or(Supply::NoMore, Supply::Unit))
+    }
+}
+
 /// How a pipeline ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Every unit was handed over.
+    /// Every unit was handed over, or is not needed any longer.
     Complete,
     /// A stop was asked for; units in hand were handed over, others were left.
     Stopped,
@@ -115,13 +141,19 @@ impl Shared {
 }
 
 impl Pipeline {
-    /// Runs `units`, in this order, and hands each finished one to `sink`; several calls of `sink` run at once.
+    /// Runs the units of `source`, in this order, and hands each finished one to `sink`; several calls of `sink` run at
+    /// once.
     ///
     /// When `stop` turns true, units that have begun are finished within the grace period and the rest is left.
     ///
     /// # Errors
     /// The first error of any stage or of `sink`. `Interrupted` when the grace period was not enough.
-    pub async fn run<S, F>(self, units: Vec<Unit>, stop: watch::Receiver<bool>, sink: S) -> Result<Ended>
+    pub async fn run<S, F>(
+        self,
+        source: impl UnitSource,
+        stop: watch::Receiver<bool>,
+        sink: S,
+    ) -> Result<Ended>
     where
         S: Fn(FinishedUnit) -> F,
         F: Future<Output = Result<()>>,
@@ -151,7 +183,7 @@ impl Pipeline {
             failure,
             workers,
         });
-        let feed = tokio::spawn(feed::feed(shared.clone(), self.reader, units, gauge).in_current_span());
+        let feed = tokio::spawn(feed::feed(shared.clone(), self.reader, source, gauge).in_current_span());
         let threads = worker::spawn(&shared, self.models)?;
         let control = Control {
             shared: Arc::downgrade(&shared),

@@ -188,7 +188,7 @@ async fn run(setup: Setup) -> Result<Vec<i64>> {
     } = setup;
     let done = Mutex::new(Vec::new());
     let ended = pipeline
-        .run(plan.units.clone(), never(), |unit| {
+        .run(plan.units.clone().into_iter(), never(), |unit| {
             done.lock().unwrap().push((unit.unit.id, ids(&unit.files)));
             async { Ok(()) }
         })
@@ -274,7 +274,7 @@ fn an_error_of_the_sink_ends_the_job() {
             pipeline,
         } = set_up(&vec![vec![50_000]; 8], 2, 4096, Arc::new(|_: &[i64]| Ok(()))).await;
         pipeline
-            .run(plan.units.clone(), never(), |_| async {
+            .run(plan.units.clone().into_iter(), never(), |_| async {
                 Err(Error::storage("disk full"))
             })
             .await
@@ -307,7 +307,7 @@ fn a_stop_finishes_what_has_begun_and_leaves_the_rest() {
             pipeline,
         } = set_up(&units_of_their_own(6), 1, 4096, Arc::new(behaviour)).await;
         let ended = pipeline
-            .run(plan.units.clone(), stopped, |unit| {
+            .run(plan.units.clone().into_iter(), stopped, |unit| {
                 done.lock().unwrap().push(ids(&unit.files).len());
                 async { Ok(()) }
             })
@@ -334,7 +334,7 @@ fn a_unit_that_takes_longer_than_the_grace_period_is_dropped() {
             mut pipeline,
         } = set_up(&[vec![200_000]], 1, 1000, Arc::new(behaviour)).await;
         pipeline.grace = Duration::from_millis(200);
-        let run = pipeline.run(plan.units.clone(), stopped, |_| async { Ok(()) });
+        let run = pipeline.run(plan.units.clone().into_iter(), stopped, |_| async { Ok(()) });
         let ask = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             stop.send_replace(true);

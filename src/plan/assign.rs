@@ -27,7 +27,7 @@ pub fn assign(units: &[Unit], replicas: usize) -> Vec<Vec<u32>> {
 }
 
 /// What a unit costs. Bytes stand for decoding and writing, rows for the model; neither is known better beforehand.
-fn weight(unit: &Unit) -> u64 {
+pub fn weight(unit: &Unit) -> u64 {
     const BYTES_PER_ROW: u64 = 32;
     unit.bytes + unit.rows * BYTES_PER_ROW + 1
 }

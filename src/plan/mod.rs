@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::SaveMode;
 
 pub mod assign;
+pub mod help;
 pub mod list;
 pub mod schema;
 pub mod units;

@@ -185,8 +185,10 @@ metrics! {
         "Output files written";
     units_committed: Counter, Units, "floe_units_committed_total",
         "Units this process committed";
+    units_helped: Counter, Units, "floe_units_helped_total",
+        "Units this replica took although they were assigned to another";
     lost_races: Counter, Units, "floe_lost_races_total",
-        "Units another process with the same replica index committed first";
+        "Units another process committed first";
     retries: Counter, Requests, "floe_retries_total",
         "Requests to a store that were made again after a failure";
     fetch_nanos: Counter, Seconds, "floe_stage_seconds_total"["stage" = "fetch"],

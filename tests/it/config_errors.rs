@@ -67,7 +67,7 @@ fn flags() -> Overrides {
     }
 }
 
-const INFERENCE: &str = "inference knows num_workers, max_batch_rows, grace_secs";
+const INFERENCE: &str = "inference knows num_workers, max_batch_rows, grace_secs, help";
 
 const TOP: &str = "a job file knows job_name, job_name_prefix, run_id, model, input, output, resources, inference, replicas";
 
@@ -145,7 +145,7 @@ fn wrong_values_say_what_was_given_and_what_is_allowed() {
         ),
         (
             job_out("inference: [1]"),
-            "inference: [1] given, a mapping with the keys num_workers, max_batch_rows, grace_secs allowed",
+            "inference: [1] given, a mapping with the keys num_workers, max_batch_rows, grace_secs, help allowed",
         ),
         (
             job_out("replicas: 0"),

@@ -7,6 +7,7 @@ mod conformance;
 mod corpora;
 mod drift;
 mod end_to_end;
+mod help;
 mod launcher;
 mod layers;
 mod recovery;

@@ -109,7 +109,7 @@ fn two_processes_with_the_same_index_are_harmless() {
 fn a_restart_does_only_what_has_no_record() {
     let scenario = input();
     let run = |index: &str| {
-        let mut command = scenario.command(&["--run-id", "r", "--json", "--num-workers", "1"]);
+        let mut command = scenario.command(&["--run-id", "r", "--json", "--num-workers", "1", "--no-help"]);
         command
             .env("SNOWFLAKE_JOB_INDEX", index)
             .env("SNOWFLAKE_JOBS_COUNT", "2");
@@ -133,7 +133,7 @@ fn a_restart_does_only_what_has_no_record() {
 fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
     let scenario = input();
     let run = |index: &str, count: &str| {
-        let mut command = scenario.command(&["--run-id", "r", "--json"]);
+        let mut command = scenario.command(&["--run-id", "r", "--json", "--no-help"]);
         command
             .env("SNOWFLAKE_JOB_INDEX", index)
             .env("SNOWFLAKE_JOBS_COUNT", count);
@@ -151,7 +151,7 @@ fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
 fn files_that_come_later_are_not_in_the_plan() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
     let run = |index: &str| {
-        let mut command = scenario.command(&["--run-id", "r"]);
+        let mut command = scenario.command(&["--run-id", "r", "--no-help"]);
         command
             .env("SNOWFLAKE_JOB_INDEX", index)
             .env("SNOWFLAKE_JOBS_COUNT", "2");
@@ -168,7 +168,7 @@ fn files_that_come_later_are_not_in_the_plan() {
 fn an_input_that_changes_after_the_plan_ends_the_job() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
     let command = |index: &str| {
-        let mut command = scenario.command(&["--run-id", "r"]);
+        let mut command = scenario.command(&["--run-id", "r", "--no-help"]);
         command
             .env("SNOWFLAKE_JOB_INDEX", index)
             .env("SNOWFLAKE_JOBS_COUNT", "2");
