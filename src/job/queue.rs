@@ -18,7 +18,7 @@ use crate::storage::OutputStore;
 use crate::telemetry::metrics::Metrics;
 
 /// While there is work, the listing is taken to be good for this long.
-const LISTING_KEEPS: Duration = Duration::from_secs(1);
+const LISTING_KEEPS: Duration = Duration::from_millis(100);
 
 /// A waiting replica looks again after this long, then after twice as long, …
 const FIRST_LOOK: Duration = Duration::from_millis(50);
