@@ -42,22 +42,66 @@ pub fn records_folder(epoch: u64) -> String {
     format!("{STATE}/e{epoch}/c")
 }
 
-/// Everything of epoch `epoch` but the claim itself: records, help notes, `prepared`.
+/// Everything of epoch `epoch` but the claim itself: records, notes, `prepared`.
 pub fn epoch_folder(epoch: u64) -> String {
     format!("{STATE}/e{epoch}")
 }
 
-/// The `note`-th note (from 0) of a replica that takes a unit which isn't its own.
-pub fn help_key(epoch: u64, unit: u32, note: u32) -> String {
-    format!("{STATE}/e{epoch}/help/{unit:06}.{note}")
+/// What replicas tell each other beside the records; see [`notes`](super::notes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// A process of this replica begins.
+    Start {
+        /// Its index.
+        replica: u32,
+    },
+    /// A replica that has been started before takes a unit of its own.
+    Try {
+        /// The unit.
+        unit: u32,
+        /// The replica's index.
+        replica: u32,
+    },
+    /// A replica takes a unit that isn't its own.
+    Help {
+        /// The unit.
+        unit: u32,
+    },
 }
 
-/// Unit and number of a help note of epoch `epoch`, if `key` is one.
-pub fn parse_help_key(key: &str, epoch: u64) -> Option<(u32, u32)> {
-    let text = key.strip_prefix(&epoch_folder(epoch))?.strip_prefix("/help/")?;
-    let (unit, note) = text.split_once('.')?;
-    let (unit, note) = (number(unit)?.try_into().ok()?, number(note)?.try_into().ok()?);
-    (help_key(epoch, unit, note) == key).then_some((unit, note))
+impl Note {
+    /// The key of the `nth` such note, from 0, in epoch `epoch`.
+    pub fn key(self, nth: u32, epoch: u64) -> String {
+        let folder = format!("{STATE}/e{epoch}/notes");
+        match self {
+            Note::Start { replica } => format!("{folder}/start-{replica}.{nth}"),
+            Note::Try { unit, replica } => format!("{folder}/try-{unit:06}-{replica}.{nth}"),
+            Note::Help { unit } => format!("{folder}/help-{unit:06}.{nth}"),
+        }
+    }
+
+    /// Reads a key of epoch `epoch` back: the note and which of its kind.
+    pub fn parse(key: &str, epoch: u64) -> Option<(Note, u32)> {
+        let small = |digits: &str| u32::try_from(number(digits)?).ok();
+        let text = key.strip_prefix(&epoch_folder(epoch))?.strip_prefix("/notes/")?;
+        let (name, nth) = text.split_once('.')?;
+        let nth = small(nth)?;
+        let mut fields = name.split('-');
+        let note = match fields.next()? {
+            "start" => Note::Start {
+                replica: small(fields.next()?)?,
+            },
+            "try" => Note::Try {
+                unit: small(fields.next()?)?,
+                replica: small(fields.next()?)?,
+            },
+            "help" => Note::Help {
+                unit: small(fields.next()?)?,
+            },
+            _ => return None,
+        };
+        (note.key(nth, epoch) == key).then_some((note, nth))
+    }
 }
 
 /// An object that only tests what the store can do.
@@ -273,11 +317,13 @@ mod tests {
         }
 
         #[test]
-        fn a_help_note_reads_back_as_what_was_written(epoch in 1..=MAX_EPOCH, unit: u32, note: u32) {
-            let key = help_key(epoch, unit, note);
-            prop_assert_eq!(parse_help_key(&key, epoch), Some((unit, note)));
-            prop_assert_eq!(parse_help_key(&key, epoch ^ 1), None, "another epoch's note");
-            prop_assert_eq!(parse_help_key(&format!("{key}#1"), epoch), None);
+        fn a_note_reads_back_as_what_was_written(epoch in 1..=MAX_EPOCH, unit: u32, replica: u32, nth: u32) {
+            for note in [Note::Start { replica }, Note::Try { unit, replica }, Note::Help { unit }] {
+                let key = note.key(nth, epoch);
+                prop_assert_eq!(Note::parse(&key, epoch), Some((note, nth)));
+                prop_assert_eq!(Note::parse(&key, epoch ^ 1), None, "another epoch's note");
+                prop_assert_eq!(Note::parse(&format!("{key}#1"), epoch), None);
+            }
         }
 
         #[test]

@@ -1,16 +1,18 @@
 //! Where a replica's units come from: its own share, then those of replicas that are slow or gone.
 //!
 //! [`plan::help`](crate::plan::help) decides; this is its eyes and hands: it lists what is committed and noted, waits,
-//! and makes notes. Listings are spaced so that they never take more than a twentieth of the time.
+//! and makes [notes](crate::commit::notes). Listings are spaced so that they never take more than a twentieth of the time.
 
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-use crate::commit::{self, Claimed};
+use crate::commit::Claimed;
+use crate::commit::layout::Note;
+use crate::commit::notes::{self, Progress};
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::{Supply, UnitSource};
 use crate::plan::Unit;
 use crate::plan::help::{Next, Queue};
@@ -76,6 +78,8 @@ pub struct UnitQueue {
     claimed: Claimed,
     replica: config::Replica,
     helps: bool,
+    /// Whether this replica was started before.
+    restarted: bool,
     board: Arc<Board>,
     listed: Instant,
     listing_took: Duration,
@@ -115,12 +119,18 @@ impl UnitQueue {
             claimed,
             replica,
             helps,
+            restarted: false,
             board: Arc::new(board),
             listed: Instant::now(),
             listing_took: Duration::ZERO,
             pause: FIRST_LOOK,
         };
-        queue.look().await?;
+        let progress = queue.look().await?;
+        let index = replica.index as u32;
+        let starts = progress.starts.get(&index).copied().unwrap_or(0);
+        queue.restarted = starts > 0;
+        queue.board.lock().queue.saw_tries(progress.tried);
+        queue.note(Note::Start { replica: index }, starts).await;
         Ok(queue)
     }
 
@@ -141,17 +151,43 @@ impl UnitQueue {
         self.claimed.plan.units[id as usize].clone()
     }
 
-    async fn look(&mut self) -> Result<()> {
+    fn poison(&self, unit: u32, taken: u32) -> Error {
+        let plan = &self.claimed.plan;
+        let parts = &plan.units[unit as usize].parts;
+        let files: Vec<&str> = parts
+            .iter()
+            .map(|part| plan.inputs[part.file as usize].path.as_str())
+            .collect();
+        let more = match files.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Error::model(format!(
+            "a unit was begun by at least {} processes that ended before it was committed",
+            taken + 1
+        ))
+        .with("unit", unit)
+        .with("file", format!("{}{more}", files.first().unwrap_or(&"none")))
+        .with_hint(
+            "if they were killed for memory, give them more or lower max_batch_rows; if they crashed, look at the model \
+             and these rows; other units are done or in work, and a new run tries again",
+        )
+    }
+
+    async fn note(&self, note: Note, nth: u32) -> bool {
+        notes::make(&self.store, &self.claimed, note, nth, self.replica.index).await
+    }
+
+    async fn look(&mut self) -> Result<Progress> {
         let began = Instant::now();
-        let progress = commit::help::progress(&self.store, &self.claimed).await?;
+        let progress = notes::progress(&self.store, &self.claimed).await?;
         self.listed = Instant::now();
         self.listing_took = self.listed - began;
         let now = self.board.now();
-        self.board
-            .lock()
-            .queue
-            .saw(progress.committed, progress.notes, now);
-        Ok(())
+        let committed = progress.committed.iter().copied();
+        let helped = progress.helped.iter().map(|(&unit, &count)| (unit, count));
+        self.board.lock().queue.saw(committed, helped, now);
+        Ok(progress)
     }
 
     fn is_stale(&self) -> bool {
@@ -184,7 +220,7 @@ impl UnitQueue {
         tokio::select! {
             () = tokio::time::sleep(pause) => {
                 self.pause = (self.pause * 2).min(LAST_LOOK);
-                self.look().await
+                self.look().await.map(drop)
             }
             () = board.committed_here.notified() => Ok(()),
         }
@@ -201,15 +237,24 @@ impl UnitSource for UnitQueue {
             let now = self.board.now();
             let next = self.board.lock().queue.next(now);
             match next {
-                Next::Own(unit) => return Ok(self.take(unit, false)),
+                Next::Own(unit) => {
+                    if self.restarted {
+                        let replica = self.replica.index as u32;
+                        let tries = self.board.lock().queue.tries(unit);
+                        self.note(Note::Try { unit, replica }, tries).await;
+                    }
+                    return Ok(self.take(unit, false));
+                }
                 Next::Help { unit, note } => {
-                    let index = self.replica.index;
-                    if commit::help::announce(&self.store, &self.claimed, unit, note, index).await {
+                    if self.note(Note::Help { unit }, note).await {
                         return Ok(self.take(unit, true));
                     }
                     let now = self.board.now();
                     self.board.lock().queue.lost(unit, note, now);
                 }
+                // What is in work is worth finishing before this ends.
+                Next::Poison { .. } if self.board.lock().in_work > 0 => self.wait(LAST_LOOK).await?,
+                Next::Poison { unit, taken } => return Err(self.poison(unit, taken)),
                 Next::Wait(at_most) => self.wait(at_most).await?,
                 Next::Done => {
                     let state = self.board.lock();

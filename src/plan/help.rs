@@ -11,6 +11,9 @@
 //!   left alone for a few times as long as such a unit takes here, and twice as long for every further note. These
 //!   are the backup tasks of MapReduce (Dean and Ghemawat 2004, section 3.6).
 //!
+//! A unit that kills every process which takes it would so kill them all, one after the other. So a unit that was taken
+//! several times by processes that didn't live to commit it is taken last, and in the end not at all.
+//!
 //! Pure: what is committed and noted comes in through [`Queue::saw`], and time, counted from any fixed moment, as an
 //! argument.
 
@@ -30,8 +33,9 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 /// Patience of a replica that doesn't know yet how long a unit takes, because it has not done any.
 const BLIND_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Patience doubles with every note, up to this many.
-const MOST_DOUBLINGS: u32 = 10;
+/// A unit that was taken so often, as far as notes tell, and never committed, is not taken again. Who first took it left
+/// no note.
+const MOST_TAKEN: u32 = 3;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,13 @@ pub enum Next {
         /// How many notes on the unit there were.
         note: u32,
     },
+    /// This unit has been taken so many times by processes that seem to have died of it; there is nothing else to do.
+    Poison {
+        /// The unit.
+        unit: u32,
+        /// How many notes tell of it.
+        taken: u32,
+    },
     /// Look again when something was committed, or after this long.
     Wait(Duration),
     /// Nothing: every unit is committed.
@@ -56,7 +67,10 @@ pub enum Next {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Known {
     committed: bool,
+    /// How often it was taken by helpers.
     notes: u32,
+    /// How often it was taken by an owner that had been started before.
+    tries: u32,
     /// When this replica took it.
     taken: Option<Duration>,
     /// Since when it has been in somebody's hands with so many notes.
@@ -96,6 +110,19 @@ impl Queue {
     /// The replica's own share, in the order of work.
     pub fn own(&self) -> &[u32] {
         &self.shares[0]
+    }
+
+    /// Takes in how often units were taken by owners that had been started before: earlier lives of this replica
+    /// among them, so once, at its start.
+    pub fn saw_tries(&mut self, tries: impl IntoIterator<Item = (u32, u32)>) {
+        for (unit, count) in tries {
+            self.known[unit as usize].tries = count;
+        }
+    }
+
+    /// How often the unit was taken by owners that had been started before.
+    pub fn tries(&self, unit: u32) -> u32 {
+        self.known[unit as usize].tries
     }
 
     /// Takes in a listing made at `now`: the units with a record, and how many notes each unit has that has any.
@@ -165,12 +192,13 @@ impl Queue {
 
     /// What to do at `now`.
     pub fn next(&self, now: Duration) -> Next {
-        let own = self.shares[0].iter().find(|&&unit| {
+        let own = self.shares[0].iter().filter(|&&unit| {
             let known = self.known[unit as usize];
             !known.committed && known.taken.is_none() && (known.notes == 0 || !self.helps)
         });
-        match own {
-            Some(&unit) => Next::Own(unit),
+        // The first of those that were taken least often: what may be poison comes last.
+        match own.min_by_key(|&&unit| self.known[unit as usize].tries) {
+            Some(&unit) => self.unless_poison(unit, Next::Own(unit)),
             None if !self.helps || self.is_complete() => Next::Done,
             None => match self.last_of_the_largest_rest() {
                 Some(unit) => Next::Help { unit, note: 0 },
@@ -207,14 +235,24 @@ impl Queue {
             let (notes, since) = known
                 .in_hand
                 .filter(|_| !known.committed && known.taken.is_none())?;
-            let patience = self.patience(unit) * 2u32.pow(notes.min(MOST_DOUBLINGS));
+            let patience = self.patience(unit) * 2u32.pow(notes.min(MOST_TAKEN));
             Some(((since + patience).saturating_sub(now), notes, unit as u32))
         };
         match self.known.iter().enumerate().filter_map(left).min() {
-            Some((Duration::ZERO, note, unit)) => Next::Help { unit, note },
+            Some((Duration::ZERO, note, unit)) => self.unless_poison(unit, Next::Help { unit, note }),
             Some((left, ..)) => Next::Wait(left),
             // All that is left is in this replica's own hands.
             None => Next::Wait(BLIND_PATIENCE),
+        }
+    }
+
+    fn unless_poison(&self, unit: u32, next: Next) -> Next {
+        let known = self.known[unit as usize];
+        let taken = known.notes + known.tries;
+        if taken < MOST_TAKEN {
+            next
+        } else {
+            Next::Poison { unit, taken }
         }
     }
 
@@ -225,5 +263,98 @@ impl Queue {
         }
         let usual = time.mul_f64(self.weights[unit] as f64 / weight as f64);
         (usual * PATIENCE).max(LEAST_PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    /// The queue of replica 0 of 2 over four units: its own are 0 and 2.
+    fn queue(helps: bool) -> Queue {
+        let unit = |id| Unit {
+            id,
+            parts: vec![],
+            rows: 0,
+            bytes: 1,
+        };
+        Queue::new(&[0, 1, 2, 3].map(unit), 2, 0, 1, helps)
+    }
+
+    #[test]
+    fn a_unit_that_was_tried_before_comes_last_and_is_not_tried_for_ever() {
+        let mut queue = queue(true);
+        queue.saw_tries([(0, 2)]);
+        assert_eq!(queue.next(NOW), Next::Own(2));
+        queue.take(2, NOW);
+        assert_eq!(queue.next(NOW), Next::Own(0));
+        queue.saw_tries([(0, MOST_TAKEN)]);
+        assert_eq!(
+            queue.next(NOW),
+            Next::Poison {
+                unit: 0,
+                taken: MOST_TAKEN
+            }
+        );
+    }
+
+    #[test]
+    fn helpers_start_at_the_end_and_leave_the_front_to_its_owner_for_a_while() {
+        let mut queue = queue(true);
+        queue.saw([], [], NOW);
+        for unit in [0, 2] {
+            queue.take(unit, NOW);
+            queue.committed(unit, Duration::from_secs(2));
+        }
+        let later = |secs| Duration::from_secs(secs);
+        assert_eq!(queue.next(later(2)), Next::Help { unit: 3, note: 0 });
+        queue.take(3, later(2));
+        // Unit 1 is in its owner's hands since the listing; three times two seconds are patience enough.
+        assert_eq!(queue.next(later(2)), Next::Wait(later(4)));
+        assert_eq!(queue.next(later(6)), Next::Help { unit: 1, note: 0 });
+        queue.lost(1, 0, later(6));
+        assert_eq!(
+            queue.next(later(6)),
+            Next::Wait(later(12)),
+            "twice as long with a note"
+        );
+        queue.saw([1, 3], [], later(7));
+        assert_eq!(queue.next(later(7)), Next::Done);
+    }
+
+    #[test]
+    fn helpers_that_all_died_of_a_unit_are_evidence_against_it() {
+        let mut queue = queue(true);
+        for unit in [0, 2] {
+            queue.take(unit, NOW);
+            queue.committed(unit, Duration::from_secs(1));
+        }
+        queue.saw([1], [(3, MOST_TAKEN)], NOW);
+        assert!(
+            matches!(queue.next(Duration::from_secs(1)), Next::Wait(_)),
+            "somebody may be at it"
+        );
+        assert_eq!(
+            queue.next(Duration::from_secs(3600)),
+            Next::Poison {
+                unit: 3,
+                taken: MOST_TAKEN
+            }
+        );
+    }
+
+    #[test]
+    fn a_replica_that_does_not_help_ends_with_its_share_whatever_others_have_noted() {
+        let mut queue = queue(false);
+        queue.saw([], [(0, 1)], NOW);
+        let mut taken = Vec::new();
+        while let Next::Own(unit) = queue.next(NOW) {
+            queue.take(unit, NOW);
+            taken.push(unit);
+        }
+        assert_eq!(taken, [0, 2]);
+        assert_eq!(queue.next(NOW), Next::Done);
     }
 }

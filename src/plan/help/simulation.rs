@@ -83,6 +83,7 @@ impl Replica {
                     return;
                 }
                 Next::Done => return,
+                Next::Poison { unit, taken } => panic!("unit {unit} was taken {taken} times"),
             };
             self.queue.take(unit, now);
             let weight = self.queue.weights[unit as usize];
@@ -200,27 +201,6 @@ fn helpers_that_die_with_their_notes_are_made_good() {
 fn more_replicas_than_units_leave_each_other_alone() {
     let result = play(&[1000, 1000], &[alive(100.0); 5], true).unwrap();
     assert!(result.double_work < 1e-9, "{result:?}");
-}
-
-#[test]
-fn a_replica_that_does_not_help_ends_with_its_share_whatever_others_have_noted() {
-    let units: Vec<Unit> = (0..4)
-        .map(|id| Unit {
-            id,
-            parts: vec![],
-            rows: 0,
-            bytes: 1,
-        })
-        .collect();
-    let mut queue = Queue::new(&units, 2, 0, 1, false);
-    queue.saw([], [(0, 1)], Duration::ZERO);
-    let mut taken = Vec::new();
-    while let Next::Own(unit) = queue.next(Duration::ZERO) {
-        queue.take(unit, Duration::ZERO);
-        taken.push(unit);
-    }
-    assert_eq!(taken, [0, 2]);
-    assert_eq!(queue.next(Duration::ZERO), Next::Done);
 }
 
 proptest! {
