@@ -13,8 +13,8 @@ demo: onnxruntime build
 	@scripts/demo $(FLOE)
 
 test: onnxruntime python
-	$(CARGO) test --locked --all-targets
-	$(CARGO) test --locked --doc
+	$(CARGO) test --locked --features fail-points --all-targets
+	$(CARGO) test --locked --features fail-points --doc
 	.venv/bin/python tests/peers/test_checkers.py
 	@scripts/what-was-left-out
 
@@ -28,6 +28,7 @@ bench: onnxruntime
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features fail-points -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 

@@ -41,6 +41,12 @@ pub fn log_filter() -> Option<String> {
     variable("FLOE_LOG")
 }
 
+/// `FLOE_FAIL_POINT`: where this process is to fail, in builds for tests.
+#[cfg(feature = "fail-points")]
+pub fn fail_points() -> Option<String> {
+    variable("FLOE_FAIL_POINT")
+}
+
 /// `NO_COLOR`: set to anything, it asks for plain text (<https://no-color.org>).
 pub fn wants_no_colour() -> bool {
     variable("NO_COLOR").is_some()

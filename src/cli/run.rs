@@ -18,6 +18,10 @@ use crate::{environment, launch, signals};
 /// Runs the job and prints what came of it.
 pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
     let stop = signals::listen()?;
+    #[cfg(feature = "fail-points")]
+    if let Some(points) = environment::fail_points() {
+        job::failpoint::arm(&points)?;
+    }
     let resolved = args.resolve()?;
     for note in &resolved.job.notes {
         tracing::info!("{note}");

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::scoring::Scoring;
-use super::{Host, Places, Survey, budget};
+use super::{Host, OutputStore, Places, Survey, budget};
 use crate::commit;
 use crate::config::{Job, SaveMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::assign;
-use crate::storage::{OutputStore, Store, available_bytes};
+use crate::storage::{Store, available_bytes};
 
 /// What `floe check` found to be fine.
 #[derive(Clone, Debug, Serialize)]

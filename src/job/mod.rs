@@ -8,6 +8,8 @@
 mod budget;
 mod check;
 mod digest;
+#[cfg(feature = "fail-points")]
+pub mod failpoint;
 mod places;
 mod queue;
 mod scoring;
@@ -30,10 +32,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Ended, FinishedUnit, Pipeline, gauge};
 use crate::plan::{Plan, Unit};
 use crate::read::{Footer, Reader};
+#[cfg(not(feature = "fail-points"))]
 use crate::storage::OutputStore;
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::write;
 use budget::WorkerPool;
+#[cfg(feature = "fail-points")]
+use failpoint::OutputStore;
 use queue::{Primed, UnitQueue};
 use scoring::Scoring;
 

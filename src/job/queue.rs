@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
+use super::OutputStore;
 use crate::commit::Claimed;
 use crate::commit::layout::Note;
 use crate::commit::notes::{self, Progress};
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Supply, UnitSource};
 use crate::plan::Unit;
 use crate::plan::help::{Next, Queue};
-use crate::storage::OutputStore;
 use crate::telemetry::metrics::Metrics;
 
 /// While there is work, the listing is taken to be good for this long.
