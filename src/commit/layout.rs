@@ -115,10 +115,12 @@ pub fn is_state(key: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether `key` was written by run `run_id`, or is state or marker of whichever run.
+/// Whether `key` was written by run `run_id`, or is state or marker of whichever run. A probe is nobody's but the
+/// process's that is just starting: unlike the others' creates, it does not survive that somebody sweeps up its file.
 pub fn is_of_run(key: &str, run_id: &str) -> bool {
     let data = DataName::parse(key).is_some_and(|name| name.run == RunTag::of(run_id));
-    data || is_state(key) || key == MARKER
+    let is_probe = key.starts_with(&probe_key(""));
+    data || (is_state(key) && !is_probe) || key == MARKER
 }
 
 /// Whether somebody who reads the output folder might take `key` for data: everything but the protocol's own
@@ -411,6 +413,7 @@ mod tests {
             ("part-000001.parquet".into(), false),
             (epoch_key(1), true),
             (MARKER.into(), true),
+            (probe_key("token"), false),
         ] {
             assert_eq!(is_of_run(&key, "run"), expected, "{key}");
         }

@@ -52,7 +52,7 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
     let mut notes = job.notes.clone();
     notes.extend(scoring.model.notes().iter().cloned());
     notes.extend(output_state(job, &store).await?);
-    super::probe(&store).await?;
+    let _as_found = super::probe(&store).await?;
     notes.extend(free_space(&places, plan.bytes()));
     let pool = budget::WorkerPool::of(job, host);
     Ok(CheckReport {

@@ -124,6 +124,7 @@ struct Replica<'a> {
     store: OutputStore,
     scoring: Scoring,
     began: Instant,
+    _as_found: AsFound,
 }
 
 impl<'a> Replica<'a> {
@@ -132,7 +133,7 @@ impl<'a> Replica<'a> {
         let began = Instant::now();
         let places = Places::open(job)?;
         let store = OutputStore::new(places.output.clone());
-        probe(&store).await?;
+        let as_found = probe(&store).await?;
         let scoring = Scoring::open(job, host).await?;
         Ok(Replica {
             job,
@@ -142,6 +143,7 @@ impl<'a> Replica<'a> {
             store,
             scoring,
             began,
+            _as_found: as_found,
         })
     }
 
@@ -403,12 +405,21 @@ async fn asked_to_stop(stop: &mut watch::Receiver<bool>) -> bool {
 }
 
 /// Tries whether the output can do put-if-absent, under a name no other process uses.
-async fn probe(store: &OutputStore) -> Result<()> {
-    let existed = store.folder_exists();
+async fn probe(store: &OutputStore) -> Result<AsFound> {
+    let as_found = AsFound((!store.folder_exists()).then(|| store.clone()));
     let token = uuid::Uuid::new_v4().simple().to_string();
-    let verdict = commit::probe(store, &token).await;
-    if !existed {
-        store.remove_empty_folders(&commit::layout::probe_key(&token));
+    commit::probe(store, &token).await?;
+    Ok(as_found)
+}
+
+/// Takes back, when it is dropped, the folders that a probe made and nobody has used: a job that fails before the claim
+/// leaves the output as it was. Not sooner, since others may be starting in the same folders.
+struct AsFound(Option<OutputStore>);
+
+impl Drop for AsFound {
+    fn drop(&mut self) {
+        if let Some(store) = &self.0 {
+            store.remove_empty_folders(&commit::layout::probe_key(""));
+        }
     }
-    verdict
 }

@@ -1,6 +1,8 @@
 //! Integration tests, one binary, a module per behaviour. They run the real program on real files.
 
 mod bad_input;
+#[cfg(feature = "fail-points")]
+mod chaos;
 mod commands;
 mod config_errors;
 mod conformance;
@@ -11,5 +13,6 @@ mod help;
 mod launcher;
 mod layers;
 mod recovery;
+mod resources;
 mod shutdown;
 mod support;

@@ -1,6 +1,6 @@
 //! SIGTERM and Ctrl-C: what is in hand is finished or dropped, and a restart completes the job.
 
-use crate::support::{Scenario, finish, floe, start, table, write_parquet};
+use crate::support::{Scenario, finish, floe, signal, start, table, write_parquet};
 use std::time::{Duration, Instant};
 
 fn input() -> Scenario {
@@ -10,11 +10,6 @@ fn input() -> Scenario {
         write_parquet(&path, &table(file * 60_000, 60_000), 20_000);
     }
     scenario
-}
-
-fn signal(pid: u32, signal: i32) {
-    // SAFETY: sends a signal to a child that has not been reaped.
-    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, signal) }, 0);
 }
 
 fn stop_midway(scenario: &Scenario, number: i32) -> Option<i32> {
@@ -32,7 +27,7 @@ fn stop_midway(scenario: &Scenario, number: i32) -> Option<i32> {
         );
         std::thread::sleep(Duration::from_millis(2));
     }
-    signal(child.id(), number);
+    signal(&child, number);
     let code = child.wait().unwrap().code();
     assert!(started.elapsed() < Duration::from_secs(90));
     code

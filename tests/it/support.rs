@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -98,10 +99,7 @@ impl Scenario {
 
     /// The Parquet files of the output with their bytes.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
-        let parquet = self.files().into_iter().filter(|file| file.ends_with(".parquet"));
-        parquet
-            .map(|file| (file.clone(), std::fs::read(self.output().join(&file)).unwrap()))
-            .collect()
+        contents_of(&self.output())
     }
 
     /// How many units have a commit record.
@@ -235,10 +233,14 @@ pub fn table(first: usize, count: usize) -> RecordBatch {
 }
 
 pub fn write_parquet(path: &Path, rows: &RecordBatch, group_rows: usize) {
+    write_parquet_as(path, rows, group_rows, Compression::SNAPPY);
+}
+
+pub fn write_parquet_as(path: &Path, rows: &RecordBatch, group_rows: usize, compression: Compression) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(group_rows))
-        .set_compression(parquet::basic::Compression::SNAPPY)
+        .set_compression(compression)
         .build();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
@@ -268,6 +270,26 @@ pub fn rows_of(folder: &Path) -> BTreeMap<i64, (Option<String>, f64, i64)> {
         }
     }
     rows
+}
+
+/// The Parquet files below a folder with their bytes.
+pub fn contents_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = Vec::new();
+    collect(folder, folder, &mut files);
+    files.retain(|file| file.ends_with(".parquet"));
+    let read = |file: String| {
+        let bytes = std::fs::read(folder.join(&file)).unwrap();
+        (file, bytes)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Sends a signal to a child that has not been reaped.
+#[track_caller]
+pub fn signal(child: &Child, signal: i32) {
+    // SAFETY: has no memory effects, and a child that has not been reaped keeps its id.
+    let sent = unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+    assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
 }
 
 pub fn read_parquet(path: &Path) -> Vec<RecordBatch> {
