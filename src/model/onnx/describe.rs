@@ -6,6 +6,7 @@
 //! Pure: facts and card in, features out.
 
 use super::graph::{Declared, Facts, Kind};
+use super::size;
 use crate::error::{Error, Result};
 use crate::model::card::{FILE_NAME, FunctionCard, InputCard, OutputCard, OutputsCard};
 use crate::signature::{Dim, InputFeature, OnNull, OutputFeature, OutputKind, Source, display_shape};
@@ -125,6 +126,11 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
             place.parameter(input, &mut notes)?
         });
     }
+    let fixed_batch_rows = match batch {
+        Dim::Fixed(rows) => Some(rows),
+        Dim::Dynamic => None,
+    };
+    size::check(&features, fixed_batch_rows)?;
     let is_open = |(_, input): &(usize, &Axes)| input.unranked && !input.is_bound_to_columns();
     let unranked = all
         .iter()
@@ -134,10 +140,7 @@ pub fn inputs(facts: &Facts, function: &str, card: Option<&FunctionCard>) -> Res
     Ok(Inputs {
         unranked: unranked.collect(),
         features,
-        fixed_batch_rows: match batch {
-            Dim::Fixed(rows) => Some(rows),
-            Dim::Dynamic => None,
-        },
+        fixed_batch_rows,
         notes,
     })
 }

@@ -25,9 +25,11 @@ pub mod graph;
 mod proto;
 pub mod runtime;
 mod session;
+mod size;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod trial;
 mod values;
 mod walk;

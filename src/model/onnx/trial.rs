@@ -15,7 +15,9 @@ use crate::signature::{Dim, InputFeature, OutputFeature, OutputKind, Source, dis
 use crate::tensor::{Maps, Tensor, TensorData, Value};
 
 /// Numbers of rows of the two runs: different, and neither likely to be an extent of the model's own.
-const ROWS: [usize; 2] = [2, 3];
+const ROWS: [usize; 2] = [2, MOST_ROWS];
+/// Most rows of a trial run, unless the model takes another number only.
+pub const MOST_ROWS: usize = 3;
 
 /// Most inputs without a declared shape that are told apart by trying.
 const MAX_UNRANKED: usize = 3;

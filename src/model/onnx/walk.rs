@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::proto;
 use super::tensors;
+use super::trees;
 use super::wire::{self, Part};
 use crate::error::{Error, Result};
 
@@ -132,7 +133,10 @@ impl Walk {
         for bytes in nodes {
             let node: proto::Node = decode(bytes, Part::Node)?;
             cost.nodes += 1;
-            self.has_tree_ensemble |= node.op_type.starts_with("TreeEnsemble");
+            if node.op_type.starts_with("TreeEnsemble") {
+                self.has_tree_ensemble = true;
+                trees::check(&node)?;
+            }
             self.quantises_by_batch |= node.op_type.starts_with("DynamicQuantize");
             let id = (node.domain, node.op_type);
             if self.functions.contains_key(&id) {

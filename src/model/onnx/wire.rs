@@ -38,6 +38,16 @@ pub enum Part {
 }
 
 impl Part {
+    /// Whether the field `tag` is data that is skipped, however many there are: numbers and texts of a tensor or of an
+    /// attribute, one field each in files of most exporters.
+    fn is_data(self, tag: u32) -> bool {
+        match self {
+            Part::Attribute => (7..=9).contains(&tag), // floats, ints, strings
+            Part::Tensor => (4..=7).contains(&tag) || tag == 10 || tag == 11, // …_data
+            _ => false,
+        }
+    }
+
     /// Whether the field `tag` is decoded in full, so that its length matters.
     fn is_declaration(self, tag: u32) -> bool {
         match self {
@@ -73,7 +83,7 @@ pub fn check(bytes: &[u8], part: Part) -> Result<()> {
     let mut too_long = false;
     let mut pieces = Vec::new();
     each_field(bytes, |Field { tag, payload, .. }| {
-        entries += 1;
+        entries += usize::from(!part.is_data(tag));
         too_long |= part.is_declaration(tag) && payload.len() > MAX_DECLARATION_BYTES;
         if part == Part::Model && tag == MODEL_GRAPH {
             pieces.push(payload);

@@ -542,6 +542,26 @@ fn nesting_and_numbers_of_nodes_are_bounded() {
 }
 
 #[test]
+fn a_forest_of_more_than_a_million_nodes_is_a_model() {
+    // Python's onnx writes a field per number.
+    let numbers = [0x40, 0x01].repeat(1_000_001);
+    let attribute = Bytes::from([&b"\x0a\x05extra"[..], &numbers].concat());
+    let node = Node {
+        op_type: "TreeEnsembleRegressor".into(),
+        attribute: vec![attribute],
+        ..Node::default()
+    };
+    let facts = read(&encoded(&with_graph(|graph| graph.node.push(encoded(&node))))).unwrap();
+    assert!(facts.has_tree_ensemble);
+    let words = [0x32, 0x01, b'a'].repeat(1_000_001);
+    let vocabulary = [encoded(&tensor(&[1_000_001], 8, None)).to_vec(), words].concat();
+    read(&encoded(&with_graph(|graph| {
+        graph.initializer.push(vocabulary.into())
+    })))
+    .unwrap();
+}
+
+#[test]
 fn functions_that_call_themselves_or_explode_are_refused() {
     let function = |name: &str, calls: &[&str]| {
         encoded(&LocalFunction {
