@@ -11,12 +11,8 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
-use crate::storage::Location;
 use crate::write::columns::{self, OutputColumn};
 use crate::write::{EncoderOptions, partition};
-
-/// Most bytes of one model file, and of all files of a model.
-const MAX_MODEL_BYTES: u64 = 16 << 30;
 
 /// The model, the function to run and the digest of the job.
 pub struct Scoring {
@@ -156,7 +152,7 @@ pub async fn open_model(
             files: BTreeMap::new(),
         }
     } else {
-        read_model(location).await?
+        model::files::read(location).await?
     };
     let options = OpenOptions {
         backend,
@@ -166,31 +162,6 @@ pub async fn open_model(
     tokio::task::spawn_blocking(move || model::open(files, &options))
         .await
         .context(ErrorKind::Internal, "opening the model was cut off")?
-}
-
-async fn read_model(location: &str) -> Result<ModelFiles> {
-    let no_model = |error: Error| error.with("model", location);
-    let place = Location::open(location).map_err(no_model)?;
-    let mut listed = place.list().await.map_err(no_model)?;
-    listed.retain(|file| !file.path.split('/').any(|segment| segment.starts_with('.')));
-    let total: u64 = listed.iter().map(|file| file.size).sum();
-    if total > MAX_MODEL_BYTES {
-        return Err(Error::model(format!(
-            "the model's folder holds {} files of {total} bytes in all, more than the limit of {MAX_MODEL_BYTES}",
-            listed.len()
-        ))
-        .with("model", location)
-        .with_hint("is it really the model's folder?"));
-    }
-    let mut files = BTreeMap::new();
-    for file in listed {
-        let bytes = place.read_all(&file, MAX_MODEL_BYTES).await.map_err(no_model)?;
-        files.insert(file.path, bytes);
-    }
-    Ok(ModelFiles {
-        location: location.to_string(),
-        files,
-    })
 }
 
 /// The function called `name`, or the only one.

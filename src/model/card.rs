@@ -27,7 +27,7 @@ mod tests;
 pub const FILE_NAME: &str = "floe.yaml";
 
 /// Longest accepted card; a list of labels may be long.
-const MAX_BYTES: usize = 4 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// A model card: what Floe should know about the models of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]

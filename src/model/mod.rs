@@ -20,10 +20,13 @@ use crate::tensor::{TensorBatch, Value};
 
 pub mod card;
 pub mod echo;
+pub mod files;
 pub mod foreign;
 pub mod inspect;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+#[cfg(feature = "onnx")]
+mod patience;
 pub mod postprocess;
 
 /// The files of a model location, read once.
@@ -31,7 +34,7 @@ pub mod postprocess;
 pub struct ModelFiles {
     /// As the user wrote it, for messages.
     pub location: String,
-    /// Contents by path relative to the location; for a single file its own name.
+    /// Contents by path relative to the location; for a single file its own name. See [`files`] for how much of each.
     pub files: BTreeMap<String, Bytes>,
 }
 
@@ -109,7 +112,9 @@ fn open_echo() -> Result<Arc<dyn Loaded>> {
 
 #[cfg(feature = "onnx")]
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    Ok(Arc::new(onnx::OnnxModel::open(&files, options)?))
+    let options = options.clone();
+    let opened = patience::within(patience::LIMIT, move || onnx::OnnxModel::open(&files, &options))?;
+    Ok(Arc::new(opened))
 }
 
 #[cfg(not(feature = "onnx"))]
