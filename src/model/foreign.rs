@@ -203,9 +203,21 @@ fn is_text(bytes: &[u8]) -> bool {
         && std::str::from_utf8(start).map_or_else(|cut| cut.valid_up_to() + 4 > start.len(), |_| true)
 }
 
-/// Pickle protocol 0: `c<module>\n<name>\n` near its start, a full stop at its end.
+/// Pickle protocol 0: its first instruction is `c<module>\n<name>\n` (or comes soon after), its last a full stop.
 fn is_old_pickle(bytes: &[u8]) -> bool {
     let start = head(bytes, 256);
+    let is_path = |line: &[u8]| {
+        !line.is_empty()
+            && line
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(byte))
+    };
+    let mut lines = start.split(|byte| *byte == b'\n');
+    let imports_first = lines
+        .next()
+        .and_then(|line| line.strip_prefix(b"c"))
+        .is_some_and(is_path)
+        && lines.next().is_some_and(is_path);
     let imports = [
         &b"copy_reg\n"[..],
         b"__builtin__\n",
@@ -213,7 +225,8 @@ fn is_old_pickle(bytes: &[u8]) -> bool {
         b"sklearn.",
         b"numpy.",
     ];
-    bytes.ends_with(b".") && imports.iter().any(|import| contains(start, import))
+    let imports_soon = imports.iter().any(|import| contains(start, import));
+    bytes.trim_ascii_end().ends_with(b".") && (imports_first || imports_soon)
 }
 
 fn head(bytes: &[u8], length: usize) -> &[u8] {
@@ -245,6 +258,7 @@ mod tests {
             (b"\x80\x04\x95\x10\0\0\0", PICKLE),
             (b"\x80\x02ccollections\nOrderedDict\n", PICKLE),
             (b"ccopy_reg\n_reconstructor\np0\n(csklearn.x\nY\np1\n.", PICKLE),
+            (b"cposix\nsystem\np0\n(S'true'\np1\ntp2\nRp3\n.\n", PICKLE),
             (&torch, TORCH),
             (b"PK\x03\x04\0\0model.weights.h5", KERAS),
             (b"PK\x03\x04\0\0saved/model.onnx", ARCHIVE),

@@ -1,7 +1,7 @@
 //! Integration tests, one binary, a module per behaviour. They run the real program on real files.
 
 mod bad_input;
-#[cfg(feature = "fail-points")]
+mod bounded;
 mod chaos;
 mod commands;
 mod config_errors;
@@ -12,7 +12,11 @@ mod end_to_end;
 mod help;
 mod launcher;
 mod layers;
+mod matrix;
+mod mutants;
+mod onnx_bytes;
 mod recovery;
 mod resources;
 mod shutdown;
 mod support;
+mod untrusted_models;

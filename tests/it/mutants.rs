@@ -1,0 +1,229 @@
+//! Damaged copies of a model file, each made by a seed.
+//!
+//! Two kinds: bytes changed blindly, as a bad disk or a cut transfer does, and fields of the protobuf messages changed
+//! with all lengths made right again, as somebody does who wants to get past the first reader.
+
+/// A linear congruential generator (Knuth's MMIX constants), so that a failing seed can be run again.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        let mut random = Random(seed);
+        // Small seeds begin alike.
+        for _ in 0..4 {
+            random.below(2);
+        }
+        random
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((self.0 >> 33) % limit as u64) as usize
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// `bytes` with one to three changes at places that nobody chose.
+pub fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len());
+        let end = (at + 1 + random.below(16)).min(bytes.len());
+        match random.below(6) {
+            0..3 => bytes[at] ^= 1 << random.below(8),
+            3 => bytes[at] = random.one_of(&[0, 0x7f, 0x80, 0xff]),
+            4 if end - at < bytes.len() => drop(bytes.drain(at..end)),
+            _ => {
+                let piece = bytes[at..end].to_vec();
+                drop(bytes.splice(at..at, piece));
+            }
+        }
+    }
+    bytes
+}
+
+/// `bytes` with one to three fields changed, removed, doubled or moved, wherever in the nested messages they are.
+pub fn changed_fields(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut message = parse(bytes, 0).expect("a model is protobuf");
+    for _ in 0..=random.below(3) {
+        let count = count(&message);
+        let mut place = random.below(count);
+        change(&mut message, &mut place, random);
+    }
+    encode(&message)
+}
+
+#[derive(Clone)]
+struct Field {
+    number: u64,
+    value: Value,
+}
+
+#[derive(Clone)]
+enum Value {
+    Number(u64),
+    /// Four or eight bytes, as the wire type says.
+    Fixed(Vec<u8>),
+    Bytes(Vec<u8>),
+    Message(Vec<Field>),
+}
+
+/// Deepest messages looked into.
+const MAX_DEPTH: usize = 24;
+
+/// The fields of a message; `None` when the bytes are none that ONNX would have.
+fn parse(mut bytes: &[u8], depth: usize) -> Option<Vec<Field>> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes)?;
+        let number = key >> 3;
+        if number == 0 || number > 32 || depth > MAX_DEPTH {
+            return None;
+        }
+        let value = match key & 7 {
+            0 => Value::Number(varint(&mut bytes)?),
+            1 => Value::Fixed(take(&mut bytes, 8)?.to_vec()),
+            5 => Value::Fixed(take(&mut bytes, 4)?.to_vec()),
+            2 => {
+                let length = usize::try_from(varint(&mut bytes)?).ok()?;
+                let payload = take(&mut bytes, length)?;
+                match parse(payload, depth + 1) {
+                    Some(inner) if !inner.is_empty() => Value::Message(inner),
+                    _ => Value::Bytes(payload.to_vec()),
+                }
+            }
+            _ => return None,
+        };
+        fields.push(Field { number, value });
+    }
+    Some(fields)
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn encode(fields: &[Field]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for Field { number, value } in fields {
+        let (wire_type, payload) = match value {
+            Value::Number(value) => (0, encoded_varint(*value)),
+            Value::Fixed(data) => (if data.len() == 8 { 1 } else { 5 }, data.clone()),
+            Value::Bytes(data) => (2, with_length(data)),
+            Value::Message(inner) => (2, with_length(&encode(inner))),
+        };
+        bytes.extend(encoded_varint(number << 3 | wire_type));
+        bytes.extend(payload);
+    }
+    bytes
+}
+
+fn with_length(data: &[u8]) -> Vec<u8> {
+    [encoded_varint(data.len() as u64), data.to_vec()].concat()
+}
+
+fn encoded_varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn count(fields: &[Field]) -> usize {
+    let inner = |field: &Field| match &field.value {
+        Value::Message(inner) => 1 + count(inner),
+        _ => 1,
+    };
+    fields.iter().map(inner).sum()
+}
+
+/// Changes the field that is `place` fields further on. Says whether it came to it.
+fn change(fields: &mut Vec<Field>, place: &mut usize, random: &mut Random) -> bool {
+    for index in 0..fields.len() {
+        if *place == 0 {
+            change_here(fields, index, random);
+            return true;
+        }
+        *place -= 1;
+        if let Value::Message(inner) = &mut fields[index].value
+            && change(inner, place, random)
+        {
+            return true;
+        }
+    }
+    false
+}
+
+fn change_here(fields: &mut Vec<Field>, index: usize, random: &mut Random) {
+    let other = random.below(fields.len());
+    match random.below(10) {
+        0 => drop(fields.remove(index)),
+        1 => fields.insert(index, fields[other].clone()),
+        2 => fields.swap(index, other),
+        3 => fields[index].value = fields[other].value.clone(),
+        _ => change_value(&mut fields[index].value, random),
+    }
+}
+
+fn change_value(value: &mut Value, random: &mut Random) {
+    match value {
+        Value::Number(number) => {
+            *number = match random.below(4) {
+                0 => number.wrapping_add(1),
+                1 => number.wrapping_sub(1),
+                2 => random.below(64) as u64,
+                _ => random.one_of(&[
+                    u64::MAX,
+                    1 << 63,
+                    (1 << 63) - 1,
+                    1 << 31,
+                    (1 << 31) - 1,
+                    1 << 40,
+                    0,
+                ]),
+            }
+        }
+        Value::Fixed(data) | Value::Bytes(data) if !data.is_empty() => {
+            let at = random.below(data.len());
+            match random.below(6) {
+                0 => data[at] = random.one_of(&[0, 0x7f, 0x80, 0xff]),
+                1 if data.len() == 4 => {
+                    data.copy_from_slice(&random.one_of(&[f32::NAN, f32::INFINITY, -0.0]).to_le_bytes())
+                }
+                _ => data[at] ^= 1 << random.below(8),
+            }
+        }
+        Value::Fixed(_) => {}
+        Value::Bytes(data) => data.push(b'x'),
+        Value::Message(inner) => {
+            let at = random.below(inner.len());
+            change_here(inner, at, random);
+            if inner.is_empty() {
+                *value = Value::Bytes(Vec::new());
+            }
+        }
+    }
+}
