@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bounded;
+#[cfg(feature = "fail-points")]
 mod chaos;
 mod commands;
 mod config_errors;
