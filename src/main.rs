@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     // SAFETY: no thread has been started yet.
     unsafe { environment::silence_onnxruntime() };
     return_large_buffers();
+    signals::ignore_file_size_signal();
     let cli = Cli::parse();
     let json = cli.command.wants_json();
     let telemetry = match start_telemetry(&cli) {

@@ -44,6 +44,13 @@ async fn wait(mut terminate: Signal, mut interrupt: Signal, stop: watch::Sender<
     }
 }
 
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error of that write, which says what to do, rather than a
+/// signal that ends the process without a word.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code when it comes.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// The exit code for an error: an interruption is told by its signal.
 pub fn exit_code(error: &Error) -> u8 {
     match (error.kind(), RECEIVED.load(Ordering::Relaxed)) {

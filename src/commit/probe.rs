@@ -34,7 +34,7 @@ pub async fn probe(store: &dyn Store, token: &str) -> Result<()> {
                         .with_hint(WHICH_CAN),
                 );
             }
-            Err(error) if attempt == TRIES => return Err(error.with("key", key)),
+            Err(error) if attempt == TRIES => return Err(error.with("probe", key)),
             Err(error) => tracing::debug!(key, attempt, "probing the output again: {error}"),
         }
         attempt += 1;
@@ -50,14 +50,16 @@ async fn try_twice(store: &dyn Store, key: &str) -> Result<bool> {
 }
 
 async fn create(store: &dyn Store, key: &str, body: &'static [u8]) -> Result<Created> {
-    store
-        .create(key, Bytes::from_static(body))
-        .await
-        .map_err(|error| {
-            Error::storage("the output location can't create an object only if its name is free")
-                .with_source(error)
-                .with_hint(WHICH_CAN)
-        })
+    let created = store.create(key, Bytes::from_static(body)).await;
+    created.map_err(|error| {
+        if error.hint().is_some() {
+            // No room, no permission: the store knows what to do about it.
+            return error;
+        }
+        Error::storage("the output location can't create an object only if its name is free")
+            .with_source(error)
+            .with_hint(WHICH_CAN)
+    })
 }
 
 #[cfg(test)]

@@ -33,16 +33,20 @@ fn io_hint(error: &StoreError) -> Option<&'static str> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return hint_for(io.kind());
+            return hint_for(io);
         }
         cause = error.source();
     }
     None
 }
 
-fn hint_for(kind: std::io::ErrorKind) -> Option<&'static str> {
+fn hint_for(error: &std::io::Error) -> Option<&'static str> {
     use std::io::ErrorKind as Io;
-    Some(match kind {
+    // These have no kind of their own.
+    if let Some(libc::EMFILE | libc::ENFILE) = error.raw_os_error() {
+        return Some("the process may not open so many files (ulimit -n); raise the limit");
+    }
+    Some(match error.kind() {
         Io::StorageFull | Io::QuotaExceeded => "make room there, or write somewhere else",
         Io::FileTooLarge => "the process may not write files this large (ulimit -f); raise the limit",
         Io::ReadOnlyFilesystem => {
