@@ -3,10 +3,11 @@
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::arrow::ProjectionMask;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::group::{FetchedGroup, OpenGroup};
 use crate::error::{Error, Result};
 use crate::origin::{Origin, Stretch};
 
@@ -19,20 +20,21 @@ pub struct Block {
     pub origin: Origin,
 }
 
-/// The fetched row group of one file, ready to decode.
-pub(super) struct PieceReader {
-    pub(super) reader: ParquetRecordBatchReader,
-    pub(super) file: Arc<str>,
-    pub(super) row_group: usize,
+/// The row group that is being decoded.
+struct Current {
+    group: OpenGroup,
+    file: Arc<str>,
+    row_group: usize,
     /// Rows the footer promised.
-    pub(super) rows: usize,
+    rows: usize,
+    /// Rows decoded so far.
+    decoded: usize,
 }
 
 /// Decodes a fetched chunk block by block. Every block but the last has exactly `block_rows` rows.
 pub struct ChunkReader {
-    pieces: VecDeque<PieceReader>,
-    /// Rows of the current piece decoded so far.
-    decoded: usize,
+    pieces: VecDeque<FetchedGroup>,
+    current: Option<Current>,
     /// Rows decoded beyond the last block.
     pending: Option<Block>,
     schema: SchemaRef,
@@ -40,10 +42,10 @@ pub struct ChunkReader {
 }
 
 impl ChunkReader {
-    pub(super) fn new(pieces: Vec<PieceReader>, schema: SchemaRef, block_rows: usize) -> Self {
+    pub(super) fn new(pieces: Vec<FetchedGroup>, schema: SchemaRef, block_rows: usize) -> Self {
         ChunkReader {
             pieces: pieces.into(),
-            decoded: 0,
+            current: None,
             pending: None,
             schema,
             block_rows,
@@ -80,40 +82,59 @@ impl ChunkReader {
         Ok(Some(block))
     }
 
-    /// The next rows of the current piece, in the input's schema.
+    /// The next rows of the current row group, in the input's schema.
     fn next_part(&mut self) -> Result<Option<Block>> {
         loop {
-            let Some(piece) = self.pieces.front_mut() else {
-                return Ok(None);
+            let Some(current) = &mut self.current else {
+                let Some(piece) = self.pieces.pop_front() else {
+                    return Ok(None);
+                };
+                self.current = Some(Current::open(piece, self.block_rows)?);
+                continue;
             };
-            let in_piece = |error: Error| error.with("file", &piece.file).with("row_group", piece.row_group);
-            match piece.reader.next() {
-                Some(Ok(rows)) => {
-                    let origin = Origin::of(&piece.file, piece.row_group, self.decoded, rows.num_rows());
-                    self.decoded += rows.num_rows();
-                    if self.decoded > piece.rows {
-                        return Err(in_piece(row_count(self.decoded, piece.rows)));
-                    }
-                    let rows = conform(rows, &self.schema).map_err(in_piece)?;
-                    return Ok(Some(Block { rows, origin }));
-                }
-                Some(Err(error)) => {
-                    return Err(in_piece(
-                        Error::data("can't decode the row group")
-                            .with_source(error)
-                            .with("rows", format!("from {}", self.decoded))
-                            .with_hint("the file is corrupt: write it again"),
-                    ));
-                }
-                None if self.decoded != piece.rows => {
-                    return Err(in_piece(row_count(self.decoded, piece.rows)));
-                }
-                None => {
-                    self.pieces.pop_front();
-                    self.decoded = 0;
+            match current.next(&self.schema) {
+                Ok(Some(part)) => return Ok(Some(part)),
+                Ok(None) => self.current = None,
+                Err(error) => {
+                    let error = error
+                        .with("file", &current.file)
+                        .with("row_group", current.row_group);
+                    return Err(error.with("rows", format!("from {}", current.decoded)));
                 }
             }
         }
+    }
+}
+
+impl Current {
+    fn open(piece: FetchedGroup, block_rows: usize) -> Result<Current> {
+        let (file, row_group) = (piece.footer.file.clone(), piece.row_group);
+        let rows = piece.footer.row_groups()[row_group].num_rows() as usize;
+        // Room is made for so many rows; there may be fewer in all.
+        let group = piece.open(ProjectionMask::all(), block_rows.min(rows.max(1)));
+        Ok(Current {
+            group: group.map_err(|error| error.with("file", &file).with("row_group", row_group))?,
+            file,
+            row_group,
+            rows,
+            decoded: 0,
+        })
+    }
+
+    fn next(&mut self, schema: &SchemaRef) -> Result<Option<Block>> {
+        let Some(rows) = self.group.next()? else {
+            return match self.decoded == self.rows {
+                true => Ok(None),
+                false => Err(row_count(self.decoded, self.rows)),
+            };
+        };
+        let origin = Origin::of(&self.file, self.row_group, self.decoded, rows.num_rows());
+        if self.decoded + rows.num_rows() > self.rows {
+            return Err(row_count(self.decoded + rows.num_rows(), self.rows));
+        }
+        self.decoded += rows.num_rows();
+        let rows = conform(rows, schema)?;
+        Ok(Some(Block { rows, origin }))
     }
 }
 

@@ -1,21 +1,19 @@
 //! Bringing bytes: footers of a unit, then one chunk at a time, on the I/O runtime.
 //!
-//! The push decoder of the parquet crate says which byte ranges a row group needs; they are read in as few requests
-//! as make sense, with the object's pinned identity. Decoding itself happens later, on a worker.
+//! The footer says which byte ranges a row group needs; they are read in as few requests as make sense, with the
+//! object's pinned identity. Nothing of them is looked at here: checking and decoding happen later, on a worker.
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use parquet::DecodeResult;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
-use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
+use parquet::arrow::ProjectionMask;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use super::chunk::{ChunkReader, PieceReader};
+use super::chunk::ChunkReader;
 use super::footer::Footer;
+use super::group::{FetchedGroup, Wanted};
 use super::layout::{Chunk, Layout, Piece};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Plan, Unit};
@@ -106,11 +104,11 @@ impl Reader {
     /// Brings the bytes of a chunk.
     ///
     /// # Errors
-    /// `InputChanged`, `Storage`, or `Data` when the row group's description makes no sense.
+    /// `InputChanged` or `Storage`.
     pub async fn fetch(&self, chunk: &Chunk) -> Result<ChunkReader> {
         let mut pieces = Vec::with_capacity(chunk.pieces.len());
         for piece in &chunk.pieces {
-            pieces.push(self.fetch_piece(piece, chunk.block_rows).await.map_err(|error| {
+            pieces.push(self.fetch_piece(piece).await.map_err(|error| {
                 error
                     .with("file", &piece.footer.file)
                     .with("row_group", piece.row_group)
@@ -119,27 +117,19 @@ impl Reader {
         Ok(ChunkReader::new(pieces, self.schema.clone(), chunk.block_rows))
     }
 
-    async fn fetch_piece(&self, piece: &Piece, block_rows: usize) -> Result<PieceReader> {
-        let footer = &piece.footer;
-        let builder = guarded(|| {
-            let builder = ParquetPushDecoderBuilder::new_with_metadata(footer.metadata().clone());
-            Ok(builder
-                .with_row_groups(vec![piece.row_group])
-                .with_batch_size(block_rows))
-        })?;
-        let reader = open_row_group(builder, |ranges| self.read(footer, ranges)).await?;
-        Ok(PieceReader {
-            reader: reader.ok_or_else(|| {
-                Error::data("the row group holds no rows where the footer says it does")
-                    .with_hint("the file is corrupt: write it again")
-            })?,
-            file: footer.file.clone(),
+    async fn fetch_piece(&self, piece: &Piece) -> Result<FetchedGroup> {
+        let footer = piece.footer.clone();
+        let wanted = Wanted::new(&footer, piece.row_group, &ProjectionMask::all());
+        let bytes = self.read(&footer, &wanted.ranges).await?;
+        Ok(FetchedGroup {
+            footer,
             row_group: piece.row_group,
-            rows: footer.row_groups()[piece.row_group].num_rows() as usize,
+            wanted,
+            bytes,
         })
     }
 
-    async fn read(&self, footer: &Footer, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+    async fn read(&self, footer: &Footer, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         if let Some(whole) = &footer.whole {
             let slice = |range: &Range<u64>| whole.slice(range.start as usize..range.end as usize);
             return Ok(ranges.iter().map(slice).collect());
@@ -152,29 +142,8 @@ impl Reader {
             .map(|index| &self.plan.inputs[index])
             .map_err(|_| Error::internal("a chunk of a file that the plan does not name"))?;
         self.location
-            .read_ranges(path, file.etag.as_deref(), &ranges)
+            .read_ranges(path, file.etag.as_deref(), ranges)
             .await
-    }
-}
-
-/// Gives a decoder the bytes it asks for until it can decode its next row group. `None` when it has none.
-pub(super) async fn open_row_group<F>(
-    builder: ParquetPushDecoderBuilder,
-    read: impl Fn(Vec<Range<u64>>) -> F,
-) -> Result<Option<ParquetRecordBatchReader>>
-where
-    F: Future<Output = Result<Vec<Bytes>>>,
-{
-    let mut decoder = guarded(|| builder.build())?;
-    loop {
-        match guarded(|| decoder.try_next_reader())? {
-            DecodeResult::NeedsData(ranges) => {
-                let buffers = read(ranges.clone()).await?;
-                guarded(|| decoder.push_ranges(ranges, buffers))?;
-            }
-            DecodeResult::Data(reader) => return Ok(Some(reader)),
-            DecodeResult::Finished => return Ok(None),
-        }
     }
 }
 
@@ -185,14 +154,4 @@ fn changed(path: &str) -> Error {
     )
     .with("file", path)
     .with_hint("start a new run (another run_id) over the input as it is now")
-}
-
-/// Runs a step of the parquet crate on foreign bytes; a panic there is one more way of saying "corrupt".
-pub(super) fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
-    let corrupt = || Error::data("can't read the row group").with_hint("the file is corrupt: write it again");
-    match std::panic::catch_unwind(AssertUnwindSafe(step)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(corrupt().with_source(error)),
-        Err(_) => Err(corrupt()),
-    }
 }

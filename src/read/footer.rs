@@ -6,11 +6,15 @@
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
-use std::panic::AssertUnwindSafe;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::group::null_bytes;
+use super::guard::guarded;
 use super::int96;
+use super::limits::{FIXED_BYTES, FOOTER_BYTES, GROUP_ROWS, beyond};
+use super::outline::{self, encrypted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::units::RowGroupShape;
 use crate::storage::{Listed, Location};
@@ -20,9 +24,6 @@ const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Files up to this size are read whole when their footer is: one request instead of two.
 const SMALL_FILE_BYTES: u64 = 1024 * 1024;
-
-/// A footer larger than this is refused: with 10,000 columns and 1,000 row groups it would still be smaller.
-const MAX_FOOTER_BYTES: u64 = 1 << 30;
 
 /// Length and magic after the footer.
 const SUFFIX_BYTES: u64 = 8;
@@ -137,7 +138,7 @@ fn footer_length(tail: &[u8], file_bytes: u64) -> Result<u64> {
     let suffix = &tail[tail.len() - SUFFIX_BYTES as usize..];
     match &suffix[4..] {
         b"PAR1" => {}
-        b"PARE" => return Err(encrypted()),
+        b"PARE" => return Err(encrypted("the Parquet file is")),
         _ => return Err(not_parquet(tail, file_bytes)),
     }
     let length = u32::from_le_bytes([suffix[0], suffix[1], suffix[2], suffix[3]]) as u64;
@@ -147,10 +148,13 @@ fn footer_length(tail: &[u8], file_bytes: u64) -> Result<u64> {
         ))
         .with_hint("write the file again"));
     }
-    if length > MAX_FOOTER_BYTES {
-        return Err(Error::data(format!(
-            "the footer has {length} bytes, more than the limit of {MAX_FOOTER_BYTES}"
-        )));
+    if length > FOOTER_BYTES {
+        return Err(beyond(
+            "the footer has",
+            format!("{length} bytes"),
+            "footer",
+            FOOTER_BYTES,
+        ));
     }
     Ok(length)
 }
@@ -179,68 +183,106 @@ fn hex(bytes: &[u8]) -> String {
     }
 }
 
-fn encrypted() -> Error {
-    Error::data("the Parquet file is encrypted, and Floe holds no keys")
-        .with_hint("write it without encryption")
-}
-
 fn parse(footer: Bytes, file_bytes: u64) -> Result<ArrowReaderMetadata> {
-    // Decoders of foreign bytes have panicked before: a panic is one more way of saying "corrupt".
-    let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+    outline::check(&footer)?;
+    let metadata = guarded("can't read the footer of the Parquet file", || {
         let metadata = ParquetMetaDataReader::decode_metadata(&footer)?;
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         int96::in_microseconds(metadata)
-    }));
-    let metadata = match parsed {
-        Ok(Ok(metadata)) => metadata,
-        Ok(Err(error)) => {
-            if error.to_string().to_lowercase().contains("encrypt") {
-                return Err(encrypted());
-            }
-            return Err(corrupt("can't read the footer of the Parquet file").with_source(error));
-        }
-        Err(_) => return Err(corrupt("the footer of the Parquet file is malformed")),
-    };
+    })?;
     check(&metadata, file_bytes)?;
     Ok(metadata)
 }
 
 /// Declared sizes are checked before anybody allocates by them.
 fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
+    check_types(metadata)?;
     let file = metadata.metadata();
     let mut rows: i64 = 0;
+    let mut extents = Vec::new();
     for (index, group) in file.row_groups().iter().enumerate() {
-        let bad = |what: &str, column: &str| {
-            let error = corrupt(what).with("row_group", index);
-            if column.is_empty() {
-                error
-            } else {
-                error.with("column", column)
-            }
-        };
         if group.num_rows() < 0 {
-            return Err(bad("the footer declares a negative number of rows", ""));
+            let error = corrupt("the footer declares a negative number of rows");
+            return Err(error.with("row_group", index));
+        }
+        if group.num_rows() as u64 > GROUP_ROWS {
+            let error = beyond(
+                "the row group has",
+                group.num_rows(),
+                "rows of a row group",
+                GROUP_ROWS,
+            );
+            return Err(error
+                .with("row_group", index)
+                .with_hint("write smaller row groups"));
         }
         rows = rows.saturating_add(group.num_rows());
-        for column in group.columns() {
-            let path = column.column_path().string();
-            let start = column
-                .dictionary_page_offset()
-                .unwrap_or(column.data_page_offset());
-            let (length, expanded) = (column.compressed_size(), column.uncompressed_size());
-            if start < 0 || length < 0 || expanded < 0 || column.num_values() < 0 {
-                return Err(bad("the footer declares a negative size or offset", &path));
-            }
-            if (start as u64).saturating_add(length as u64) > file_bytes {
-                return Err(bad("the footer points past the end of the file", &path));
-            }
+        for (leaf, column) in group.columns().iter().enumerate() {
+            let extent = extent(column, file_bytes).map_err(|what| {
+                let column = column.column_path().string();
+                corrupt(what).with("row_group", index).with("column", column)
+            })?;
+            extents.push((extent, index, leaf));
         }
     }
+    check_overlap(file.row_groups(), extents)?;
     if rows != file.file_metadata().num_rows() {
         return Err(corrupt(&format!(
             "the footer declares {} rows, its row groups hold {rows}",
             file.file_metadata().num_rows()
         )));
+    }
+    Ok(())
+}
+
+/// Values of a fixed length take it even when they are null.
+fn check_types(metadata: &ArrowReaderMetadata) -> Result<()> {
+    for field in metadata.schema().fields() {
+        let bytes = null_bytes(std::iter::once(field));
+        if bytes > FIXED_BYTES {
+            let what = "a value of the column's fixed length takes";
+            let error = beyond(what, format!("{bytes} bytes"), "fixed length", FIXED_BYTES);
+            return Err(error.with("column", field.name()));
+        }
+    }
+    for column in metadata.parquet_schema().columns() {
+        let bytes = i64::from(column.type_length());
+        if bytes > FIXED_BYTES as i64 {
+            let what = "a value of the column's fixed length takes";
+            let error = beyond(what, format!("{bytes} bytes"), "fixed length", FIXED_BYTES);
+            return Err(error.with("column", column.path().string()));
+        }
+    }
+    Ok(())
+}
+
+/// Where a column chunk lies in the file.
+fn extent(column: &ColumnChunkMetaData, file_bytes: u64) -> Result<Range<u64>, &'static str> {
+    let start = column
+        .dictionary_page_offset()
+        .unwrap_or(column.data_page_offset());
+    let (length, expanded) = (column.compressed_size(), column.uncompressed_size());
+    if start < 0 || length < 0 || expanded < 0 || column.num_values() < 0 {
+        return Err("the footer declares a negative size or offset");
+    }
+    let extent = start as u64..(start as u64).saturating_add(length as u64);
+    if extent.end > file_bytes {
+        return Err("the footer points past the end of the file");
+    }
+    Ok(extent)
+}
+
+/// Columns that share bytes would make many out of one.
+fn check_overlap(groups: &[RowGroupMetaData], mut extents: Vec<(Range<u64>, usize, usize)>) -> Result<()> {
+    extents.retain(|(extent, ..)| !extent.is_empty());
+    extents.sort_unstable_by_key(|(extent, ..)| extent.start);
+    for pair in extents.windows(2) {
+        let ((first, ..), (second, group, leaf)) = (&pair[0], &pair[1]);
+        if second.start < first.end {
+            let column = groups[*group].column(*leaf).column_path().string();
+            let error = corrupt("the footer gives two columns the same bytes of the file");
+            return Err(error.with("row_group", group).with("column", column));
+        }
     }
     Ok(())
 }

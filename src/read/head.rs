@@ -2,10 +2,10 @@
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::push_decoder::ParquetPushDecoderBuilder;
+use std::sync::Arc;
 
-use super::fetch::{guarded, open_row_group};
 use super::footer::Footer;
+use super::group::{FetchedGroup, Wanted};
 use crate::error::{Error, Result};
 use crate::signature::find_column;
 use crate::storage::{Listed, Location};
@@ -23,37 +23,33 @@ pub async fn head(
     let mut batches = Vec::new();
     let mut missing = rows;
     for file in files {
-        let footer = Footer::read(location, file).await?;
+        let footer = Arc::new(Footer::read(location, file).await?);
         for row_group in 0..footer.row_groups().len() {
             if missing == 0 {
                 return Ok(batches);
             }
-            let projection = project(&footer, columns)?;
-            let builder = guarded(|| {
-                let builder = ParquetPushDecoderBuilder::new_with_metadata(footer.metadata().clone());
-                Ok(builder
-                    .with_row_groups(vec![row_group])
-                    .with_projection(projection)
-                    .with_batch_size(missing)
-                    .with_limit(missing))
-            })?;
-            let read = |ranges: Vec<_>| async move {
-                location
-                    .read_ranges(&file.path, file.etag.as_deref(), &ranges)
-                    .await
+            let mask = project(&footer, columns)?;
+            let in_group = |error: Error| error.with("file", &file.path).with("row_group", row_group);
+            let wanted = Wanted::new(&footer, row_group, &mask);
+            let bytes = location
+                .read_ranges(&file.path, file.etag.as_deref(), &wanted.ranges)
+                .await?;
+            let group = FetchedGroup {
+                footer: footer.clone(),
+                row_group,
+                wanted,
+                bytes,
             };
-            let Some(reader) = open_row_group(builder, read).await? else {
-                continue;
-            };
-            for batch in reader {
-                let batch = batch.map_err(|error| {
-                    Error::data("can't decode the row group")
-                        .with_source(error)
-                        .with("file", &file.path)
-                        .with("row_group", row_group)
-                })?;
-                missing -= batch.num_rows().min(missing);
-                batches.push(batch);
+            let rows = footer.row_groups()[row_group].num_rows() as usize;
+            let mut group = group
+                .open(mask, missing.clamp(1, rows.max(1)))
+                .map_err(in_group)?;
+            while missing > 0
+                && let Some(batch) = group.next().map_err(in_group)?
+            {
+                let kept = batch.slice(0, batch.num_rows().min(missing));
+                missing -= kept.num_rows();
+                batches.push(kept);
             }
         }
     }

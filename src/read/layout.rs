@@ -4,11 +4,11 @@
 //! ten thousand files of a hundred rows do not become ten thousand row groups. A block is what is decoded at once.
 //! Both are functions of the footers and the plan's batch size alone.
 
-use parquet::basic::Type;
 use parquet::file::metadata::ColumnChunkMetaData;
 use std::sync::Arc;
 
 use super::footer::Footer;
+use super::group::null_bytes;
 use crate::plan::Part;
 
 /// A row group with fewer rows and fewer compressed bytes than these is tiny.
@@ -109,8 +109,10 @@ impl Layout {
 /// What the chunk takes in memory as Arrow columns.
 fn expanded_bytes(chunk: &Chunk) -> u64 {
     let piece_bytes = |piece: &Piece| {
-        let columns = piece.footer.row_groups()[piece.row_group].columns();
-        columns.iter().map(column_bytes).sum::<u64>()
+        let group = &piece.footer.row_groups()[piece.row_group];
+        let nulls = null_bytes(piece.footer.schema().fields().iter());
+        let values: u64 = group.columns().iter().map(column_bytes).sum();
+        values.max(nulls.saturating_mul(group.num_rows() as u64))
     };
     chunk.pieces.iter().map(piece_bytes).sum()
 }
@@ -119,16 +121,10 @@ fn expanded_bytes(chunk: &Chunk) -> u64 {
 fn column_bytes(column: &ColumnChunkMetaData) -> u64 {
     let values = column.num_values().max(0) as u64;
     let in_file = column.uncompressed_size().max(0) as u64;
-    let width = match column.column_type() {
-        Type::BOOLEAN => 1,
-        Type::INT32 | Type::FLOAT => 4,
-        Type::INT64 | Type::DOUBLE => 8,
-        Type::INT96 => 12,
-        Type::FIXED_LEN_BYTE_ARRAY => column.column_descr().type_length().max(1) as u64,
-        // An offset, and what the text itself takes at least.
-        Type::BYTE_ARRAY => 8,
-    };
-    in_file.max(values.saturating_mul(width))
+    let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0).max(0) as u64;
+    in_file
+        .max(texts)
+        .max(values.saturating_mul(super::pages::width(column)))
 }
 
 /// Rows of a block: whole batches, as many as fit [`BLOCK_BYTES`] and [`BLOCK_ROWS`], at least one batch.

@@ -4,16 +4,28 @@
 //! group of the output) and *blocks* (rows decoded at once). [`fetch`] brings the bytes of one chunk, on the I/O
 //! runtime; what it answers with, a [`ChunkReader`], decodes them block by block on a worker thread.
 //!
+//! Files are foreign bytes. What they declare is held against the [`limits`] before anything is allocated by it: footers
+//! in [`outline`], page headers in [`page_header`], bodies in [`pages`]; and the parquet crate runs [`guard`]ed.
+//!
 //! Three numbers that are easily confused are three numbers here: rows decoded at once (a block), rows handed to the
 //! model at once (a batch, at most `max_batch_rows`), and rows of an output row group (a chunk). All three depend on
 //! the input and the plan only, so the bytes of a unit do too.
 
+mod budget;
 pub mod chunk;
+mod delta;
 pub mod fetch;
 pub mod footer;
+mod group;
+mod guard;
 pub mod head;
 mod int96;
 pub mod layout;
+mod limits;
+mod outline;
+mod page_header;
+mod pages;
+mod thrift;
 
 pub use chunk::{Block, ChunkReader};
 pub use fetch::Reader;

@@ -10,6 +10,7 @@ mod conformance;
 mod corpora;
 mod drift;
 mod end_to_end;
+mod fuzzing;
 mod help;
 mod launcher;
 mod layers;

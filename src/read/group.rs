@@ -1,0 +1,227 @@
+//! A row group whose bytes have been fetched: checked as a whole, then opened for decoding.
+//!
+//! Fetching happens on the I/O runtime; all that follows happens on the worker that decodes.
+
+use arrow::datatypes::{DataType, Field};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups};
+use parquet::arrow::parquet_to_arrow_field_levels;
+use parquet::column::page::PageIterator;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::budget::Budget;
+use super::footer::Footer;
+use super::guard::guarded;
+use super::limits::{OPEN_PAGE_BYTES, OPEN_PAGE_EXPANSION, beyond};
+use super::page_header::{self, Kind, PageHeader};
+use super::pages::{CheckedPages, Fetched, OneChunk, Shape};
+use super::thrift::Malformed;
+use crate::error::{Error, Result};
+
+/// What can't be done when the parquet crate fails.
+pub(super) const CAN_NOT_DECODE: &str = "can't decode the row group";
+
+/// The columns of a row group that are to be read, and where they lie in the file.
+pub(super) struct Wanted {
+    leaves: Vec<usize>,
+    /// One per leaf.
+    pub ranges: Vec<Range<u64>>,
+}
+
+impl Wanted {
+    /// The columns that `mask` lets through.
+    pub fn new(footer: &Footer, row_group: usize, mask: &ProjectionMask) -> Wanted {
+        let columns = footer.row_groups()[row_group].columns();
+        let leaves: Vec<usize> = (0..columns.len())
+            .filter(|leaf| mask.leaf_included(*leaf))
+            .collect();
+        let range = |leaf: &usize| {
+            // Footers with negative ones are refused.
+            let (start, length) = columns[*leaf].byte_range();
+            start..start + length
+        };
+        Wanted {
+            ranges: leaves.iter().map(range).collect(),
+            leaves,
+        }
+    }
+}
+
+/// A fetched row group. Errors name its column; whoever calls knows file and row group.
+pub(super) struct FetchedGroup {
+    pub footer: Arc<Footer>,
+    pub row_group: usize,
+    pub wanted: Wanted,
+    /// The bytes of `wanted.ranges`.
+    pub bytes: Vec<bytes::Bytes>,
+}
+
+/// A row group that is being decoded.
+pub(super) struct OpenGroup {
+    reader: ParquetRecordBatchReader,
+    budget: Arc<Budget>,
+}
+
+impl OpenGroup {
+    /// The next rows.
+    ///
+    /// # Errors
+    /// `Data`, when pages are corrupt or become more than the limits allow.
+    pub fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>> {
+        self.budget.refill();
+        guarded(CAN_NOT_DECODE, || Ok(self.reader.next().transpose()?))
+            .map_err(|error| self.budget.refusal().unwrap_or(error))
+    }
+}
+
+impl FetchedGroup {
+    /// Checks the pages' headers and opens the row group to be decoded `step` rows at a time.
+    ///
+    /// # Errors
+    /// `Data`, naming the column whose pages are malformed, or the limit that they are beyond.
+    pub fn open(self, mask: ProjectionMask, step: usize) -> Result<OpenGroup> {
+        let group = &self.footer.row_groups()[self.row_group];
+        let headers = self.headers(group)?;
+        let open_bytes: u64 = headers.iter().map(|pages| open_bytes(pages)).sum();
+        let file_bytes: u64 = self.bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        if open_bytes > OPEN_PAGE_BYTES && open_bytes / OPEN_PAGE_EXPANSION > file_bytes {
+            return Err(beyond(
+                "pages of the row group that are open at once declare",
+                format!("{open_bytes} bytes for {file_bytes} bytes of the file"),
+                "open pages",
+                format!("{OPEN_PAGE_BYTES} bytes, or {OPEN_PAGE_EXPANSION} times what is in the file"),
+            )
+            .with_hint("write the file with smaller pages"));
+        }
+        let page_bytes = headers.iter().flatten().map(PageHeader::open_bytes).sum();
+        let budget = Arc::new(Budget::new(page_bytes));
+        let nulls = null_bytes(self.footer.schema().fields().iter()).saturating_mul(step as u64);
+        budget.spend(nulls)?;
+
+        let descriptor = self.footer.metadata().parquet_schema();
+        let fields = self.footer.schema().fields();
+        let pages = self.pages(group, headers, step, &budget);
+        let reader = guarded(CAN_NOT_DECODE, || {
+            let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(fields))?;
+            let source = Source {
+                metadata: self.footer.metadata().metadata(),
+                group,
+                pages: Mutex::new(pages?),
+            };
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &source, step, None)
+        })?;
+        Ok(OpenGroup { reader, budget })
+    }
+
+    fn headers(&self, group: &RowGroupMetaData) -> Result<Vec<Vec<PageHeader>>> {
+        let mut all = Vec::with_capacity(self.bytes.len());
+        for (leaf, bytes) in self.wanted.leaves.iter().zip(&self.bytes) {
+            let column = group.column(*leaf);
+            let headers = page_header::read_all(bytes, column.compression());
+            all.push(headers.map_err(|(page, Malformed(why))| {
+                Error::data(format!("can't read page {page} of the column: {why}"))
+                    .with("column", column.column_path().string())
+                    .with_hint("the file is corrupt: write it again")
+            })?);
+        }
+        Ok(all)
+    }
+
+    /// Pages of each column of the file; `None` for those that are not wanted.
+    fn pages(
+        &self,
+        group: &RowGroupMetaData,
+        headers: Vec<Vec<PageHeader>>,
+        step: usize,
+        budget: &Arc<Budget>,
+    ) -> ParquetResult<Vec<Option<CheckedPages>>> {
+        let mut pages: Vec<Option<CheckedPages>> = group.columns().iter().map(|_| None).collect();
+        let wanted = self.wanted.leaves.iter().zip(&self.wanted.ranges);
+        for (((leaf, range), bytes), headers) in wanted.zip(&self.bytes).zip(headers) {
+            let column = group.column(*leaf);
+            let fetched = Fetched {
+                at: range.start,
+                bytes: bytes.clone(),
+            };
+            let shape = Shape::new(column, step as u64);
+            let rows = group.num_rows() as usize;
+            pages[*leaf] = Some(CheckedPages::new(
+                column,
+                fetched,
+                headers,
+                shape,
+                rows,
+                budget.clone(),
+            )?);
+        }
+        Ok(pages)
+    }
+}
+
+/// Bytes of a column that are open at once.
+fn open_bytes(pages: &[PageHeader]) -> u64 {
+    let largest = |is_dictionary: bool| {
+        pages
+            .iter()
+            .filter(|page| (page.kind == Kind::Dictionary) == is_dictionary)
+            .map(PageHeader::open_bytes)
+            .max()
+            .unwrap_or(0)
+    };
+    largest(true) + largest(false)
+}
+
+/// Bytes that a row of nulls takes all the same, beyond a few of each column: types of fixed length leave room for values.
+pub(super) fn null_bytes<'a>(fields: impl Iterator<Item = &'a Arc<Field>>) -> u64 {
+    fields.fold(0u64, |sum, field| {
+        sum.saturating_add(null_bytes_of(field.data_type()))
+    })
+}
+
+fn null_bytes_of(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(length) => (*length).max(0) as u64,
+        DataType::FixedSizeList(item, length) => {
+            let item = match item.data_type() {
+                DataType::Utf8View | DataType::BinaryView => 16,
+                nested if nested.is_nested() => null_bytes_of(nested).max(4),
+                DataType::FixedSizeBinary(length) => (*length).max(0) as u64,
+                scalar => scalar.primitive_width().unwrap_or(8) as u64,
+            };
+            item.saturating_mul((*length).max(0) as u64)
+        }
+        DataType::Struct(fields) => null_bytes(fields.iter()),
+        _ => 0,
+    }
+}
+
+/// The one row group, as the crate wants it.
+struct Source<'a> {
+    metadata: &'a ParquetMetaData,
+    group: &'a RowGroupMetaData,
+    pages: Mutex<Vec<Option<CheckedPages>>>,
+}
+
+impl RowGroups for Source<'_> {
+    fn num_rows(&self) -> usize {
+        self.group.num_rows() as usize
+    }
+
+    fn column_chunks(&self, leaf: usize) -> ParquetResult<Box<dyn PageIterator>> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = pages.get_mut(leaf).and_then(Option::take);
+        let pages = pages.ok_or_else(|| ParquetError::General("a column that was not fetched".into()))?;
+        Ok(Box::new(OneChunk(Some(pages))))
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(std::iter::once(self.group))
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        self.metadata
+    }
+}

@@ -1,0 +1,73 @@
+//! What is fuzzed (see `fuzz/README.md`), without a fuzzer: the seeds, and copies of them with a few bytes damaged.
+//!
+//! It keeps the fuzz targets compiling and their promises checked with every test run; finding anything new takes
+//! `scripts/fuzz`.
+
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(dead_code)]
+mod targets;
+
+/// Damaged copies of each seed.
+const COPIES: u64 = 40;
+
+/// A small generator (SplitMix64): the same copies in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as usize % end.max(1)
+    }
+}
+
+fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..1 + dice.below(4) {
+        let at = dice.below(bytes.len());
+        match dice.below(5) {
+            _ if bytes.is_empty() => bytes.push(dice.below(256) as u8),
+            0 => bytes[at] = dice.below(256) as u8,
+            1 => bytes[at] ^= 1 << dice.below(8),
+            2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][dice.below(5)],
+            3 => drop(bytes.remove(at)),
+            _ => bytes.insert(at, dice.below(256) as u8),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn damaged_seeds_of_every_fuzz_target_break_no_promise() {
+    let mut tried = 0;
+    for target in targets::TARGETS {
+        let seeds = (target.seeds)();
+        assert!(seeds.len() > 1, "{} has no seeds", target.name);
+        let copies = COPIES.min(4000 / seeds.len() as u64).max(1);
+        for (index, seed) in seeds.iter().enumerate() {
+            (target.run)(seed);
+            let mut dice = Dice(index as u64);
+            for _ in 0..copies {
+                let bytes = damage(seed, &mut dice);
+                let outcome = std::panic::catch_unwind(|| (target.run)(&bytes));
+                assert!(
+                    outcome.is_ok(),
+                    "{} of seed {index}: {}",
+                    target.name,
+                    escaped(&bytes)
+                );
+                tried += 1;
+            }
+        }
+    }
+    println!("{tried} damaged seeds");
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(4096)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
