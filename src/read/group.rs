@@ -3,6 +3,7 @@
 //! Fetching happens on the I/O runtime; all that follows happens on the worker that decodes.
 
 use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups};
 use parquet::arrow::parquet_to_arrow_field_levels;
@@ -72,8 +73,19 @@ impl OpenGroup {
     /// `Data`, when pages are corrupt or become more than the limits allow.
     pub fn next(&mut self) -> Result<Option<arrow::array::RecordBatch>> {
         self.budget.refill();
-        guarded(CAN_NOT_DECODE, || Ok(self.reader.next().transpose()?))
+        guarded(CAN_NOT_DECODE, || self.reader.next().transpose().map_err(plainly))
             .map_err(|error| self.budget.refusal().unwrap_or(error))
+    }
+}
+
+/// The crate's error as it was before it went through Arrow's.
+fn plainly(error: ArrowError) -> ParquetError {
+    match error {
+        ArrowError::ParquetError(text) => {
+            let own = text.trim_start_matches("Parquet argument error: ");
+            ParquetError::General(own.trim_start_matches("Parquet error: ").to_string())
+        }
+        other => other.into(),
     }
 }
 
@@ -146,7 +158,9 @@ impl FetchedGroup {
                 at: range.start,
                 bytes: bytes.clone(),
             };
-            let shape = Shape::new(column, step as u64);
+            let root = self.footer.metadata().parquet_schema().get_column_root_idx(*leaf);
+            let field = self.footer.schema().field(root);
+            let shape = Shape::new(column, field.data_type(), step as u64);
             let rows = group.num_rows() as usize;
             pages[*leaf] = Some(CheckedPages::new(
                 column,

@@ -1,13 +1,16 @@
 //! `INT96` timestamps, which Spark writes by default: a day and the nanoseconds within it.
 //!
-//! As nanoseconds since 1970, which is how Arrow reads them, they reach from 1677 to 2262, and what lies outside wraps to a
-//! wrong instant without a word. Spark itself counts in microseconds, so in a file of Spark's microseconds lose nothing and
-//! reach as far as Spark does; dates like 9999-12-31, which stand for "never", come out right.
+//! As nanoseconds since 1970, which is how Arrow reads them, they reach from 1677 to 2262, and Arrow lets what lies outside
+//! wrap to a wrong instant without a word. Spark itself counts in microseconds, so in a file of Spark's microseconds lose
+//! nothing and reach as far as Spark does; dates like 9999-12-31, which stand for "never", come out right. In others, an
+//! instant that nanoseconds can't hold is an error.
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::Type;
 use std::sync::Arc;
+
+use crate::error::{Error, Result};
 
 /// The key that Spark leaves in the footers of its files.
 const SPARK: &str = "org.apache.spark.version";
@@ -46,6 +49,38 @@ pub(super) fn in_microseconds(metadata: ArrowReaderMetadata) -> parquet::errors:
     )
 }
 
+/// Bytes of a value: nanoseconds within the day, then the Julian day.
+const VALUE_BYTES: usize = 12;
+
+/// Julian day of 1970-01-01.
+const EPOCH_DAY: i128 = 2_440_588;
+
+const DAY_NANOS: i128 = 86_400_000_000_000;
+
+/// Checks that a column of type `data_type` can hold the `values` of a page.
+///
+/// # Errors
+/// `Data`, with the first day that it can't.
+pub(super) fn check_reach(values: &[u8], data_type: &DataType) -> Result<()> {
+    let (unit, nanos_per_unit) = match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => ("microseconds", 1_000),
+        _ => ("nanoseconds", 1),
+    };
+    for value in values.chunks_exact(VALUE_BYTES) {
+        let (nanos, day) = value.split_at(8);
+        let nanos = i64::from_le_bytes(nanos.try_into().expect("split at eight bytes"));
+        let day = i32::from_le_bytes(day.try_into().expect("four bytes are left"));
+        let instant = (i128::from(day) - EPOCH_DAY) * DAY_NANOS + i128::from(nanos);
+        if i64::try_from(instant / nanos_per_unit).is_err() {
+            return Err(Error::data(format!(
+                "an INT96 timestamp of Julian day {day} is out of range: {unit} since 1970 can't hold it"
+            ))
+            .with_hint("write the column as TIMESTAMP_MICROS, which reaches further"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,8 +93,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
-    /// Julian day of 1970-01-01.
-    const EPOCH_DAY: u32 = 2_440_588;
+    const EPOCH_DAY: u32 = super::EPOCH_DAY as u32;
 
     /// A file with one `INT96` column: 1970-01-02 00:00:00.000001 and 9999-12-31 00:00.
     fn file(written_by: &str) -> Bytes {

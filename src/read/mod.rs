@@ -27,6 +27,9 @@ mod page_header;
 mod pages;
 mod thrift;
 
+#[cfg(test)]
+mod tests;
+
 pub use chunk::{Block, ChunkReader};
 pub use fetch::Reader;
 pub use footer::Footer;

@@ -5,6 +5,7 @@
 //! to more than they declare, that streams of lengths are as long as the page, and how much the values become in memory,
 //! where a dictionary or a shared beginning makes gigabytes of a few bytes.
 
+use arrow::datatypes::DataType;
 use bytes::{Buf, Bytes};
 use parquet::basic::{Compression, Encoding, Type};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::delta::{self, bits};
+use super::int96;
 use super::page_header::{GZIP_EXPANSION, PageHeader};
 use crate::error::{Error, Result};
 
@@ -60,7 +62,7 @@ impl ChunkReader for Fetched {
 }
 
 /// What the pages of a column become.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
     physical: Type,
     codec: Compression,
@@ -70,10 +72,12 @@ pub(super) struct Shape {
     width: u64,
     /// Rows that are decoded at once.
     step: u64,
+    /// Of the outermost field that the column belongs to.
+    data_type: DataType,
 }
 
 impl Shape {
-    pub fn new(column: &ColumnChunkMetaData, step: u64) -> Shape {
+    pub fn new(column: &ColumnChunkMetaData, data_type: &DataType, step: u64) -> Shape {
         let descriptor = column.column_descr();
         Shape {
             physical: column.column_type(),
@@ -82,6 +86,7 @@ impl Shape {
             max_def: descriptor.max_def_level(),
             width: width(column),
             step,
+            data_type: data_type.clone(),
         }
     }
 
@@ -204,7 +209,7 @@ impl CheckedPages {
                     self.lengths = text_lengths(buf, *num_values).ok_or_else(malformed)?;
                     self.longest = self.lengths.iter().copied().max().unwrap_or(0).into();
                 }
-                Ok(())
+                self.check_instants(buf)
             }
             Page::DataPage {
                 num_values, encoding, ..
@@ -215,11 +220,21 @@ impl CheckedPages {
                 let values = u64::from(*num_values);
                 let body = self.values_of(page).ok_or_else(malformed)?;
                 let texts = self.text_bytes(*encoding, body, values).ok_or_else(malformed)?;
+                if *encoding == Encoding::PLAIN {
+                    self.check_instants(body)?;
+                }
                 let at_once = self.shape.at_once(values);
                 self.budget
                     .spend(at_once.saturating_mul(self.shape.width).saturating_add(texts))
             }
         }
+    }
+
+    fn check_instants(&self, values: &[u8]) -> Result<()> {
+        if self.shape.physical != Type::INT96 {
+            return Ok(());
+        }
+        int96::check_reach(values, &self.shape.data_type)
     }
 
     /// Where the values of a data page begin, behind the levels.

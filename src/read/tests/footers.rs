@@ -1,0 +1,235 @@
+//! Footers that declare too much, contradict themselves, or describe encrypted columns.
+
+use super::maker::*;
+use super::*;
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Float32Array, ListArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowWriter, encode_arrow_schema};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+fn numbers(rows: i64) -> Column {
+    let body: Vec<u8> = (0..rows as i32).flat_map(i32::to_le_bytes).collect();
+    column("n", INT32, rows, data_page(rows, 0, &body))
+}
+
+fn footer(schema: Vec<Vec<u8>>, groups: Vec<Vec<u8>>) -> Bytes {
+    let footer = Struct::new()
+        .i32(1, 1)
+        .list(2, 12, schema)
+        .i64(3, 0)
+        .list(4, 12, groups);
+    finish(b"PAR1".to_vec(), footer.end())
+}
+
+#[test]
+fn a_file_made_by_hand_is_fine() {
+    assert_eq!(rows_of(&file(&[numbers(10)], 10)), 10);
+    assert_eq!(rows_of(&file(&[numbers(0)], 0)), 0);
+}
+
+#[tokio::test]
+async fn a_footer_beyond_the_limit_is_not_even_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.parquet");
+    let holes = std::fs::File::create(&path).unwrap();
+    holes.set_len(400 << 20).unwrap();
+    let tail = [&(300u32 << 20).to_le_bytes()[..], b"PAR1"].concat();
+    std::os::unix::fs::FileExt::write_all_at(&holes, &tail, (400 << 20) - 8).unwrap();
+    let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+    let listed = location.list().await.unwrap().remove(0);
+    let Err(error) = Footer::read(&location, &listed).await else {
+        panic!("300 MiB of footer")
+    };
+    let expected = "the footer has 314572800 bytes, and the limit footer is 268435456 (file x.parquet)";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn a_hundred_thousand_columns_are_too_many() {
+    let mut schema = vec![element("root", REQUIRED, None, None, 100_000).end()];
+    schema.extend((0..100_000).map(|_| element("c", REQUIRED, Some(INT32), None, 0).end()));
+    is_refused(
+        &footer(schema, vec![]),
+        &["more columns than 50000", "limit columns"],
+    );
+}
+
+#[test]
+fn a_deep_schema_is_refused_however_deep() {
+    for depth in [70, 1_000_000] {
+        let mut schema: Vec<_> = (0..depth)
+            .map(|_| element("g", OPTIONAL, None, None, 1).end())
+            .collect();
+        schema.push(element("leaf", OPTIONAL, Some(INT32), None, 0).end());
+        is_refused(
+            &footer(schema, vec![]),
+            &["nested deeper than 64", "limit schema depth"],
+        );
+    }
+}
+
+#[test]
+fn columns_times_row_groups_are_limited() {
+    let schema = vec![
+        element("root", REQUIRED, None, None, 1).end(),
+        element("n", REQUIRED, Some(INT32), None, 0).end(),
+    ];
+    let empty_chunks = vec![vec![0]; 21_000];
+    let group = Struct::new().list(1, 12, empty_chunks).end();
+    is_refused(
+        &footer(schema, vec![group; 100]),
+        &[
+            "columns times row groups are 2100000",
+            "limit column chunks is 2000000",
+        ],
+    );
+}
+
+#[test]
+fn row_counts_are_held_against_limit_and_sum() {
+    is_refused(
+        &file(&[numbers(1)], (1 << 30) + 1),
+        &[
+            "the row group has 1073741825",
+            "limit rows of a row group",
+            "row group 0",
+        ],
+    );
+    is_refused(&file(&[numbers(1)], i64::MAX), &["limit rows of a row group"]);
+    is_refused(&file(&[numbers(1)], -1), &["negative number of rows"]);
+    is_refused(
+        &file_of(&[numbers(3)], 3, 4),
+        &["declares 4 rows, its row groups hold 3"],
+    );
+}
+
+#[test]
+fn columns_lie_inside_the_file_and_apart() {
+    let beyond = Column {
+        compressed: Some(1 << 40),
+        ..numbers(3)
+    };
+    is_refused(
+        &file(&[beyond], 3),
+        &["points past the end of the file", "column n"],
+    );
+    let far = Column {
+        offset: Some(i64::MAX),
+        ..numbers(3)
+    };
+    is_refused(&file(&[far], 3), &["points past the end of the file"]);
+    let negative = Column {
+        offset: Some(-4),
+        ..numbers(3)
+    };
+    is_refused(&file(&[negative], 3), &["negative size or offset"]);
+    let negative = Column {
+        uncompressed: -1,
+        ..numbers(3)
+    };
+    is_refused(&file(&[negative], 3), &["negative size or offset"]);
+    // A thousand columns that are all the same bytes.
+    let mut columns = vec![numbers(3)];
+    let length = columns[0].chunk.len() as i64;
+    columns.extend((0..1000).map(|index| Column {
+        name: format!("c{index}"),
+        offset: Some(4),
+        compressed: Some(length),
+        chunk: vec![],
+        ..numbers(3)
+    }));
+    is_refused(&file(&columns, 3), &["gives two columns the same bytes"]);
+}
+
+#[test]
+fn encrypted_columns_are_called_encrypted_and_named() {
+    let secret = Column {
+        name: "secret".into(),
+        is_encrypted: true,
+        ..numbers(3)
+    };
+    is_refused(
+        &file(&[numbers(3), secret], 3),
+        &[
+            "columns of the Parquet file are encrypted",
+            "column secret",
+            "without encryption",
+        ],
+    );
+}
+
+#[test]
+fn a_value_of_a_gigabyte_is_refused_though_all_are_null() {
+    let nulls = data_page(3, 0, &levels(&[(3, 0)]));
+    let huge = Column {
+        repetition: OPTIONAL,
+        length: Some(1 << 30),
+        ..column("huge", FIXED, 3, nulls)
+    };
+    is_refused(
+        &file(&[huge], 3),
+        &[
+            "fixed length takes 1073741824 bytes",
+            "limit fixed length",
+            "column huge",
+        ],
+    );
+}
+
+/// The Arrow schema in a file's metadata may call a list one of fixed length, which takes its room even where it is null.
+#[test]
+fn a_hint_at_lists_of_two_billion_items_is_refused() {
+    let item = std::sync::Arc::new(Field::new("item", DataType::Float32, true));
+    let values = Float32Array::from(vec![1.0]);
+    let offsets = OffsetBuffer::from_lengths([1, 0]);
+    let nulls = Some(vec![true, false].into());
+    let lists: ArrayRef = Arc::new(ListArray::new(item.clone(), offsets, Arc::new(values), nulls));
+    let rows = RecordBatch::try_from_iter_with_nullable([("lists", lists, true)]).unwrap();
+    let hint = Schema::new(vec![Field::new(
+        "lists",
+        DataType::FixedSizeList(item, i32::MAX),
+        true,
+    )]);
+    is_refused(
+        &with_hint(&rows, &hint),
+        &["fixed length takes 8589934588 bytes", "column lists"],
+    );
+}
+
+fn with_hint(rows: &RecordBatch, hint: &Schema) -> Bytes {
+    let hint = KeyValue::new("ARROW:schema".to_string(), encode_arrow_schema(hint));
+    let properties = WriterProperties::builder()
+        .set_key_value_metadata(Some(vec![hint]))
+        .build();
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties)
+        .with_skip_arrow_metadata(true);
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new_with_options(&mut file, rows.schema(), options).unwrap();
+    writer.write(rows).unwrap();
+    writer.close().unwrap();
+    file.into()
+}
+
+#[test]
+fn a_hint_that_does_not_fit_the_columns_is_an_error_or_ignored() {
+    let bytes: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4]].iter()).unwrap());
+    let rows = RecordBatch::try_from_iter_with_nullable([("b", bytes, true)]).unwrap();
+    let hint = Schema::new(vec![Field::new("b", DataType::FixedSizeBinary(1 << 30), true)]);
+    // The crate believes the file's own type where the two differ.
+    assert_eq!(rows_of(&with_hint(&rows, &hint)), 2);
+}
+
+#[test]
+fn a_footer_full_of_empty_lists_does_not_hang() {
+    // 100,000 lists, each of 2^31 - 1 booleans that take no bytes with a careless reader.
+    let endless = [0x91, 0xff, 0xff, 0xff, 0xff, 0x07].map(|byte| if byte == 0x91 { 0xf1 } else { byte });
+    let footer = Struct::new().list(10, 9, vec![endless.to_vec(); 100_000]).end();
+    is_refused(
+        &finish(b"PAR1".to_vec(), footer),
+        &["a list is longer than what follows"],
+    );
+}
