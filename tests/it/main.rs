@@ -19,6 +19,7 @@ mod mutants;
 mod onnx_bytes;
 mod recovery;
 mod resources;
+mod secrets;
 mod shutdown;
 mod support;
 mod untrusted_models;

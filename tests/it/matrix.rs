@@ -95,7 +95,10 @@ fn read(text: &str, module: &[String], tests: &mut BTreeMap<String, BTreeSet<u32
             modules.pop();
         }
         let words = code.trim_start_matches("pub ").trim_start_matches("async ");
-        if let Some(name) = words.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(" {")) {
+        if let Some(name) = words
+            .strip_prefix("mod ")
+            .and_then(|rest| rest.strip_suffix(" {"))
+        {
             modules.push((indent, name.to_string()));
         } else if let Some(comment) = code.strip_prefix("///") {
             if let Some((_, list)) = comment.split_once(MARK) {
@@ -108,17 +111,27 @@ fn read(text: &str, module: &[String], tests: &mut BTreeMap<String, BTreeSet<u32
         } else if code.starts_with("#[") {
             is_test |= code == "#[test]" || code.starts_with("#[tokio::test");
         } else if let Some(rest) = words.strip_prefix("fn ") {
-            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             let inner = modules.iter().map(|(_, module)| module.clone());
             let path: Vec<String> = module.iter().cloned().chain(inner).chain([name]).collect();
             let path = path.join("::");
-            assert!(is_test || numbers.is_empty(), "{path} names faults and is no test");
+            assert!(
+                is_test || numbers.is_empty(),
+                "{path} names faults and is no test"
+            );
             if is_test {
                 tests.insert(path, std::mem::take(&mut numbers));
             }
             is_test = false;
         } else if !code.is_empty() {
-            assert!(numbers.is_empty(), "{}: {MARK}{numbers:?} belongs to no test", module.join("::"));
+            assert!(
+                numbers.is_empty(),
+                "{}: {MARK}{numbers:?} belongs to no test",
+                module.join("::")
+            );
             is_test = false;
         }
     }
@@ -128,15 +141,26 @@ fn read(text: &str, module: &[String], tests: &mut BTreeMap<String, BTreeSet<u32
 fn every_fault_has_one_row_with_a_test_or_a_reason() {
     let rows = rows();
     let numbers: Vec<u32> = rows.iter().map(|(number, _)| *number).collect();
-    assert_eq!(numbers, (1..=FAULTS).collect::<Vec<_>>(), "each fault once, in order");
+    assert_eq!(
+        numbers,
+        (1..=FAULTS).collect::<Vec<_>>(),
+        "each fault once, in order"
+    );
     let (mut tested, mut open) = (0, 0);
     for (number, row) in &rows {
-        assert!(!row.fault.is_empty() && !row.behaviour.is_empty(), "row {number} is incomplete");
+        assert!(
+            !row.fault.is_empty() && !row.behaviour.is_empty(),
+            "row {number} is incomplete"
+        );
         if row.tests.is_empty() {
             let is_reason = ["not yet: ", "does not apply: "]
                 .iter()
                 .any(|start| row.reason.starts_with(start) && row.reason.len() > start.len() + 20);
-            assert!(is_reason, "row {number} has neither a test nor a reason: {:?}", row.reason);
+            assert!(
+                is_reason,
+                "row {number} has neither a test nor a reason: {:?}",
+                row.reason
+            );
             open += 1;
         } else {
             tested += 1;
@@ -170,7 +194,9 @@ fn every_test_that_the_page_names_exists_and_names_its_fault_and_the_other_way_r
                 .iter()
                 .any(|(listed, row)| listed == number && row.tests.contains(test));
             if !is_listed {
-                faults.push(format!("{test} names fault {number}, and row {number} does not list it"));
+                faults.push(format!(
+                    "{test} names fault {number}, and row {number} does not list it"
+                ));
             }
         }
     }
@@ -211,7 +237,9 @@ fn three() {}
         ("a::b::tests::one", vec![6, 48]),
         ("a::b::three", vec![]),
     ];
-    let found: Vec<(&str, Vec<u32>)> =
-        tests.iter().map(|(name, numbers)| (name.as_str(), numbers.iter().copied().collect())).collect();
+    let found: Vec<(&str, Vec<u32>)> = tests
+        .iter()
+        .map(|(name, numbers)| (name.as_str(), numbers.iter().copied().collect()))
+        .collect();
     assert_eq!(found, expected);
 }

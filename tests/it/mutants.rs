@@ -52,8 +52,11 @@ pub fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 pub fn changed_fields(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     let mut message = parse(bytes, 0).expect("a model is protobuf");
     for _ in 0..=random.below(3) {
-        let count = count(&message);
-        let mut place = random.below(count);
+        // Nothing may be left of a small model.
+        let Some(last) = count(&message).checked_sub(1) else {
+            break;
+        };
+        let mut place = random.below(last + 1);
         change(&mut message, &mut place, random);
     }
     encode(&message)
@@ -218,12 +221,10 @@ fn change_value(value: &mut Value, random: &mut Random) {
         }
         Value::Fixed(_) => {}
         Value::Bytes(data) => data.push(b'x'),
-        Value::Message(inner) => {
+        Value::Message(inner) if !inner.is_empty() => {
             let at = random.below(inner.len());
             change_here(inner, at, random);
-            if inner.is_empty() {
-                *value = Value::Bytes(Vec::new());
-            }
         }
+        Value::Message(_) => {}
     }
 }
