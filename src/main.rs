@@ -22,12 +22,12 @@ fn main() -> ExitCode {
     unsafe { environment::silence_onnxruntime() };
     return_large_buffers();
     signals::ignore_file_size_signal();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| cli::refuse(&error));
     let json = cli.command.wants_json();
     let telemetry = match start_telemetry(&cli) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", telemetry::redact(&error.to_string()));
             return ExitCode::from(error.kind().exit_code());
         }
     };
@@ -111,6 +111,6 @@ fn report(error: &Error, json: bool) {
         "{error}"
     );
     if json {
-        println!("{}", serde_json::json!({ "error": error.to_json() }));
+        cli::say::error(error);
     }
 }

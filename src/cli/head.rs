@@ -7,8 +7,9 @@ use floe::error::{Error, Result};
 use floe::plan::list;
 use floe::read::head;
 use floe::storage::Location;
+use floe::telemetry::text::is_treacherous;
 
-use super::HeadArgs;
+use super::{HeadArgs, say};
 
 /// Longest cell of a table.
 const CELL_CHARS: usize = 40;
@@ -40,7 +41,7 @@ pub async fn head(args: HeadArgs) -> Result<()> {
                 .iter()
                 .cloned()
                 .zip(row.into_iter().map(serde_json::Value::from));
-            println!("{}", serde_json::Value::Object(pairs.collect()));
+            say::json_line(&serde_json::Value::Object(pairs.collect()));
         }
         return Ok(());
     }
@@ -68,6 +69,7 @@ fn cells(batch: &RecordBatch, names: &[String]) -> Result<Vec<Vec<Option<String>
 
 fn print_table(names: &[String], rows: &[Vec<Option<String>>]) {
     let shown = |cell: &Option<String>| shorten(cell.as_deref().unwrap_or("null"));
+    let names: Vec<String> = names.iter().map(|name| shorten(name)).collect();
     let widths: Vec<usize> = names
         .iter()
         .enumerate()
@@ -84,7 +86,7 @@ fn print_table(names: &[String], rows: &[Vec<Option<String>>]) {
             .collect();
         println!("{}", padded.join("  ").trim_end());
     };
-    line(names.to_vec());
+    line(names);
     for row in rows {
         line(row.iter().map(shown).collect());
     }
@@ -92,7 +94,7 @@ fn print_table(names: &[String], rows: &[Vec<Option<String>>]) {
 
 /// One line, of bounded length, without control characters.
 fn shorten(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if is_treacherous(c) { ' ' } else { c };
     if text.chars().count() <= CELL_CHARS {
         return text.chars().map(clean).collect();
     }

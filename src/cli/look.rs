@@ -2,6 +2,7 @@
 
 use floe::commit::{self, verify::Depth};
 use floe::config::Device;
+use floe::config::nesting::shown;
 use floe::config::replica::Launch;
 use floe::config::schema::job_schema;
 use floe::error::{Error, ErrorKind, Result};
@@ -11,6 +12,7 @@ use floe::storage::{Location, OutputStore};
 use floe::telemetry::units;
 use floe::write;
 
+use super::say;
 use super::{InspectArgs, JobArgs, SchemaArgs, VerifyArgs};
 use crate::environment;
 
@@ -23,31 +25,32 @@ pub async fn plan(args: JobArgs) -> Result<()> {
     };
     let report = job::plan(&resolved.job, replicas).await?;
     if args.json {
-        return print_json(&report);
+        return say::json(&report);
     }
-    println!(
+    say::line(format_args!(
         "{} files, {} rows, {} in {} units for {replicas} replicas",
         report.files,
         units::count(report.rows),
         units::bytes(report.bytes),
         report.units
-    );
+    ));
     for share in &report.replicas {
-        println!(
-            "\nreplica {}: {} units, {} rows, {}",
+        println!();
+        say::line(format_args!(
+            "replica {}: {} units, {} rows, {}",
             share.replica,
             share.units.len(),
             units::count(share.rows),
             units::bytes(share.bytes)
-        );
+        ));
         for unit in &share.units {
-            println!(
+            say::line(format_args!(
                 "  unit {:06}  {:>12} rows  {:>10}  {}",
                 unit.unit,
                 units::count(unit.rows),
                 units::bytes(unit.bytes),
                 shorten(&unit.reads)
-            );
+            ));
         }
     }
     Ok(())
@@ -65,24 +68,27 @@ pub async fn check(args: JobArgs) -> Result<()> {
     let resolved = args.resolve()?;
     let report = job::check(&resolved.job, &environment::host()).await?;
     if args.json {
-        return print_json(&report);
+        return say::json(&report);
     }
-    println!("the job can run");
-    println!("model    {} function {}", report.model, report.function);
-    println!(
+    say::line("the job can run");
+    say::line(format_args!(
+        "model    {} function {}",
+        report.model, report.function
+    ));
+    say::line(format_args!(
         "input    {} files, {} rows, {} columns, {} units",
         report.files,
         units::count(report.rows),
         report.input_columns,
         report.units
-    );
-    println!("output   adds {}", report.output_columns.join(", "));
-    println!(
+    ));
+    say::line(format_args!("output   adds {}", report.output_columns.join(", ")));
+    say::line(format_args!(
         "workers  {} with {} threads each, at most {} rows a batch",
         report.workers, report.threads_per_worker, report.batch_rows
-    );
+    ));
     for note in &report.notes {
-        println!("note     {note}");
+        say::line(format_args!("note     {note}"));
     }
     Ok(())
 }
@@ -91,7 +97,7 @@ pub async fn check(args: JobArgs) -> Result<()> {
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let model = job::open_model(&args.model, None, Device::Auto, &environment::host()).await?;
     if args.json {
-        return print_json(&inspect::to_json(&*model));
+        return say::json(&inspect::to_json(&*model));
     }
     println!("{}", inspect::to_text(&*model).trim_end());
     Ok(())
@@ -107,17 +113,17 @@ pub async fn verify(args: VerifyArgs) -> Result<()> {
     };
     let report = commit::verify(&store, depth).await?;
     if args.json {
-        print_json(&report)?;
+        say::json(&report)?;
     } else if report.ok {
-        println!(
+        say::line(format_args!(
             "{}: {} rows in {} files, as recorded",
-            args.output,
+            shown(&args.output),
             units::count(report.rows),
             report.files
-        );
+        ));
     } else {
         for problem in &report.problems {
-            println!("{}: {}", problem.key, problem.message);
+            say::line(format_args!("{}: {}", problem.key, problem.message));
         }
     }
     if report.ok {
@@ -140,12 +146,5 @@ pub fn schema(args: &SchemaArgs) -> Result<()> {
         "model-card" => card::card_schema(),
         _ => job_schema(),
     };
-    print_json(&schema)
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::internal("can't print JSON").with_source(error))?;
-    println!("{text}");
-    Ok(())
+    say::json(&schema)
 }

@@ -3,6 +3,7 @@
 pub mod head;
 pub mod look;
 pub mod run;
+pub mod say;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use floe::config::document::is_document;
 use floe::config::overrides::Overrides;
 use floe::config::resolve::{self, Resolved};
-use floe::error::{Error, Result};
+use floe::error::{Error, ErrorKind, Result};
+use floe::telemetry::redact;
 
 use crate::environment;
 
@@ -228,6 +230,19 @@ impl JobArgs {
             run_id: args.run_id,
         }
     }
+}
+
+/// Says what is wrong with the command line, as clap says it, and ends the program.
+///
+/// clap quotes what was given, which may be a location with a password in it, in the wrong place.
+pub fn refuse(error: &clap::Error) -> ! {
+    let said = error.render().to_string();
+    let clean = redact(&said);
+    if !error.use_stderr() || *clean == said {
+        error.exit();
+    }
+    eprint!("{clean}");
+    std::process::exit(ErrorKind::Config.exit_code().into());
 }
 
 fn read(path: &Path) -> Result<(String, String)> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument;
 
+use floe::config::nesting::shown;
 use floe::config::replica::Launch;
 use floe::error::Result;
 use floe::job::{self, Outcome};
@@ -12,7 +13,7 @@ use floe::telemetry::progress::events::Event;
 use floe::telemetry::summary::{Summary, peak_rss_bytes};
 use floe::telemetry::{ProgressMode, Telemetry};
 
-use super::JobArgs;
+use super::{JobArgs, say};
 use crate::{environment, launch, signals};
 
 /// Runs the job and prints what came of it.
@@ -57,20 +58,18 @@ pub async fn run(args: JobArgs, telemetry: &Telemetry) -> Result<()> {
 /// Prints outcome and summary: for a person, or as one JSON object.
 pub fn print(outcome: &Outcome, summary: &Summary, output: &str, json: bool) {
     if json {
-        println!(
-            "{}",
-            serde_json::json!({ "outcome": outcome, "summary": summary })
-        );
+        say::json_line(&serde_json::json!({ "outcome": outcome, "summary": summary }));
         return;
     }
     let state = if outcome.complete {
         let rows = outcome.total_rows.unwrap_or_default();
-        format!("complete: {rows} rows in {output}")
+        format!("complete: {rows} rows in {}", shown(output))
     } else {
         format!(
             "replica {} of {} is done; {} units of other replicas are not yet",
             outcome.replica, outcome.replicas, outcome.units_missing
         )
     };
-    println!("{state}\n{}", summary.to_text().trim_end());
+    say::line(state);
+    println!("{}", summary.to_text().trim_end());
 }

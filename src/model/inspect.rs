@@ -7,6 +7,7 @@ use super::Loaded;
 use crate::signature::{
     Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, describe_input, display_shape,
 };
+use crate::telemetry::text::on_one_line;
 
 /// The model as a JSON document. An open extent is `null`; shapes are those of one row.
 pub fn to_json(model: &dyn Loaded) -> Value {
@@ -68,7 +69,7 @@ fn output(output: &OutputFeature) -> Value {
     document
 }
 
-/// The model as text for a terminal, with a line break at the end.
+/// The model as text for a terminal, with a line break at the end. Names are the model's own, and kept on their line.
 pub fn to_text(model: &dyn Loaded) -> String {
     let mut text = format!("{}\n{}\n", model.describe(), model.digest());
     for function in model.functions() {
@@ -78,17 +79,22 @@ pub fn to_text(model: &dyn Loaded) -> String {
             None => String::new(),
         };
         // Writing to a String can't fail.
-        let _ = writeln!(text, "\nfunction {}{rows}", function.name);
+        let _ = writeln!(text, "\nfunction {}{rows}", on_one_line(&function.name));
         for input in &function.inputs {
-            let _ = writeln!(text, "  in   {}{}", describe_input(input), treatment(input));
+            let _ = writeln!(
+                text,
+                "  in   {}{}",
+                on_one_line(&describe_input(input)),
+                treatment(input)
+            );
         }
         for output in &function.outputs {
-            let _ = writeln!(text, "  out  {}", describe_output(output));
+            let _ = writeln!(text, "  out  {}", on_one_line(&describe_output(output)));
         }
     }
     for (index, note) in model.notes().iter().enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
-        let _ = writeln!(text, "{gap}note: {note}");
+        let _ = writeln!(text, "{gap}note: {}", on_one_line(note));
     }
     text
 }

@@ -6,6 +6,7 @@
 //! `"token": "…"`, `Snowflake Token="…"`), authorization headers, bare JSON web tokens and private keys. It would
 //! rather cut too much than too little, is linear in the length of the text, and changes nothing the second time.
 
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// A log line must not hold up the program, whatever it says.
@@ -27,6 +28,29 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// Redacts every text of a JSON document, and the values of keys that name a secret.
+pub fn redact_values(document: &mut Value) {
+    match document {
+        Value::String(text) => {
+            if let Cow::Owned(clean) = redact(text) {
+                *text = clean;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(redact_values),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if names_secret(key) && !text.is_empty() => {
+                        *text = REDACTED.to_string()
+                    }
+                    other => redact_values(other),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// One pass over the text.
@@ -430,6 +454,26 @@ mod tests {
         ] {
             assert!(!names_secret(key), "{key}");
         }
+    }
+
+    #[test]
+    fn documents_are_redacted_text_by_text() {
+        let mut document = serde_json::json!({
+            "location": "https://me:CANARY@host/x?sig=CANARY",
+            "token": "CANARY",
+            "tokens": 3,
+            "max_token": 3,
+            "hints": [{"text": "Bearer CANARYCANARY"}, "password: CANARY", null],
+        });
+        redact_values(&mut document);
+        let expected = serde_json::json!({
+            "location": "https://[redacted]@host/x?[redacted]",
+            "token": "[redacted]",
+            "tokens": 3,
+            "max_token": 3,
+            "hints": [{"text": "Bearer [redacted]"}, "password: [redacted]", null],
+        });
+        assert_eq!(document, expected);
     }
 
     proptest! {

@@ -98,7 +98,7 @@ fn in_one_word(value: &Value) -> String {
     if is_word {
         return escaped;
     }
-    let inner = escaped.replace('"', "\\\"").replace('\n', "\\n");
+    let inner = on_one_line(&escaped).replace('"', "\\\"");
     format!("\"{inner}\"")
 }
 
@@ -113,6 +113,11 @@ pub fn escape_control(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// The same with line breaks replaced as well.
+pub fn on_one_line(text: &str) -> String {
+    escape_control(text).replace('\n', "\\n")
 }
 
 /// Controls, and invisible marks that end lines or reorder what is shown.

@@ -280,6 +280,9 @@ fn what_a_job_file_or_a_card_holds_by_mistake_is_not_repeated() {
     }
 }
 
+/// A name that a file may have: other control characters are refused, see the last of the tests.
+const MARKED: &str = "x\u{9b}31mred\u{202e}der";
+
 /// A name that tries to begin a log line of its own, and to clear and colour a terminal.
 const HOSTILE: &str =
     "x\n{\"severity_text\":\"INFO\",\"body\":\"forged\"}\r\u{1b}[2J\u{1b}[31m\u{9b}1mred\u{7}";
@@ -313,8 +316,7 @@ fn hostile_table() -> RecordBatch {
 fn names_and_cells_can_neither_forge_a_line_nor_move_the_cursor() {
     for format in ["text", "json"] {
         let scenario = Scenario::new();
-        // A slash would be a folder.
-        let file = HOSTILE.replace('/', "-");
+        let file = MARKED;
         write_parquet(
             &scenario.input().join(format!("{file}.parquet")),
             &hostile_table(),
@@ -381,6 +383,7 @@ fn names_and_cells_can_neither_forge_a_line_nor_move_the_cursor() {
             assert_eq!(run.code, Some(6), "{}", run.stderr);
             is_harmless("verify", &run);
         }
+        let elsewhere = format!("{output}-too");
         std::fs::remove_file(marker).unwrap();
         let run = finish(floe(
             [&["run", "--run-id", "another"][..], &job, &logging].concat(),
@@ -389,11 +392,29 @@ fn names_and_cells_can_neither_forge_a_line_nor_move_the_cursor() {
         is_harmless("a stranger", &run);
         std::fs::write(scenario.input().join(format!("{file}2.parquet")), "no Parquet").unwrap();
         let run = finish(floe(
-            [&["run", "--mode", "overwrite"][..], &job, &logging].concat(),
+            [&["run"][..], &job, &["--output", &elsewhere], &logging].concat(),
         ));
         assert_eq!(run.code, Some(6), "{}", run.stderr);
         is_harmless("no Parquet", &run);
     }
+}
+
+/// Failure matrix: 63.
+#[test]
+fn a_file_name_with_control_characters_is_refused_on_one_line() {
+    let scenario = Scenario::new();
+    let file = HOSTILE.replace('/', "-");
+    write_parquet(
+        &scenario.input().join(format!("{file}.parquet")),
+        &hostile_table(),
+        10,
+    );
+    for format in ["text", "json"] {
+        let run = scenario.run(&["--log-format", format, "--json"]);
+        run.fails(8, &["illegal character"]);
+        is_harmless(format, &scenario.run(&["--log-format", format, "--json"]));
+    }
+    assert_eq!(scenario.files(), Vec::<String>::new());
 }
 
 /// Failure matrix: 63.
