@@ -315,6 +315,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 63.
     #[test]
     fn terminal_escapes_of_foreign_text_are_made_harmless() {
         let error = Error::data("bad name").with("column", "a\u{1b}[31m\r");

@@ -130,6 +130,7 @@ impl Origin {
 mod tests {
     use super::*;
 
+    /// Failure matrix: 58.
     #[test]
     fn a_row_of_a_mixed_batch_is_found_in_its_own_file() {
         let (a, b): (Arc<str>, Arc<str>) = ("a.parquet".into(), "b.parquet".into());

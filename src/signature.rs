@@ -468,6 +468,7 @@ mod tests {
         assert_eq!(find_column(&schema, "c").unwrap(), None);
     }
 
+    /// Failure matrix: 29.
     #[test]
     fn ambiguous_names_are_refused() {
         let schema = schema(&[("Ab", DataType::Int64), ("AB", DataType::Int64)]);
@@ -494,6 +495,7 @@ mod tests {
         );
     }
 
+    /// Failure matrix: 54.
     #[test]
     fn a_missing_column_is_named_with_its_nearest_and_both_lists() {
         let schema = schema(&[("dep_dealy", DataType::Float64)]);

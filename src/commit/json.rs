@@ -75,6 +75,7 @@ mod tests {
             .to_string()
     }
 
+    /// Failure matrix: 68.
     #[test]
     fn only_the_known_format_is_read() {
         let body = br#"{"format": 1, "name": "a"}"#;

@@ -276,6 +276,7 @@ mod tests {
         panic!("more operations than expected");
     }
 
+    /// Failure matrix: 48.
     #[test]
     fn only_a_clean_yes_is_believed_without_reading_back() {
         let body = Bytes::from_static(b"stored");
@@ -294,6 +295,7 @@ mod tests {
         assert!(matches!(run([exists(), Answer::Got(None)]), Found::Absent(_)));
     }
 
+    /// Failure matrix: 49.
     #[test]
     fn a_store_that_never_stores_is_given_up() {
         let mut tries = Tries::default();

@@ -211,6 +211,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 35.
     #[test]
     fn whole_numbers_fit_by_range() {
         check::<i64, i32>(2147483647, Ok(i32::MAX));
@@ -239,6 +240,7 @@ mod tests {
         check::<f64, bool>(1.0, Ok(true));
     }
 
+    /// Failure matrix: 35.
     #[test]
     fn floats_are_rounded_to_the_nearest_and_must_stay_finite() {
         check::<f64, f32>(0.1, Ok(0.1f32));

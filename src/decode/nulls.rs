@@ -91,6 +91,7 @@ mod tests {
         check(DType::F32, None, OnNull::Fill(2.5), Some(Some(2.5)));
     }
 
+    /// Failure matrix: 32.
     #[test]
     fn nan_is_for_floats_only() {
         check(DType::F16, None, OnNull::Nan, Some(Some(f64::NAN)));
@@ -100,6 +101,7 @@ mod tests {
         check(DType::String, Some(OnNull::Nan), OnNull::Fail, None);
     }
 
+    /// Failure matrix: 32.
     #[test]
     fn a_fill_value_must_fit() {
         check(DType::U8, None, OnNull::Fill(255.0), Some(Some(255.0)));

@@ -133,6 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Each case goes through all pairs of types, plain and dictionary, sliced at both ends.
+    /// Failure matrix: 35.
     #[test]
     fn every_pair_of_types_agrees_with_the_naive_conversion(
         seeds in prop::collection::vec(seed(), 0..24), skip in 0usize..10, drop in 0usize..10,
@@ -202,6 +203,7 @@ proptest! {
 
 // --- Single behaviours ---------------------------------------------------------------------------------------
 
+/// Failure matrix: 32, 58.
 #[test]
 fn a_null_is_named_with_column_file_row_group_and_row() {
     let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None]));
@@ -213,6 +215,7 @@ fn a_null_is_named_with_column_file_row_group_and_row() {
     );
 }
 
+/// Failure matrix: 35.
 #[test]
 fn a_value_out_of_range_is_named_with_what_it_is_and_what_helps() {
     let cases: [(ArrayRef, DType, &str); 4] = [
@@ -262,6 +265,7 @@ fn saturation_is_for_ranges_only() {
     assert!(decode(feature(DType::U8, &[]), &[nan], OnNull::Fail, Saturate).is_err());
 }
 
+/// Failure matrix: 32.
 #[test]
 fn nulls_become_nan_or_a_fill_value() {
     let column: ArrayRef = Arc::new(Int32Array::from(vec![None, Some(2)]));

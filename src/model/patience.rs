@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(words.downcast_ref(), Some(&"out of its depth"));
     }
 
+    /// Failure matrix: 56.
     #[test]
     fn what_never_ends_is_an_error_that_names_the_limit() {
         let (_keep, never) = mpsc::channel::<()>();

@@ -111,6 +111,7 @@ mod tests {
         assert_eq!([1, 2, 3, 16].map(units_in_work), [2, 2, 2, 9]);
     }
 
+    /// Failure matrix: 57.
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
         assert_eq!(limit(64 << 30, 2), 144 << 20);
@@ -118,6 +119,7 @@ mod tests {
         assert_eq!(limit(1 << 20, 1), 32 << 20);
     }
 
+    /// Failure matrix: 57, 61.
     #[tokio::test]
     async fn reservations_wait_for_each_other_and_are_given_back() {
         let metrics = Arc::new(Metrics::default());
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(metrics.memory_peak_bytes.get(), 100 * PERMIT_BYTES);
     }
 
+    /// Failure matrix: 40.
     #[tokio::test]
     async fn two_oversized_reservations_fit_side_by_side() {
         let gauge = Gauge::new(10 * PERMIT_BYTES, 1, Default::default());

@@ -230,6 +230,7 @@ proptest! {
     }
 }
 
+/// Failure matrix: 56, 60.
 #[test]
 fn a_panic_in_a_model_ends_the_job_and_says_where() {
     let behaviour = |ids: &[i64]| -> Result<()> {
@@ -245,6 +246,7 @@ fn a_panic_in_a_model_ends_the_job_and_says_where() {
     assert!(text.contains("file 000.parquet, row group 0, rows 0-"), "{text}");
 }
 
+/// Failure matrix: 58.
 #[test]
 fn an_error_of_a_model_names_the_rows_of_its_batch() {
     let behaviour = |ids: &[i64]| match ids.contains(&25_500) {
@@ -265,6 +267,7 @@ fn an_error_of_a_model_names_the_rows_of_its_batch() {
     assert_eq!(text, "no (file 001.parquet, row group 0, rows 5000-5999)");
 }
 
+/// Failure matrix: 60.
 #[test]
 fn an_error_of_the_sink_ends_the_job() {
     let result = block_on(async {
@@ -287,6 +290,7 @@ fn units_of_their_own(count: usize) -> Vec<Vec<usize>> {
     vec![vec![200_000]; count]
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_stop_finishes_what_has_begun_and_leaves_the_rest() {
     let (stop, stopped) = watch::channel(false);
@@ -320,6 +324,7 @@ fn a_stop_finishes_what_has_begun_and_leaves_the_rest() {
     assert!(done.iter().all(|&rows| rows == 200_000), "{done:?}");
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_unit_that_takes_longer_than_the_grace_period_is_dropped() {
     let (stop, stopped) = watch::channel(true);

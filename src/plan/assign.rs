@@ -59,6 +59,7 @@ mod tests {
     }
 
     proptest! {
+        /// Failure matrix: 13.
         #[test]
         fn every_unit_has_exactly_one_replica(weights in proptest::collection::vec(0u64..1000, 0..60), n in 1usize..20) {
             let mut all: Vec<u32> = assign(&units(&weights), n).concat();

@@ -127,6 +127,7 @@ mod tests {
         assert_eq!(chosen(&paths, "*.parquet", None), ["b.parquet"]);
     }
 
+    /// Failure matrix: 70.
     #[test]
     fn the_jobs_own_output_is_left_out_and_its_neighbour_is_not() {
         let paths = ["out/a.parquet", "output.parquet", "in.parquet"];
@@ -136,6 +137,7 @@ mod tests {
         );
     }
 
+    /// Failure matrix: 39.
     #[test]
     fn an_empty_input_says_what_was_left_out() {
         let error = select(

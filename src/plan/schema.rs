@@ -136,6 +136,7 @@ mod tests {
         Ok(input.finish())
     }
 
+    /// Failure matrix: 28.
     #[test]
     fn columns_may_come_in_another_order() {
         let (x, y) = (("x", DataType::Int32), ("y", DataType::Utf8));
@@ -143,6 +144,7 @@ mod tests {
         assert_eq!(schema.field(0).name(), "x");
     }
 
+    /// Failure matrix: 27.
     #[test]
     fn types_widen_only_where_nothing_is_lost() {
         use DataType as D;
@@ -174,6 +176,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 26, 28.
     #[test]
     fn drift_names_file_column_and_difference() {
         let one = [("x", DataType::Int32)];
@@ -198,6 +201,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 29.
     #[test]
     fn duplicate_names_are_refused() {
         let error = InputSchema::of("a", &schema(&[("x", DataType::Int8), ("x", DataType::Int8)]));

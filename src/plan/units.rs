@@ -133,11 +133,13 @@ mod tests {
         assert_eq!(units[3].rows, 10);
     }
 
+    /// Failure matrix: 40.
     #[test]
     fn one_huge_row_group_stays_whole() {
         assert_eq!(parts(&cut(&[file(&[(1, SPLIT_BYTES * 10)])])), [[(0, 0, 1)]]);
     }
 
+    /// Failure matrix: 41.
     #[test]
     fn tiny_files_are_grouped_around_big_ones() {
         let tiny = || file(&[(1, GROUP_BYTES / 4)]);
@@ -153,6 +155,7 @@ mod tests {
         );
     }
 
+    /// Failure matrix: 38.
     #[test]
     fn files_without_rows_are_in_a_unit_too() {
         let units = cut(&[file(&[]), file(&[(0, 10)])]);
@@ -160,6 +163,7 @@ mod tests {
         assert_eq!(units[0].rows, 0);
     }
 
+    /// Failure matrix: 41.
     #[test]
     fn a_unit_never_holds_more_files_than_it_may() {
         let units = cut(&vec![file(&[(1, 1)]); GROUP_FILES * 2 + 1]);

@@ -209,6 +209,7 @@ mod tests {
     use arrow::array::{Array, Int32Array, Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field};
 
+    /// Failure matrix: 27, 28.
     #[test]
     fn rows_are_conformed_by_name_and_widened() {
         let file = Arc::new(Schema::new(vec![

@@ -303,6 +303,7 @@ mod tests {
         Footer::read(&location, &listed).await
     }
 
+    /// Failure matrix: 19, 20, 21, 42.
     #[tokio::test]
     async fn files_that_are_not_parquet_are_named_with_their_first_bytes() {
         let cases: [(&[u8], &str); 6] = [
@@ -329,6 +330,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 23.
     #[tokio::test]
     async fn a_garbled_footer_is_an_error_and_not_a_panic() {
         for seed in 0u8..64 {

@@ -132,6 +132,7 @@ mod tests {
         reader.next().unwrap().unwrap().column(0).clone()
     }
 
+    /// Failure matrix: 31.
     #[test]
     fn sparks_far_dates_come_out_right() {
         const DAY_MICROS: i64 = 86_400_000_000;

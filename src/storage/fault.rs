@@ -66,6 +66,7 @@ fn hint_for(error: &std::io::Error) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    /// Failure matrix: 44.
     #[test]
     fn a_full_disk_is_told_with_what_to_do() {
         let error = StoreError::Generic {

@@ -113,6 +113,7 @@ fn staged_name(name: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// Failure matrix: 70.
     #[test]
     fn overlap_sees_through_links_and_paths_that_do_not_exist_yet() {
         let folder = tempfile::tempdir().unwrap();

@@ -322,6 +322,7 @@ mod tests {
         assert_eq!(read, [vec![50, 51], vec![0], vec![51, 52]]);
     }
 
+    /// Failure matrix: 43.
     #[tokio::test]
     async fn a_replaced_object_is_input_changed() {
         let folder = tempfile::tempdir().unwrap();

@@ -196,6 +196,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 9.
     #[tokio::test]
     async fn of_many_creators_of_a_key_exactly_one_wins() {
         for (store, _folder) in stores() {
@@ -214,6 +215,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 5.
     #[tokio::test]
     async fn leftovers_of_killed_writers_are_swept_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();

@@ -198,6 +198,7 @@ mod tests {
         );
     }
 
+    /// Failure matrix: 64.
     #[test]
     fn secrets_are_gone_from_body_values_and_named_fields() {
         let lines = log_lines(Json, || {
@@ -254,6 +255,7 @@ mod tests {
     }
 
     proptest! {
+        /// Failure matrix: 63.
         #[test]
         fn any_line_is_one_parsable_object_of_bounded_length(
             body in "\\PC{0,60}|[\u{0}-\u{ff}]{0,3000}",

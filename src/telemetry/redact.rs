@@ -320,6 +320,7 @@ mod tests {
 
     const CANARY: &str = "c4n4ry/Zm9v+YmFy==";
 
+    /// Failure matrix: 64.
     #[test]
     fn secrets_are_cut_and_the_rest_stays() {
         let cases = [
@@ -456,6 +457,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 64.
     #[test]
     fn documents_are_redacted_text_by_text() {
         let mut document = serde_json::json!({
@@ -477,6 +479,7 @@ mod tests {
     }
 
     proptest! {
+        /// Failure matrix: 64.
         #[test]
         fn a_canary_never_survives(before in "[^\\\\]{0,24}", after in ".{0,24}", form in 0..6usize) {
             let secret = match form {

@@ -184,6 +184,7 @@ mod tests {
         assert!(!Text { colour: false }.render(&event).contains('\x1b'));
     }
 
+    /// Failure matrix: 63.
     #[test]
     fn foreign_text_can_neither_colour_the_terminal_nor_fake_a_line() {
         let event = entry(

@@ -368,6 +368,7 @@ mod tests {
         assert_eq!(plain(names(options(Some(&[]), &[], ""))), [""; 0]);
     }
 
+    /// Failure matrix: 30.
     #[test]
     fn names_that_clash_or_are_unknown_are_refused_with_a_way_out() {
         let cases = [

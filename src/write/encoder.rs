@@ -399,6 +399,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 38.
     #[test]
     fn a_unit_without_rows_has_no_file() {
         let mut encoder = UnitEncoder::new(options(vec![], None), None).unwrap();

@@ -337,6 +337,7 @@ mod tests {
         parts.into_iter().map(|(folder, _)| folder).collect()
     }
 
+    /// Failure matrix: 65.
     #[test]
     fn values_of_every_type_are_written_plainly() {
         let cases: Vec<(ArrayRef, &[&str])> = vec![
@@ -396,6 +397,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 65.
     #[test]
     fn what_could_lead_elsewhere_is_escaped() {
         let odd = "a/../b=c%\\:\"'#*?{[]^\u{1}\u{7f}\u{85}\n é ~}.";
@@ -451,6 +453,7 @@ mod tests {
         assert!(split(&batch.slice(0, 0), &[2]).unwrap().is_empty());
     }
 
+    /// Failure matrix: 65, 66.
     #[test]
     fn too_many_folders_and_too_long_names_are_refused() {
         let keys = |count: i32| -> ArrayRef { Arc::new(Int32Array::from_iter_values(0..count)) };
@@ -537,6 +540,7 @@ mod tests {
     }
 
     proptest! {
+        /// Failure matrix: 65.
         #[test]
         fn folders_say_what_they_hold(
             names in prop::collection::vec("[^\\PC]{1,6}|[ -~]{1,6}", 2),

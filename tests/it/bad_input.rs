@@ -16,6 +16,7 @@ fn untouched(scenario: &Scenario) {
     assert_eq!(scenario.files(), Vec::<String>::new());
 }
 
+/// Failure matrix: 54.
 #[test]
 fn a_missing_column_is_named_with_both_lists() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -31,6 +32,7 @@ fn a_missing_column_is_named_with_both_lists() {
     untouched(&scenario);
 }
 
+/// Failure matrix: 19.
 #[test]
 fn a_truncated_file_is_named() {
     let scenario = Scenario::with_files(&[1000, 1000], 100);
@@ -43,6 +45,7 @@ fn a_truncated_file_is_named() {
     untouched(&scenario);
 }
 
+/// Failure matrix: 20.
 #[test]
 fn a_text_file_named_parquet_is_shown_as_what_it_is() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -53,6 +56,7 @@ fn a_text_file_named_parquet_is_shown_as_what_it_is() {
     untouched(&scenario);
 }
 
+/// Failure matrix: 23.
 #[test]
 fn a_corrupt_page_is_an_error_with_its_row_group() {
     let scenario = Scenario::with_files(&[50_000], 10_000);
@@ -68,6 +72,7 @@ fn a_corrupt_page_is_an_error_with_its_row_group() {
     assert!(scenario.contents().is_empty());
 }
 
+/// Failure matrix: 39.
 #[test]
 fn an_empty_folder_says_what_was_looked_for() {
     let scenario = Scenario::new();
@@ -86,6 +91,7 @@ fn a_folder_that_is_not_there_is_a_mistake_in_the_job() {
         .fails(2, &["no such folder", "/no/such/folder"]);
 }
 
+/// Failure matrix: 26.
 #[test]
 fn files_that_differ_in_schema_are_found_before_anything_is_read() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -99,6 +105,7 @@ fn files_that_differ_in_schema_are_found_before_anything_is_read() {
     untouched(&scenario);
 }
 
+/// Failure matrix: 27.
 #[test]
 fn integers_of_another_width_are_widened() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -119,6 +126,7 @@ fn integers_of_another_width_are_widened() {
     assert!(scenario.rows().keys().copied().eq(0..15));
 }
 
+/// Failure matrix: 16.
 #[test]
 fn an_output_that_is_not_empty_is_protected() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -128,6 +136,7 @@ fn an_output_that_is_not_empty_is_protected() {
     assert_eq!(scenario.files(), ["precious.txt"]);
 }
 
+/// Failure matrix: 45.
 #[test]
 fn an_output_that_cannot_be_written_is_found_before_the_model_is_loaded() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -139,6 +148,7 @@ fn an_output_that_cannot_be_written_is_found_before_the_model_is_loaded() {
         .fails(8, &["a-file"]);
 }
 
+/// Failure matrix: 70.
 #[test]
 fn an_output_that_holds_the_input_or_the_model_is_refused() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -153,6 +163,7 @@ fn an_output_that_holds_the_input_or_the_model_is_refused() {
     assert!(input.join("part-0000.parquet").exists());
 }
 
+/// Failure matrix: 54.
 #[test]
 fn a_wrong_function_name_lists_those_that_exist() {
     let scenario = Scenario::with_files(&[10], 10);
@@ -160,6 +171,7 @@ fn a_wrong_function_name_lists_those_that_exist() {
     untouched(&scenario);
 }
 
+/// Failure matrix: 53.
 #[test]
 fn a_model_that_is_none_is_refused_before_the_output_is_touched() {
     let scenario = Scenario::with_files(&[10], 10);

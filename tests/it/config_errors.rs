@@ -311,6 +311,7 @@ fn what_contradicts_itself_is_refused() {
     }
 }
 
+/// Failure matrix: 62.
 #[test]
 fn what_this_version_cannot_do_is_refused_and_not_skipped() {
     for (document, expected) in [

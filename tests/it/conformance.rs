@@ -32,6 +32,7 @@ fn run(case: &Value, output: &Path, job: &Path) -> Run {
     finish(floe(["run".as_ref(), job.as_os_str()]))
 }
 
+/// Failure matrix: 30.
 #[test]
 fn every_model_is_scored_as_onnxruntime_scores_it_or_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 use crate::support::{Scenario, check_with, read_parquet, table, write_parquet};
 use arrow::array::{Array, Int64Array};
 
+/// Failure matrix: 38.
 #[test]
 fn every_row_comes_out_once_with_its_columns_and_a_marker_that_says_so() {
     let scenario = Scenario::with_files(&[5000, 17, 0, 12_345], 1000);
@@ -90,6 +91,7 @@ fn the_batch_size_changes_nothing_but_the_batches() {
     assert_eq!(small.rows(), large.rows());
 }
 
+/// Failure matrix: 65.
 #[test]
 fn partitions_are_folders_and_hold_their_rows() {
     let scenario = Scenario::with_files(&[2000, 300], 500);
@@ -114,6 +116,7 @@ fn partitions_are_folders_and_hold_their_rows() {
     .ok();
 }
 
+/// Failure matrix: 41.
 #[test]
 fn ten_thousand_tiny_row_groups_do_not_become_as_many() {
     let scenario = Scenario::new();
@@ -127,6 +130,7 @@ fn ten_thousand_tiny_row_groups_do_not_become_as_many() {
     assert!(files <= 3, "{files} files");
 }
 
+/// Failure matrix: 8.
 #[test]
 fn running_a_finished_job_again_changes_nothing_and_overwrite_does_it_again() {
     let scenario = Scenario::with_files(&[1000], 1000);
@@ -159,6 +163,7 @@ fn compression_is_the_inputs_unless_told_otherwise() {
     assert!(matches!(codec_of(&asked), Codec::ZSTD(_)));
 }
 
+/// Failure matrix: 70.
 #[test]
 fn an_output_inside_the_input_is_not_read_as_input() {
     let scenario = Scenario::with_files(&[1000], 1000);

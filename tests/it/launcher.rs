@@ -23,6 +23,7 @@ fn overwriting_with_several_replicas_works_twice() {
     }
 }
 
+/// Failure matrix: 20.
 #[test]
 fn a_failing_replica_ends_the_job_with_its_error_and_code() {
     let scenario = Scenario::with_files(&[60_000; 3], 20_000);

@@ -4,6 +4,7 @@ mod bad_input;
 mod bounded;
 #[cfg(feature = "fail-points")]
 mod chaos;
+mod clock;
 mod commands;
 mod config_errors;
 mod conformance;
@@ -16,6 +17,7 @@ mod launcher;
 mod layers;
 mod matrix;
 mod mutants;
+mod odd_values;
 mod onnx_bytes;
 mod recovery;
 mod resources;

@@ -80,6 +80,10 @@ pub fn attribute(name: &str, place: u32, kind: i64, value: impl AsRef<[u8]>) -> 
     [field(1, name), field(place, value), number(20, kind)].concat()
 }
 
+pub fn attribute_number(name: &str, value: i64) -> Vec<u8> {
+    [field(1, name), number(3, value), number(20, 2)].concat()
+}
+
 pub fn tensor_attribute(name: &str, value: &[u8]) -> Vec<u8> {
     attribute(name, 5, 4, value)
 }

@@ -37,6 +37,7 @@ impl Random {
     }
 }
 
+/// Failure matrix: 4, 5, 6.
 #[test]
 fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_run() {
     let undisturbed = input();
@@ -92,6 +93,7 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
     assert_eq!(report["rows"], 24 * 60_000);
 }
 
+/// Failure matrix: 9.
 #[test]
 fn two_processes_with_the_same_index_are_harmless() {
     let scenario = Scenario::with_files(&[100_000; 8], 20_000);
@@ -105,6 +107,7 @@ fn two_processes_with_the_same_index_are_harmless() {
     finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
 }
 
+/// Failure matrix: 7, 14.
 #[test]
 fn a_restart_does_only_what_has_no_record() {
     let scenario = input();
@@ -129,6 +132,7 @@ fn a_restart_does_only_what_has_no_record() {
     assert_eq!(scenario.rows().len(), 24 * 60_000);
 }
 
+/// Failure matrix: 13.
 #[test]
 fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
     let scenario = input();
@@ -147,6 +151,7 @@ fn a_restart_with_another_number_of_replicas_goes_on_with_the_same_units() {
     assert_eq!(scenario.marker().unwrap()["units"], 24);
 }
 
+/// Failure matrix: 10.
 #[test]
 fn files_that_come_later_are_not_in_the_plan() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
@@ -164,6 +169,7 @@ fn files_that_come_later_are_not_in_the_plan() {
     assert_eq!(scenario.rows().len(), 120_000);
 }
 
+/// Failure matrix: 43.
 #[test]
 fn an_input_that_changes_after_the_plan_ends_the_job() {
     let scenario = Scenario::with_files(&[60_000, 60_000], 20_000);
@@ -186,6 +192,7 @@ fn an_input_that_changes_after_the_plan_ends_the_job() {
     assert!(scenario.marker().is_none());
 }
 
+/// Failure matrix: 18.
 #[test]
 fn the_same_run_id_with_another_job_is_refused() {
     let scenario = Scenario::with_files(&[1000], 1000);

@@ -33,6 +33,7 @@ fn stop_midway(scenario: &Scenario, number: i32) -> Option<i32> {
     code
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_stopped_run_says_so_keeps_what_it_committed_and_is_completed_by_the_next() {
     for (number, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {

@@ -569,6 +569,59 @@ fn try_mutant(case: &serde_json::Value, bytes: &[u8]) -> Result<&'static str, St
     Ok(end)
 }
 
+/// Failure matrix: 55.
+#[test]
+fn a_model_that_returns_fewer_rows_once_it_sees_real_data_fails_on_its_batch() {
+    let of_shape =
+        |name: &str, element: i64, dims: &[i64], data: &[u8]| field(5, tensor(name, element, dims, data));
+    let bytes = model(
+        &graph(&[
+            of_shape("first", INT64, &[], &[0; 8]),
+            of_shape("five", FLOAT, &[], &5f32.to_le_bytes()),
+            node(
+                "Gather",
+                &["X", "first"],
+                &["length"],
+                &[attribute_number("axis", 1)],
+            ),
+            node("Less", &["length", "five"], &["is_small"], &[]),
+            // Rows of zeros are small: the trial run gets all of them back.
+            node(
+                "Compress",
+                &["X", "is_small"],
+                &["y"],
+                &[attribute_number("axis", 0)],
+            ),
+        ]),
+        &[],
+    );
+    let trial = Trial::of(&bytes);
+    let ended = trial.run();
+    ended.fails(
+        "fewer rows",
+        7,
+        &[
+            "the model's output y has",
+            "rows of input",
+            "part-0",
+            "row group 0",
+        ],
+    );
+    assert!(!trial.output().join("_SUCCESS").exists());
+    let parquet = std::fs::read_dir(trial.output()).unwrap();
+    let parquet = parquet.filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .ends_with(".parquet")
+    });
+    assert_eq!(parquet.count(), 0, "nothing was written");
+}
+
+/// Failure matrix: 53.
 #[test]
 fn a_library_in_the_models_folder_is_never_loaded() {
     let weights = field(5, tensor("W", FLOAT, &[4], &ones()));
@@ -593,6 +646,7 @@ fn a_library_in_the_models_folder_is_never_loaded() {
     trial.refused("a custom operator", &["custom_ops", "Floe never loads one"]);
 }
 
+/// Failure matrix: 53.
 #[test]
 fn a_link_that_leads_out_of_the_models_folder_is_refused() {
     for target in ["/etc/hostname", "/", "../elsewhere.onnx", "gone.onnx", "."] {
@@ -610,6 +664,7 @@ fn a_link_that_leads_out_of_the_models_folder_is_refused() {
     }
 }
 
+/// Failure matrix: 53.
 #[test]
 fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
@@ -643,6 +698,7 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
     opened.worker(&opened.functions()[0], 2).unwrap();
 }
 
+/// Failure matrix: 53.
 #[test]
 fn a_model_file_larger_than_any_model_is_not_read() {
     let trial = Trial::new();

@@ -75,6 +75,7 @@ fn an_error_of_the_plan_builder_leaves_the_output_untouched() {
     assert!(store.0.lock().unwrap().0.is_empty());
 }
 
+/// Failure matrix: 6.
 #[test]
 fn an_unreadable_object_of_an_earlier_attempt_names_unit_and_object() {
     block_on(async {
@@ -121,6 +122,7 @@ async fn live(store: OutputStore, index: u32, replicas: u32) -> Result<Finished>
     finish(&store, &claimed).await
 }
 
+/// Failure matrix: 9.
 #[test]
 fn twins_of_two_replicas_at_once_on_a_real_folder_end_in_one_sound_output() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,6 +188,7 @@ impl Store for Weak {
     }
 }
 
+/// Failure matrix: 69.
 #[test]
 fn a_store_without_put_if_absent_is_found_out_before_any_work() {
     for weakness in [Weakness::Overwrites, Weakness::Refuses, Weakness::DoesNotKeep] {

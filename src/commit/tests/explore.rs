@@ -48,6 +48,7 @@ fn explore(world: World, kills: u32, grows: bool) -> usize {
     seen.len()
 }
 
+/// Failure matrix: 11.
 #[test]
 fn two_replicas_over_an_old_output_hold_the_invariants_in_every_state() {
     let start = |index| Start::of(request(RUN, SaveMode::Overwrite)).replica(index, 2);
@@ -57,6 +58,7 @@ fn two_replicas_over_an_old_output_hold_the_invariants_in_every_state() {
     assert!(states > 1000, "only {states} states: the explorer is blind");
 }
 
+/// Failure matrix: 9.
 #[test]
 fn twins_of_one_index_hold_the_invariants_in_every_state() {
     let start = || Start::of(request(RUN, SaveMode::Error));

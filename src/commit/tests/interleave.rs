@@ -45,6 +45,7 @@ fn play(mut world: World, schedule: &[(usize, Fault)], grow_at: usize) -> Result
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
+    /// Failure matrix: 9, 67.
     #[test]
     fn replicas_and_twins_store_every_row_once_whatever_happens(
         schedule in proptest::collection::vec(moves(), 0..200),
@@ -73,6 +74,7 @@ proptest! {
 
     /// The newer run may find leftovers of the older one's processes, never the other way round: at rest the marker
     /// vouches only for files that are there. (An old file beside it is the hole that the documentation names.)
+    /// Failure matrix: 17.
     #[test]
     fn two_live_runs_in_one_output_never_leave_a_marker_without_its_files(
         schedule in proptest::collection::vec(moves(), 0..250),

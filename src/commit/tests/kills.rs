@@ -43,6 +43,7 @@ fn faulted(beginning: &World, k: usize, fault: Fault) -> Option<World> {
     Some(world)
 }
 
+/// Failure matrix: 1, 2, 3, 4, 5, 6, 7, 8.
 #[test]
 fn a_process_that_dies_at_any_operation_is_made_good_by_its_restart() {
     for (name, beginning) in beginnings() {
@@ -63,6 +64,7 @@ fn a_process_that_dies_at_any_operation_is_made_good_by_its_restart() {
     }
 }
 
+/// Failure matrix: 6, 7.
 #[test]
 fn a_process_that_dies_twice_is_made_good_as_well() {
     for (name, beginning) in beginnings().into_iter().take(2) {
@@ -83,6 +85,7 @@ fn a_process_that_dies_twice_is_made_good_as_well() {
     }
 }
 
+/// Failure matrix: 48, 49.
 #[test]
 fn a_create_whose_answer_is_lost_or_wrong_is_settled_by_reading_back() {
     for (name, beginning) in beginnings() {
@@ -100,6 +103,7 @@ fn a_create_whose_answer_is_lost_or_wrong_is_settled_by_reading_back() {
     }
 }
 
+/// Failure matrix: 49.
 #[test]
 fn a_store_that_never_stores_ends_in_an_error_that_names_the_object() {
     for (name, beginning) in beginnings() {

@@ -77,6 +77,7 @@ fn a_unit_that_is_committed_again_says_the_same() {
     assert_eq!(*store.0.lock().unwrap(), before);
 }
 
+/// Failure matrix: 67.
 #[test]
 fn partitions_that_differ_between_attempts_are_found_before_the_marker() {
     let (store, claimed) = run_partitioned(UNITS);

@@ -73,6 +73,7 @@ fn an_unfinished_run_resumes_and_skips_what_has_a_record() {
     }
 }
 
+/// Failure matrix: 8.
 #[test]
 fn a_finished_run_is_left_alone_by_its_own_late_replicas() {
     for mode in [Error, Overwrite] {
@@ -103,6 +104,7 @@ fn a_finished_run_whose_files_were_damaged_is_not_called_complete() {
     );
 }
 
+/// Failure matrix: 16.
 #[test]
 fn foreign_files_are_protected_in_error_mode_and_cleared_in_overwrite_mode() {
     for files in [
@@ -133,6 +135,7 @@ fn hidden_files_that_no_reader_opens_are_nobodys_business() {
     }
 }
 
+/// Failure matrix: 15.
 #[test]
 fn another_finished_run_is_protected_in_error_mode_and_replaced_in_overwrite_mode() {
     let before = finished(OLD, &[1, 1, 1]);
@@ -147,6 +150,7 @@ fn another_finished_run_is_protected_in_error_mode_and_replaced_in_overwrite_mod
     assert_eq!(epochs(&after), 2);
 }
 
+/// Failure matrix: 17.
 #[test]
 fn another_unfinished_run_may_be_alive_and_is_superseded_only_on_demand() {
     let before = unfinished(OLD, Overwrite);
@@ -177,6 +181,7 @@ fn another_unfinished_run_may_be_alive_and_is_superseded_only_on_demand() {
     refused(&before, take_over, ErrorKind::NotEmpty, &["old"]);
 }
 
+/// Failure matrix: 12.
 #[test]
 fn a_run_below_a_newer_one_is_superseded() {
     let first = finished(OLD, INPUT);
@@ -197,6 +202,7 @@ fn a_run_below_a_newer_one_is_superseded() {
     }
 }
 
+/// Failure matrix: 18.
 #[test]
 fn a_known_run_with_another_job_or_model_is_refused_at_every_stage() {
     let running = unfinished(RUN, Overwrite);
@@ -270,6 +276,7 @@ fn two_runs_whose_ids_shorten_to_the_same_tag_never_meet() {
     );
 }
 
+/// Failure matrix: 68.
 #[test]
 fn state_of_another_format_or_damaged_state_is_refused() {
     let mut before = finished(OLD, INPUT);
@@ -290,6 +297,7 @@ fn state_of_another_format_or_damaged_state_is_refused() {
     );
 }
 
+/// Failure matrix: 38.
 #[test]
 fn an_input_without_rows_still_finishes() {
     for input in [&[][..], &[0, 0]] {

@@ -40,6 +40,7 @@ fn superseding(world: &mut World, run_id: &str) {
 
 // ---- claim
 
+/// Failure matrix: 2.
 #[test]
 fn a_twin_adopts_the_plan_that_was_pinned_first() {
     let start = || Start::of(request(RUN, Error));
@@ -68,6 +69,7 @@ fn a_late_replica_looks_for_the_plan_a_while_and_then_makes_one() {
     assert_eq!(pauses, claim::LOOKS_FOR_PLAN);
 }
 
+/// Failure matrix: 10.
 #[test]
 fn a_late_replica_takes_the_plan_as_soon_as_it_is_there() {
     let start = Start::of(request(RUN, Error));
@@ -101,6 +103,7 @@ fn a_replica_that_sees_the_old_marker_vanish_under_its_own_run_is_not_refused() 
     world.check_end(RUN).unwrap();
 }
 
+/// Failure matrix: 17.
 #[test]
 fn of_two_runs_in_error_mode_the_second_finds_the_output_taken() {
     let mut world = World::new(
@@ -146,6 +149,7 @@ fn a_pinned_plan_that_contradicts_itself_is_refused() {
 
 // ---- prepare
 
+/// Failure matrix: 3, 15.
 #[test]
 fn the_old_marker_goes_before_any_old_file() {
     let before = finished(OLD, &[1, 1]);
@@ -159,6 +163,7 @@ fn the_old_marker_goes_before_any_old_file() {
     world.check_end(RUN).unwrap();
 }
 
+/// Failure matrix: 11.
 #[test]
 fn a_late_replica_in_overwrite_mode_deletes_nothing() {
     let start = Start::of(request(RUN, Overwrite));
@@ -203,6 +208,7 @@ fn the_marker_is_fenced_too() {
     assert!(has_marker(&world));
 }
 
+/// Failure matrix: 15.
 #[test]
 fn a_marker_that_turns_up_while_clearing_is_dealt_with_before_any_file() {
     let mut world = World::new(&[1], [Start::of(request(RUN, Overwrite))]);
@@ -229,6 +235,7 @@ fn files_that_turn_up_after_the_claim_are_protected_in_error_mode() {
 
 // ---- unit
 
+/// Failure matrix: 12.
 #[test]
 fn a_unit_of_a_superseded_run_is_not_stored() {
     let mut world = World::new(&[1], [Start::of(request(RUN, Overwrite))]);
@@ -241,6 +248,7 @@ fn a_unit_of_a_superseded_run_is_not_stored() {
     assert!(!world.objects.0.contains_key(&data_key("", 0, RUN)));
 }
 
+/// Failure matrix: 12.
 #[test]
 fn a_unit_whose_create_failed_looks_at_the_fence_before_it_tries_again() {
     let mut world = World::new(&[1], [Start::of(request(RUN, Overwrite))]);
@@ -305,6 +313,7 @@ fn only_record(objects: &Objects, claimed: &Claimed) -> RecordName {
     names[&0]
 }
 
+/// Failure matrix: 9, 67.
 #[test]
 fn whose_bytes_were_first_decides_what_the_record_says() {
     let stored_by_twin = |word: &'static str| {
@@ -332,6 +341,7 @@ fn whose_bytes_were_first_decides_what_the_record_says() {
     assert_ne!(only_record(&objects, &claimed), committed);
 }
 
+/// Failure matrix: 48.
 #[test]
 fn a_lost_answer_to_ones_own_create_is_no_lost_race() {
     let lost = machine::Creation::Unknown("reset".into());
@@ -339,6 +349,7 @@ fn a_lost_answer_to_ones_own_create_is_no_lost_race() {
     assert_eq!(outcome.unwrap(), CommitOutcome::Committed);
 }
 
+/// Failure matrix: 6.
 #[test]
 fn what_an_earlier_attempt_stored_must_hold_the_units_rows() {
     for (stored, words) in [
@@ -357,6 +368,7 @@ fn what_an_earlier_attempt_stored_must_hold_the_units_rows() {
     }
 }
 
+/// Failure matrix: 25.
 #[test]
 fn a_unit_with_other_rows_or_other_names_than_its_own_is_a_bug() {
     let mut world = World::new(&[2], [Start::of(request(RUN, Error))]);
@@ -400,6 +412,7 @@ fn a_record_is_read_back_only_if_it_agrees_with_its_name() {
 
 // ---- finish
 
+/// Failure matrix: 14.
 #[test]
 fn whoever_does_not_see_every_record_leaves_the_marker_to_others() {
     let start = Start::of(request(RUN, Error));
@@ -451,6 +464,7 @@ fn strangers_among_the_results_stop_the_marker_until_they_are_removed() {
     }
 }
 
+/// Failure matrix: 12.
 #[test]
 fn a_file_that_an_older_run_stored_too_late_is_removed_in_overwrite_mode() {
     let mut world = about_to_finish(Overwrite);
@@ -500,6 +514,7 @@ fn a_replica_whose_part_is_done_under_a_newer_run_does_not_exit_as_if_it_were() 
     assert_eq!(failure(&world, 0).0, ErrorKind::Superseded);
 }
 
+/// Failure matrix: 17.
 #[test]
 fn a_run_that_was_superseded_while_it_wrote_the_marker_takes_it_back() {
     let mut world = about_to_finish(Overwrite);

@@ -30,6 +30,7 @@ fn a_finished_output_is_in_order_with_and_without_its_state() {
     assert_eq!((without.rows, without.bytes), (5, with.bytes));
 }
 
+/// Failure matrix: 12.
 #[test]
 fn each_kind_of_damage_is_found_with_and_without_the_state() {
     type Damage = fn(&mut World);

@@ -116,6 +116,7 @@ fn is_exact(column: &ArrayRef, data: &TensorData, row: usize) -> bool {
     }
 }
 
+/// Failure matrix: 31.
 #[test]
 fn the_table_of_the_documentation_is_what_the_decoder_does() {
     let table: Vec<Vec<&str>> = include_str!("../../../docs/types.md")
@@ -135,6 +136,7 @@ fn the_table_of_the_documentation_is_what_the_decoder_does() {
     }
 }
 
+/// Failure matrix: 31.
 #[test]
 fn types_that_the_documentation_leaves_out_feed_nothing() {
     use arrow::datatypes::{Field, Fields, IntervalUnit, TimeUnit};

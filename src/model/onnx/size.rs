@@ -61,6 +61,7 @@ mod tests {
         }
     }
 
+    /// Failure matrix: 53.
     #[test]
     fn inputs_that_no_machine_could_hold_are_refused_with_the_limit() {
         let column = || Source::Column("x".into());

@@ -223,6 +223,7 @@ mod tests {
         ])
     }
 
+    /// Failure matrix: 53, 56.
     #[test]
     fn trees_and_branches_that_meet_again_are_fine_and_cycles_are_refused() {
         for is_packed in [false, true] {

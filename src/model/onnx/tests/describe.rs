@@ -291,6 +291,7 @@ fn a_card_decides_what_it_names_and_leaves_the_rest() {
     );
 }
 
+/// Failure matrix: 54.
 #[test]
 fn contradictions_between_model_metadata_and_card_are_refused() {
     let matrix = |names| facts(vec![tensor("a", DType::F32, &[N, Fixed(2)])], names);

@@ -64,6 +64,7 @@ fn every_model_that_is_to_be_scored_opens_with_the_outputs_of_its_case() {
     assert!(seen >= 30, "only {seen} cases");
 }
 
+/// Failure matrix: 55.
 #[test]
 fn models_that_are_broken_or_unsafe_are_refused_with_the_reason() {
     for (name, part) in [
