@@ -12,6 +12,10 @@ pub(super) fn explain(error: StoreError, action: &str, key: &str, location: &str
             ErrorKind::Storage,
             Some("check that the process may read and write there"),
         ),
+        StoreError::InvalidPath { .. } => (
+            ErrorKind::Data,
+            Some("rename it: names may not hold control characters, nor be . or .."),
+        ),
         StoreError::Precondition { .. } => (ErrorKind::InputChanged, None),
         other => (ErrorKind::Storage, io_hint(other)),
     };

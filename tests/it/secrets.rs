@@ -4,6 +4,8 @@
 //! neither begins a line nor moves a terminal's cursor.
 
 use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -234,6 +236,24 @@ fn what_a_location_carries_is_in_nothing_that_is_said() {
 
 /// Failure matrix: 64.
 #[test]
+fn what_writers_noted_in_a_file_is_not_passed_on() {
+    // Notebooks and pipelines note their connection strings there.
+    let noted = HashMap::from([("source".to_string(), "postgres://me:c4n4ry@db/x".to_string())]);
+    let field = Field::new("id", DataType::Int64, false).with_metadata(noted.clone());
+    let schema = Arc::new(Schema::new_with_metadata(vec![field], noted));
+    let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
+    let scenario = Scenario::new();
+    write_parquet(&scenario.input().join("a.parquet"), &rows, 10);
+    for logging in LOGGING {
+        let run = scenario.run(&[&["--json", "--mode", "overwrite"][..], &logging].concat());
+        no_canary("run", &run);
+        run.ok();
+        assert!(no_canary_below("metadata", &scenario.output()) >= 4);
+    }
+}
+
+/// Failure matrix: 64.
+#[test]
 fn what_a_job_file_or_a_card_holds_by_mistake_is_not_repeated() {
     let scenario = Scenario::with_files(&[10], 10);
     let job = scenario.path().join("job.yaml");
@@ -411,7 +431,7 @@ fn a_file_name_with_control_characters_is_refused_on_one_line() {
     );
     for format in ["text", "json"] {
         let run = scenario.run(&["--log-format", format, "--json"]);
-        run.fails(8, &["illegal character"]);
+        run.fails(6, &["illegal character", "rename it"]);
         is_harmless(format, &scenario.run(&["--log-format", format, "--json"]));
     }
     assert_eq!(scenario.files(), Vec::<String>::new());

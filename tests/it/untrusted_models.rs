@@ -392,9 +392,19 @@ fn graphs_that_are_bombs_or_cannot_run_are_refused() {
     let too_new = [number(1, 8), field(7, &relu), field(8, number(2, 9999))].concat();
     let no_opset = [number(1, 8), field(7, &relu)].concat();
     let from_the_future = [number(1, 9999), field(7, &relu), field(8, number(2, 17))].concat();
-    // ONNX Runtime computes constants when it loads a model: this one is four tebibytes.
+    // Four tebibytes that ONNX Runtime makes while it loads the model, which computes constants; and when it runs.
     let large = field(5, tensor("shape", INT64, &[1], &(1i64 << 40).to_le_bytes()));
-    let inflated = adding(&[large, node("ConstantOfShape", &["shape"], &["W"], &[])], &[]);
+    let sum = || node("ReduceSum", &["big"], &["W"], &[]);
+    let inflated = adding(
+        &[large, node("ConstantOfShape", &["shape"], &["big"], &[]), sum()],
+        &[],
+    );
+    let shape = [1i64 << 36, 1, 4].map(i64::to_le_bytes).concat();
+    let large = field(5, tensor("shape", INT64, &[3], &shape));
+    let inflating = adding(
+        &[large, node("Expand", &["X", "shape"], &["big"], &[]), sum()],
+        &[],
+    );
     let cases = [
         ("nesting", deep(60), "nested more than 32 deep"),
         (
@@ -410,7 +420,8 @@ fn graphs_that_are_bombs_or_cannot_run_are_refused() {
         ("a later operator set", too_new, "9999"),
         ("no operator set", no_opset, "names no version"),
         ("a later format", from_the_future, "9999"),
-        ("a constant that inflates", inflated, "model"),
+        ("a constant that inflates", inflated, "allocate memory"),
+        ("rows that inflate", inflating, "allocate memory"),
     ];
     for (name, bytes, words) in cases {
         Trial::of(&bytes).refused(name, &[words]);

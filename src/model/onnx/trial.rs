@@ -137,6 +137,11 @@ pub fn run(
         let zeros: Vec<Cow<'_, Tensor>> = zeros.iter().map(Cow::Borrowed).collect();
         match session.call(&zeros, rows) {
             Ok(outputs) => seen.push(take_all(program, &outputs, rows)?),
+            Err(error) if is_out_of_memory(&error) => {
+                return Err(error.with_hint(
+                    "that was a trial on a few rows of zeros: the model takes more memory than there is",
+                ));
+            }
             Err(error) => {
                 return Ok(as_declared(format!(
                     "the outputs are as the model declares them, since it can't run on rows of zeros: {}",
@@ -159,6 +164,13 @@ pub fn run(
         );
     }
     Ok(Learned { outputs, notes })
+}
+
+/// ONNX Runtime has no error code of its own for it.
+fn is_out_of_memory(error: &Error) -> bool {
+    ["Failed to allocate memory", "bad_alloc"]
+        .iter()
+        .any(|words| error.message().contains(words))
 }
 
 fn rows_to_try(inputs: &Inputs) -> Vec<usize> {
