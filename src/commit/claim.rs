@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::json::{self, MAX_PLAN_BYTES};
 use super::layout::{self, DataName, EPOCHS, MARKER, MAX_EPOCH, RunTag, epoch_key, parse_epoch_key};
 use super::machine::{Answer, Creation, Machine, Op, Step, Tries, out_of_turn};
+use super::seeded::{Bug, seeded};
 use super::success::{Owner, Success};
 use super::{ClaimOutcome, ClaimRequest, Claimed, digest, refusal};
 use crate::config::SaveMode;
@@ -78,6 +79,13 @@ impl Claim {
             tries: Tries::default(),
             at: At::ListEpochs,
         }
+    }
+
+    /// Will make the plan itself after one look for another's: what the others do meanwhile is the checker's choice.
+    #[cfg(test)]
+    pub fn impatient(mut self) -> Claim {
+        self.looks = LOOKS_FOR_PLAN - 1;
+        self
     }
 
     fn highest(&self) -> Option<u64> {
@@ -300,7 +308,7 @@ pub fn read_epochs(listing: &[Entry]) -> Result<Vec<u64>> {
 /// The fence: fails if a listing of [`EPOCHS`] shows that `claimed` is not the newest run any more.
 pub fn check_newest(listing: &[Entry], claimed: &Claimed) -> Result<()> {
     match read_epochs(listing)?.last() {
-        Some(&newest) if newest == claimed.epoch => Ok(()),
+        Some(&newest) if newest == claimed.epoch || seeded(Bug::SkipFence) => Ok(()),
         Some(&newest) if newest > claimed.epoch => {
             Err(refusal::superseded(&claimed.plan.run_id, claimed.epoch, newest))
         }

@@ -11,6 +11,7 @@ use super::json::{self, MAX_PLAN_BYTES};
 use super::layout::{self, DataName, EPOCHS, MARKER, RecordName, RunTag, epoch_key, records_folder};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
 use super::record::{OutputFile, Record, files_of_name, read_names};
+use super::seeded::{Bug, seeded};
 use super::success::{Success, check_sizes};
 use super::{Claimed, Finished, refusal};
 use crate::config::SaveMode;
@@ -77,7 +78,7 @@ impl Finish {
         self.records = read_names(listing, self.claimed.epoch, &self.claimed.plan)?;
         let units = 0..self.claimed.plan.units.len() as u32;
         let missing: Vec<u32> = units.filter(|unit| !self.records.contains_key(unit)).collect();
-        if !missing.is_empty() {
+        if !missing.is_empty() && !seeded(Bug::MarkerTooEarly) {
             return Ok(At::FencePart(missing));
         }
         let mut unread = Vec::new();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use super::seeded::{Bug, seeded};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::storage::Entry;
@@ -101,6 +102,17 @@ pub enum Creation {
     Unknown(String),
 }
 
+impl Creation {
+    /// Whether the object is known to be stored, by this call.
+    fn is_proof(&self) -> bool {
+        match self {
+            Creation::Yes => true,
+            Creation::Exists => seeded(Bug::TrustExists),
+            Creation::Unknown(_) => seeded(Bug::IgnoreErrors),
+        }
+    }
+}
+
 /// A part of the protocol as a state machine.
 pub trait Machine: Clone + Debug + Eq + Hash {
     /// What it comes to.
@@ -177,7 +189,7 @@ impl CreateOnce {
     /// Takes the answer to [`op`](Self::op); `None` means: there is one more operation.
     pub fn apply(&mut self, answer: Answer) -> Result<Option<Found>> {
         match (self.unclear.take(), answer) {
-            (None, Answer::Created(Creation::Yes)) => Ok(Some(Found::Made)),
+            (None, Answer::Created(said)) if said.is_proof() => Ok(Some(Found::Made)),
             (None, Answer::Created(unclear)) => {
                 self.unclear = Some(unclear);
                 Ok(None)

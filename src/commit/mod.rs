@@ -41,6 +41,7 @@ pub mod probe;
 pub mod record;
 mod refusal;
 pub mod run_id;
+mod seeded;
 pub mod success;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -114,6 +115,18 @@ pub struct NewFile {
     pub rows: u64,
     /// [`Checksum::of`] the body.
     pub checksum: Checksum,
+}
+
+impl NewFile {
+    /// What a record says about it.
+    fn facts(&self) -> OutputFile {
+        OutputFile {
+            path: self.path.clone(),
+            bytes: self.body.len() as u64,
+            rows: self.rows,
+            checksum: self.checksum,
+        }
+    }
 }
 
 /// What came of committing a unit. In every case the unit is committed, once.

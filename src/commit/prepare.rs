@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::claim::check_newest;
 use super::layout::{self, DataName, EPOCHS, MARKER, RunTag, prepared_key};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
+use super::seeded::{Bug, seeded};
 use super::success::Success;
 use super::{ClaimOutcome, Claimed, refusal};
 use crate::config::SaveMode;
@@ -88,7 +89,7 @@ impl Prepare {
             .into_iter()
             .map(|entry| entry.key)
             .filter(|key| layout::may_be_data(key))
-            .filter(|key| DataName::parse(key).is_none_or(|name| name.run != tag));
+            .filter(|key| DataName::parse(key).is_none_or(|name| name.run != tag || seeded(Bug::WipeOwn)));
         At::FenceFiles(foreign.collect())
     }
 
@@ -121,7 +122,7 @@ impl Machine for Prepare {
     fn apply(&mut self, answer: Answer) -> Result<()> {
         self.at = match (&mut self.at, answer) {
             (At::ReadPrepared, Answer::Got(found)) => At::ReadMarker {
-                prepared: found.is_some(),
+                prepared: found.is_some() && !seeded(Bug::WipeUnprepared),
             },
             (&mut At::ReadMarker { prepared }, Answer::Got(marker)) => self.saw_marker(marker, prepared)?,
             (At::CheckFiles(success), Answer::Listed(listing)) => {

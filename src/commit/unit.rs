@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::layout::{DataName, RunTag, epoch_key};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
 use super::record::{self, Checksum, OutputFile, Record};
+use super::seeded::{Bug, seeded};
 use super::{Claimed, CommitOutcome, NewFile, refusal};
 use crate::error::{Error, Result};
 
@@ -84,17 +85,25 @@ impl CommitUnit {
 
     /// The next object, or the record when all are stored.
     fn create_next(&self) -> At {
-        if let Some(file) = self.files.get(self.stored.len()) {
-            return At::Create(CreateOnce::new(&file.path, file.body.clone()));
+        match self.files.get(self.stored.len()) {
+            Some(_) if seeded(Bug::RecordFirst) && self.stored.is_empty() => {
+                self.create_record(self.files.iter().map(NewFile::facts).collect())
+            }
+            Some(file) => At::Create(CreateOnce::new(&file.path, file.body.clone())),
+            None if seeded(Bug::RecordFirst) && !self.files.is_empty() => At::Done,
+            None => self.create_record(self.stored.clone()),
         }
+    }
+
+    fn create_record(&self, files: Vec<OutputFile>) -> At {
         let record = Record {
             format: record::FORMAT,
             run_id: self.claimed.plan.run_id.clone(),
             epoch: self.claimed.epoch,
             unit: self.unit,
             plan_digest: self.claimed.plan_digest.clone(),
-            rows: self.stored.iter().map(|file| file.rows).sum(),
-            files: self.stored.clone(),
+            rows: files.iter().map(|file| file.rows).sum(),
+            files,
             stats: self.stats.clone(),
         };
         let key = record.name().key(self.claimed.epoch);
@@ -104,10 +113,9 @@ impl CommitUnit {
     fn is_stored(&mut self, bytes: u64, checksum: Checksum) -> At {
         let file = &self.files[self.stored.len()];
         self.stored.push(OutputFile {
-            path: file.path.clone(),
             bytes,
-            rows: file.rows,
             checksum,
+            ..file.facts()
         });
         self.tries = Tries::default();
         self.create_next()
@@ -141,7 +149,9 @@ impl Machine for CommitUnit {
 
     fn apply(&mut self, answer: Answer) -> Result<()> {
         self.at = match (&mut self.at, answer) {
-            (At::Fence, Answer::Size(None)) => self.create_next(),
+            (At::Fence, Answer::Size(newer)) if newer.is_none() || seeded(Bug::SkipFence) => {
+                self.create_next()
+            }
             (At::Fence, Answer::Size(Some(_))) => {
                 let epoch = self.claimed.epoch;
                 return Err(refusal::superseded(&self.claimed.plan.run_id, epoch, epoch + 1));
@@ -185,6 +195,12 @@ impl Machine for CommitUnit {
             }
             (At::CreateRecord(once), answer) => match once.apply(answer)? {
                 None => At::CreateRecord(once.clone()),
+                Some(Found::Made | Found::There { .. })
+                    if seeded(Bug::RecordFirst) && self.stored.len() < self.files.len() =>
+                {
+                    let file = &self.files[self.stored.len()];
+                    At::Create(CreateOnce::new(&file.path, file.body.clone()))
+                }
                 // The name is the record: whoever stored it said the same.
                 Some(Found::Made | Found::There { .. }) => At::Done,
                 Some(Found::Absent(why)) => {

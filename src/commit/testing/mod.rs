@@ -6,21 +6,27 @@
 //! [`World::check`] is to be called after every step, [`World::check_end`] when nobody moves any more.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::machine::{Answer, Creation, Op};
+use super::seeded::{Bug, plant};
 use super::*;
 use crate::plan::{self, Part, PlannedFile, Unit};
 use crate::storage::{Created, Entry};
 
 mod oracle;
 mod process;
+mod space;
 mod world;
 
-pub use process::{Ask, Exit, Process, Stage, Start};
-pub use world::{Fault, World};
+pub use oracle::{Actor, View};
+pub use process::{Ask, Design, Exit, Process, Stage, Start};
+pub use space::{Allowed, End, Searched, Space};
+pub use world::{Create, Fault, World};
 
 /// The objects of an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,6 +112,15 @@ impl Store for MapStore {
     }
 }
 
+/// Writes a line past the capture of test output, so that every test run shows the figures.
+pub fn show(line: std::fmt::Arguments) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// An object that somebody put into the output who knows nothing of Floe. It may come beside a finished output at any
+/// time, so the oracle looks past it; deleting it is another matter.
+pub const STRANGER: &str = "stranger.parquet";
+
 /// Runs a future to its end on this thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -163,20 +178,28 @@ pub fn request(run_id: &str, mode: SaveMode) -> ClaimRequest {
     }
 }
 
-/// A unit's output: one line per row that names it, after a word that a deterministic model keeps the same.
-pub fn rows_of(claimed: &Claimed, unit: u32, word: &str) -> Vec<NewFile> {
+/// What a row is called.
+pub fn row_id(file: u32, row: u64) -> String {
+    format!("f{file}#{row}")
+}
+
+/// What the test model says about a row: a hash, so that rows that are lost, doubled, swapped or mixed up all show.
+/// `word` is what a deterministic model keeps the same.
+pub fn predicted(word: &str, row: &str) -> String {
+    format!("{:016x} {row}", xxh3_64(format!("{word} {row}").as_bytes()))
+}
+
+/// A unit's output under `folder`: one line per row.
+pub fn rows_of(claimed: &Claimed, unit: u32, folder: &str, word: &str) -> Vec<NewFile> {
     let planned = &claimed.plan.units[unit as usize];
     if planned.rows == 0 {
         return Vec::new();
     }
     let text: String = (0..planned.rows)
-        .map(|row| format!("{word} f{unit}#{row}\n"))
+        .map(|row| predicted(word, &row_id(unit, row)) + "\n")
         .collect();
-    vec![new_file(
-        data_key("", unit, &claimed.plan.run_id),
-        text,
-        planned.rows,
-    )]
+    let path = data_key(folder, unit, &claimed.plan.run_id);
+    vec![new_file(path, text, planned.rows)]
 }
 
 pub fn new_file(path: String, body: impl Into<Bytes>, rows: u64) -> NewFile {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::commit::claim::Claim;
 use crate::commit::finish::Finish;
-use crate::commit::layout::{MARKER, records_folder};
+use crate::commit::layout::{MARKER, prepared_key, records_folder};
 use crate::commit::machine::{Answer, Machine, Op, Step};
 use crate::commit::prepare::Prepare;
 use crate::commit::record::read_names;
@@ -16,8 +16,28 @@ pub struct Start {
     pub request: ClaimRequest,
     /// How many replicas share the units.
     pub replicas: u32,
+    /// Whether it goes on with other replicas' units when its own are done.
+    pub help: bool,
     /// Differs between attempts of a model that isn't deterministic.
     pub word: String,
+    /// Whether it makes the plan after one look for another's.
+    pub impatient: bool,
+    pub design: Design,
+}
+
+/// How replicas could work together. All but the first look reasonable and are wrong: a checker that doesn't find
+/// out is blind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Design {
+    /// The protocol.
+    Floe,
+    /// Each replica lists the input for itself.
+    OwnListing,
+    /// The same, and replica 0 alone writes the marker. (It does so when itself is done if
+    /// [`MarkerTooEarly`](super::Bug::MarkerTooEarly) is planted as well.)
+    OwnListingFirstMarks,
+    /// Each attempt has data names of its own.
+    AttemptNames,
 }
 
 impl Start {
@@ -25,7 +45,10 @@ impl Start {
         Start {
             request,
             replicas: 1,
+            help: false,
             word: "row".into(),
+            impatient: false,
+            design: Design::Floe,
         }
     }
 
@@ -36,8 +59,30 @@ impl Start {
         self
     }
 
+    pub fn helping(self) -> Start {
+        Start { help: true, ..self }
+    }
+
+    pub fn saying(self, word: &str) -> Start {
+        Start {
+            word: word.into(),
+            ..self
+        }
+    }
+
+    pub fn impatient(self) -> Start {
+        Start {
+            impatient: true,
+            ..self
+        }
+    }
+
+    pub fn design(self, design: Design) -> Start {
+        Start { design, ..self }
+    }
+
     /// As `job` shares units out, only simpler.
-    fn owns(&self, unit: u32) -> bool {
+    pub fn owns(&self, unit: u32) -> bool {
         unit % self.replicas == self.request.replica_index
     }
 }
@@ -47,19 +92,32 @@ impl Start {
 pub struct Process {
     pub start: Start,
     pub stage: Stage,
+    /// Which life of which process; counted only where names depend on it.
+    pub attempt: u32,
     /// The last marker it read, for the rule on whose marker may be deleted.
     pub read_marker: Option<Bytes>,
+    /// Whether it saw that the output was not cleared yet, for the rule on whose objects may be deleted.
+    pub saw_unprepared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     Claim(Claim),
+    /// Only in the designs with own listings.
+    ListInput(Claimed),
     Prepare(Prepare),
     ListRecords(Claimed),
     Unit {
         claimed: Claimed,
         machine: CommitUnit,
         todo: Vec<u32>,
+    },
+    /// Own units are done: are there others to help with?
+    ListOpen(Claimed),
+    /// Which unit to help with?
+    Choose {
+        claimed: Claimed,
+        open: Vec<u32>,
     },
     Finish {
         claimed: Claimed,
@@ -79,21 +137,36 @@ pub enum Exit {
 }
 
 /// What a step needs, with the result types of the machines taken away.
+#[derive(Clone, Debug)]
 pub enum Ask {
     Store(Op),
     Plan,
     Rows(Bytes),
     Pause,
+    /// One of so many units.
+    Choice(usize),
 }
 
 impl Process {
     pub fn new(start: Start) -> Process {
-        let stage = Stage::Claim(Claim::new(start.request.clone()));
+        let claim = Claim::new(start.request.clone());
+        let stage = Stage::Claim(if start.impatient { claim.impatient() } else { claim });
         Process {
             start,
             stage,
+            attempt: 0,
             read_marker: None,
+            saw_unprepared: false,
         }
+    }
+
+    /// Its next life.
+    pub fn reborn(&self) -> Process {
+        let mut process = Process::new(self.start.clone());
+        if self.start.design == Design::AttemptNames {
+            process.attempt = self.attempt + 10;
+        }
+        process
     }
 
     pub fn exit(&self) -> Option<&Exit> {
@@ -106,11 +179,13 @@ impl Process {
     /// The hold on the output, once it has one.
     pub fn claimed(&self) -> Option<&Claimed> {
         match &self.stage {
-            Stage::ListRecords(claimed) | Stage::Unit { claimed, .. } | Stage::Finish { claimed, .. } => {
-                Some(claimed)
-            }
+            Stage::ListRecords(claimed)
+            | Stage::ListOpen(claimed)
+            | Stage::Choose { claimed, .. }
+            | Stage::Unit { claimed, .. }
+            | Stage::Finish { claimed, .. } => Some(claimed),
             Stage::Prepare(machine) => Some(machine.claimed()),
-            Stage::Claim(_) | Stage::Exited(_) => None,
+            Stage::Claim(_) | Stage::ListInput(_) | Stage::Exited(_) => None,
         }
     }
 
@@ -127,9 +202,13 @@ impl Process {
         }
         Some(match &self.stage {
             Stage::Claim(machine) => ask(machine.next()),
+            Stage::ListInput(_) => Ask::Plan,
             Stage::Prepare(machine) => ask(machine.next()),
-            Stage::ListRecords(claimed) => Ask::Store(Op::list(records_folder(claimed.epoch))),
+            Stage::ListRecords(claimed) | Stage::ListOpen(claimed) => {
+                Ask::Store(Op::list(records_folder(claimed.epoch)))
+            }
             Stage::Unit { machine, .. } => ask(machine.next()),
+            Stage::Choose { open, .. } => Ask::Choice(open.len()),
             Stage::Finish { machine, .. } => ask(machine.next()),
             Stage::Exited(_) => return None,
         })
@@ -137,44 +216,94 @@ impl Process {
 
     /// Takes the answer and moves on, from machine to machine.
     pub fn answer(&mut self, answer: Answer) {
-        if let (Some(Ask::Store(Op::Get { key })), Answer::Got(body)) = (self.ask(), &answer)
-            && key == MARKER
-        {
-            self.read_marker = body.clone();
+        if let (Some(Ask::Store(Op::Get { key })), Answer::Got(body)) = (self.ask(), &answer) {
+            if key == MARKER {
+                self.read_marker = body.clone();
+            } else if self
+                .claimed()
+                .is_some_and(|claimed| key == prepared_key(claimed.epoch))
+            {
+                self.saw_unprepared = body.is_none();
+            }
         }
-        if let Err(error) = self.advance(answer) {
-            self.stage = Stage::Exited(Exit::Failed(error.kind(), error.to_string()));
+        self.go(|process| process.advance(answer));
+    }
+
+    /// Takes the choice of a unit.
+    pub fn choose(&mut self, choice: usize) {
+        self.go(|process| match &process.stage {
+            Stage::Choose { claimed, open } => process.next_unit(claimed.clone(), vec![open[choice]]),
+            _ => unreachable!("there is nothing to choose"),
+        });
+    }
+
+    fn go(&mut self, step: impl FnOnce(&mut Process) -> Result<Stage>) {
+        let stage = std::mem::discriminant(&self.stage);
+        let next = step(self);
+        self.stage =
+            next.unwrap_or_else(|error| Stage::Exited(Exit::Failed(error.kind(), error.to_string())));
+        if std::mem::discriminant(&self.stage) != stage {
+            // Each part of the protocol has to look for itself.
+            self.read_marker = None;
+            self.saw_unprepared = false;
         }
     }
 
-    fn advance(&mut self, answer: Answer) -> Result<()> {
-        let next = match &mut self.stage {
+    /// Forgets what only logs tell, so that states which differ in nothing else are one.
+    fn holding(mut claimed: Claimed) -> Claimed {
+        claimed.resumed = false;
+        claimed.cleared = 0;
+        claimed
+    }
+
+    fn advance(&mut self, answer: Answer) -> Result<Stage> {
+        let complete = Stage::Exited(Exit::Complete);
+        match &mut self.stage {
             Stage::Claim(machine) => {
                 machine.apply(answer)?;
-                match machine.next() {
-                    Step::Done(ClaimOutcome::Claimed(claimed)) => Some(Stage::Prepare(Prepare::new(claimed))),
-                    Step::Done(ClaimOutcome::AlreadyComplete(_)) => Some(Stage::Exited(Exit::Complete)),
-                    _ => None,
-                }
+                Ok(match machine.next() {
+                    Step::Done(ClaimOutcome::Claimed(claimed)) if self.start.design.lists_for_itself() => {
+                        Stage::ListInput(claimed)
+                    }
+                    Step::Done(ClaimOutcome::Claimed(claimed)) => {
+                        Stage::Prepare(Prepare::new(Self::holding(claimed)))
+                    }
+                    Step::Done(ClaimOutcome::AlreadyComplete(_)) => complete,
+                    _ => self.stage.clone(),
+                })
+            }
+            Stage::ListInput(claimed) => {
+                let Answer::Planned(plan) = answer else {
+                    unreachable!()
+                };
+                Ok(Stage::Prepare(Prepare::new(Claimed {
+                    plan_digest: digest::sha256(&serde_json::to_vec(&plan).unwrap()),
+                    plan: Arc::new(plan),
+                    ..claimed.clone()
+                })))
             }
             Stage::Prepare(machine) => {
                 machine.apply(answer)?;
-                match machine.next() {
-                    Step::Done(ClaimOutcome::Claimed(claimed)) => Some(Stage::ListRecords(claimed)),
-                    Step::Done(ClaimOutcome::AlreadyComplete(_)) => Some(Stage::Exited(Exit::Complete)),
-                    _ => None,
-                }
+                Ok(match machine.next() {
+                    Step::Done(ClaimOutcome::Claimed(claimed)) => Stage::ListRecords(Self::holding(claimed)),
+                    Step::Done(ClaimOutcome::AlreadyComplete(_)) => complete,
+                    _ => self.stage.clone(),
+                })
             }
             Stage::ListRecords(claimed) => {
-                let Answer::Listed(listing) = answer else {
-                    unreachable!()
-                };
-                let done = read_names(&listing, claimed.epoch, &claimed.plan)?;
-                let units = (0..claimed.plan.units.len() as u32).rev();
-                let todo = units
-                    .filter(|unit| self.start.owns(*unit) && !done.contains_key(unit))
-                    .collect();
-                Some(next_unit(claimed.clone(), todo, &self.start.word)?)
+                let claimed = claimed.clone();
+                let mut todo = open_units(&claimed, answer)?;
+                todo.retain(|unit| self.start.owns(*unit));
+                todo.reverse();
+                self.next_unit(claimed, todo)
+            }
+            Stage::ListOpen(claimed) => {
+                let claimed = claimed.clone();
+                let open = open_units(&claimed, answer)?;
+                Ok(match open.is_empty() {
+                    true => finishing(claimed),
+                    false => Stage::Choose { claimed, open },
+                })
             }
             Stage::Unit {
                 claimed,
@@ -183,41 +312,66 @@ impl Process {
             } => {
                 machine.apply(answer)?;
                 match machine.next() {
-                    Step::Done(_) => Some(next_unit(claimed.clone(), todo.clone(), &self.start.word)?),
-                    _ => None,
+                    Step::Done(_) => {
+                        let (claimed, todo) = (claimed.clone(), std::mem::take(todo));
+                        self.next_unit(claimed, todo)
+                    }
+                    _ => Ok(self.stage.clone()),
                 }
             }
             Stage::Finish { machine, .. } => {
                 machine.apply(answer)?;
-                match machine.next() {
-                    Step::Done(Finished::Complete(_)) => Some(Stage::Exited(Exit::Complete)),
-                    Step::Done(Finished::Incomplete { .. }) => Some(Stage::Exited(Exit::PartDone)),
-                    _ => None,
-                }
+                Ok(match machine.next() {
+                    Step::Done(Finished::Complete(_)) => complete,
+                    Step::Done(Finished::Incomplete { .. }) => Stage::Exited(Exit::PartDone),
+                    _ => self.stage.clone(),
+                })
             }
-            Stage::Exited(_) => None,
-        };
-        if let Some(stage) = next {
-            self.stage = stage;
+            Stage::Choose { .. } | Stage::Exited(_) => unreachable!("nothing was asked"),
         }
-        Ok(())
+    }
+
+    fn next_unit(&self, claimed: Claimed, mut todo: Vec<u32>) -> Result<Stage> {
+        let Some(unit) = todo.pop() else {
+            let first_marks = self.start.design == Design::OwnListingFirstMarks;
+            return Ok(match self.start.help {
+                true => Stage::ListOpen(claimed),
+                false if first_marks && self.start.request.replica_index > 0 => Stage::Exited(Exit::PartDone),
+                false => finishing(claimed),
+            });
+        };
+        let folder = match self.start.design {
+            Design::AttemptNames => format!("attempt={}", self.attempt),
+            _ => String::new(),
+        };
+        let files = rows_of(&claimed, unit, &folder, &self.start.word);
+        let machine = CommitUnit::new(claimed.clone(), unit, files, Map::new())?;
+        Ok(Stage::Unit {
+            claimed,
+            machine,
+            todo,
+        })
     }
 }
 
-fn next_unit(claimed: Claimed, mut todo: Vec<u32>, word: &str) -> Result<Stage> {
-    Ok(match todo.pop() {
-        Some(unit) => {
-            let files = rows_of(&claimed, unit, word);
-            let machine = CommitUnit::new(claimed.clone(), unit, files, Map::new())?;
-            Stage::Unit {
-                claimed,
-                machine,
-                todo,
-            }
-        }
-        None => Stage::Finish {
-            machine: Finish::new(claimed.clone()),
-            claimed,
-        },
-    })
+impl Design {
+    fn lists_for_itself(self) -> bool {
+        matches!(self, Design::OwnListing | Design::OwnListingFirstMarks)
+    }
+}
+
+fn open_units(claimed: &Claimed, answer: Answer) -> Result<Vec<u32>> {
+    let Answer::Listed(listing) = answer else {
+        unreachable!()
+    };
+    let done = read_names(&listing, claimed.epoch, &claimed.plan)?;
+    let units = 0..claimed.plan.units.len() as u32;
+    Ok(units.filter(|unit| !done.contains_key(unit)).collect())
+}
+
+fn finishing(claimed: Claimed) -> Stage {
+    Stage::Finish {
+        machine: Finish::new(claimed.clone()),
+        claimed,
+    }
 }

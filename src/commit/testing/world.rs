@@ -29,6 +29,18 @@ pub struct World {
     /// Whether two runs are alive in this output: an old file or marker beside the new run's is then the hole that
     /// the documentation names, and no violation.
     pub rivals: bool,
+    pub create: Create,
+    /// What is wrong with the protocol.
+    pub bugs: &'static [Bug],
+}
+
+/// What the store's create does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Create {
+    /// Puts if absent.
+    PutsIfAbsent,
+    /// Puts always, and says yes: not a store that Floe accepts.
+    Overwrites,
 }
 
 impl World {
@@ -38,14 +50,26 @@ impl World {
             input: input.to_vec(),
             processes: starts.into_iter().map(Process::new).collect(),
             rivals: false,
+            create: Create::PutsIfAbsent,
+            bugs: &[],
         }
     }
 
-    /// Lets process `who` do one step. `Err`: it broke a rule.
+    /// Lets process `who` do one step; it helps with the first unit that is open. `Err`: it broke a rule.
     pub fn step(&mut self, who: usize, fault: Fault) -> Result<(), String> {
+        self.step_choosing(who, fault, 0)
+    }
+
+    /// Lets process `who` do one step, and choose so if it has a choice. `Err`: it broke a rule.
+    pub fn step_choosing(&mut self, who: usize, fault: Fault, choice: usize) -> Result<(), String> {
+        plant(self.bugs, || self.take_step(who, fault, choice))
+    }
+
+    fn take_step(&mut self, who: usize, fault: Fault, choice: usize) -> Result<(), String> {
         let Some(ask) = self.processes[who].ask() else {
             return Ok(());
         };
+        let mut verdict = Ok(());
         if fault == Fault::KillBefore {
             self.processes[who].stage = Stage::Exited(Exit::Killed);
             return Ok(());
@@ -57,18 +81,22 @@ impl World {
             }
             Ask::Rows(body) => Answer::Rows(count_rows(&body).map_err(|error| error.to_string())?),
             Ask::Pause => Answer::Waited,
+            Ask::Choice(_) => {
+                self.processes[who].choose(choice);
+                return Ok(());
+            }
             Ask::Store(op) => {
-                self.check_op(who, &op)?;
+                verdict = self.check_op(who, &op);
                 match (&op, fault) {
                     (Op::Create { .. }, Fault::FailBefore) => {
                         Answer::Created(Creation::Unknown("refused".into()))
                     }
                     (Op::Create { .. }, Fault::SayExists) => Answer::Created(Creation::Exists),
                     (Op::Create { .. }, Fault::LoseAnswer) => {
-                        self.objects.perform(&op);
+                        self.perform(&op);
                         Answer::Created(Creation::Unknown("reset".into()))
                     }
-                    _ => self.objects.perform(&op),
+                    _ => self.perform(&op),
                 }
             }
         };
@@ -77,7 +105,17 @@ impl World {
         } else {
             self.processes[who].answer(answer);
         }
-        Ok(())
+        verdict.and_then(|()| self.check_exit(who))
+    }
+
+    fn perform(&mut self, op: &Op) -> Answer {
+        match (op, self.create) {
+            (Op::Create { key, body }, Create::Overwrites) => {
+                self.objects.0.insert(key.clone(), body.clone());
+                Answer::Created(Creation::Yes)
+            }
+            _ => self.objects.perform(op),
+        }
     }
 
     /// Runs process `who` to its exit without faults, checking everything. Returns how many steps it took.
@@ -117,7 +155,7 @@ impl World {
 
     /// Starts process `who` again, as it was started.
     pub fn restart(&mut self, who: usize) {
-        self.processes[who] = Process::new(self.processes[who].start.clone());
+        self.processes[who] = self.processes[who].reborn();
     }
 
     pub fn exit(&self, who: usize) -> Option<&Exit> {

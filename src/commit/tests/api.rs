@@ -38,7 +38,7 @@ fn a_job_claims_commits_and_finishes() {
         );
         for unit in [0, 1] {
             let stats = Map::from_iter([("replica".to_string(), 3.into())]);
-            let files = rows_of(&first, unit, "row");
+            let files = rows_of(&first, unit, "", "row");
             let outcome = commit_unit(&store, &first, unit, files, stats, &count_rows)
                 .await
                 .unwrap();
@@ -84,7 +84,7 @@ fn an_unreadable_object_of_an_earlier_attempt_names_unit_and_object() {
         let claimed = claimed(claim(&store, request(RUN, SaveMode::Error), build).await.unwrap());
         let key = data_key("", 0, RUN);
         store.insert(&key, "torn");
-        let files = rows_of(&claimed, 0, "row");
+        let files = rows_of(&claimed, 0, "", "row");
         let error = commit_unit(&store, &claimed, 0, files, Map::new(), &count_rows)
             .await
             .unwrap_err();

@@ -2,9 +2,9 @@
 //! processes interleaved at random and exhaustively.
 
 mod api;
-mod explore;
 mod interleave;
 mod kills;
+mod model;
 mod partitions;
 mod rerun;
 mod transitions;

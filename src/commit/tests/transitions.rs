@@ -304,7 +304,7 @@ fn commit_by_hand(
 }
 
 fn ours(claimed: &Claimed) -> Vec<NewFile> {
-    rows_of(claimed, 0, "row")
+    rows_of(claimed, 0, "", "row")
 }
 
 fn only_record(objects: &Objects, claimed: &Claimed) -> RecordName {
@@ -318,7 +318,7 @@ fn only_record(objects: &Objects, claimed: &Claimed) -> RecordName {
 fn whose_bytes_were_first_decides_what_the_record_says() {
     let stored_by_twin = |word: &'static str| {
         move |objects: &mut Objects, claimed: &Claimed| {
-            for file in rows_of(claimed, 0, word) {
+            for file in rows_of(claimed, 0, "", word) {
                 objects.create(&file.path, file.body);
             }
         }
