@@ -33,8 +33,9 @@ fn main() -> ExitCode {
     };
     let outcome = start_runtime().and_then(|runtime| {
         let outcome = runtime.block_on(dispatch(cli.command, &telemetry));
-        // Work that was told to stop and has not yet must not hold up the exit.
-        runtime.shutdown_background();
+        // Work that was told to stop and has not yet must not hold up the exit, so nobody waits for the runtime's
+        // threads. Nor are they detached: glibc may crash when that meets with a thread's end (its bug 19951).
+        std::mem::forget(runtime);
         outcome
     });
     match outcome {

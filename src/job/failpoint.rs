@@ -98,18 +98,16 @@ impl FailPoints {
         points.collect::<Result<Vec<_>>>().map(FailPoints)
     }
 
-    /// Passes the point `name`: takes what action is armed there.
+    /// Passes a point: takes what actions are armed there.
     async fn pass(&self, moment: &str, step: &str) -> Result<()> {
-        for point in &self.0 {
-            let is_here = point
-                .name
-                .strip_prefix(moment)
-                .and_then(|rest| rest.strip_prefix(':'))
-                == Some(step);
-            if !is_here {
-                continue;
-            }
-            let count = point.passed.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_here =
+            |name: &str| name.strip_prefix(moment).and_then(|rest| rest.strip_prefix(':')) == Some(step);
+        // Counted before anything is done: an action may take for ever.
+        let here = self.0.iter().filter(|point| is_here(&point.name));
+        let counted: Vec<_> = here
+            .map(|point| (point, point.passed.fetch_add(1, Ordering::Relaxed) + 1))
+            .collect();
+        for (point, count) in counted {
             if point.nth.is_none_or(|nth| nth == count) {
                 point.act(count).await?;
             }
@@ -365,6 +363,19 @@ mod tests {
         let read = FailPoints::parse("before:create:record#3=kill, after:list:epochs=delay=20").unwrap();
         assert_eq!(read.0[0].nth, Some(3));
         assert_eq!(read.0[1].action, Action::Delay(Duration::from_millis(20)));
+    }
+
+    #[tokio::test]
+    async fn every_armed_point_counts_each_passing_whatever_the_others_do() {
+        let (inner, _folder) = memory();
+        let points = FailPoints::parse("before:get:marker#1=error,before:get:marker#2=error").unwrap();
+        let store = Failing {
+            store: inner,
+            points: &points,
+        };
+        for passes in [false, false, true] {
+            assert_eq!(store.get(MARKER).await.is_ok(), passes);
+        }
     }
 
     #[tokio::test]

@@ -201,6 +201,9 @@ impl Pipeline {
                 })
             });
             let _ = joined.await;
+        } else {
+            // The process is about to end, and they with it. See `main` for why they are not detached.
+            std::mem::forget(threads);
         }
         ended
     }
@@ -270,7 +273,7 @@ where
             )
             .with_hint("nothing is lost: the same run goes on from its records when it is started again")),
             // The sender lives as long as the job; a closed channel means that nobody will ask for a stop.
-            Ok(()) = stop.changed(), if deadline.is_none() && !workers_are_done => if *stop.borrow() {
+            Ok(()) = stop.changed(), if deadline.is_none() => if *stop.borrow() {
                 deadline = Some(tokio::time::Instant::now() + grace);
                 control.stop_taking_units();
             },

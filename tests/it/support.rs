@@ -55,6 +55,17 @@ impl Scenario {
         scenario
     }
 
+    /// `files` files of 40 rows whose cells are so long that each file is a unit of its own: many units, little work.
+    pub fn with_long_rows(files: usize) -> Scenario {
+        let scenario = Scenario::new();
+        for index in 0..files {
+            let path = scenario.input().join(format!("part-{index:04}.parquet"));
+            let rows = long_table(index * LONG_ROWS, LONG_ROWS);
+            write_parquet_as(&path, &rows, 8, Compression::UNCOMPRESSED);
+        }
+        scenario
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -102,11 +113,11 @@ impl Scenario {
         contents_of(&self.output())
     }
 
-    /// How many units have a commit record.
+    /// How many units have a commit record. A name with # is one that is being written, or was when its writer died.
     pub fn records(&self) -> usize {
         self.files()
             .iter()
-            .filter(|file| file.starts_with("_floe/e") && file.contains("/c/"))
+            .filter(|file| file.starts_with("_floe/e") && file.contains("/c/") && !file.contains('#'))
             .count()
     }
 
@@ -232,11 +243,32 @@ pub fn table(first: usize, count: usize) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
+/// Rows of a file of [`Scenario::with_long_rows`].
+pub const LONG_ROWS: usize = 40;
+
+/// As [`table`], with names of 15,000 characters and a column of three values beside.
+fn long_table(first: usize, count: usize) -> RecordBatch {
+    let short = table(first, count);
+    let ids = first..first + count;
+    let kinds = ids.clone().map(|id| ["red", "green", "blue"][id % 3]);
+    let kinds: ArrayRef = Arc::new(StringArray::from_iter_values(kinds));
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(
+        ids.map(|id| format!("{id:0>15000}")),
+    ));
+    RecordBatch::try_from_iter([
+        ("id", short.column(0).clone()),
+        ("kind", kinds),
+        ("name", names),
+        ("value", short.column(2).clone()),
+    ])
+    .unwrap()
+}
+
 pub fn write_parquet(path: &Path, rows: &RecordBatch, group_rows: usize) {
     write_parquet_as(path, rows, group_rows, Compression::SNAPPY);
 }
 
-pub fn write_parquet_as(path: &Path, rows: &RecordBatch, group_rows: usize, compression: Compression) {
+fn write_parquet_as(path: &Path, rows: &RecordBatch, group_rows: usize, compression: Compression) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(group_rows))

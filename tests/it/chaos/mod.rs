@@ -5,7 +5,9 @@
 //! `FLOE_CHAOS_SEED=<that> FLOE_CHAOS_ROUNDS=1` plays it again, as far as the machine's timing allows.
 
 mod dice;
+mod halfway;
 mod round;
+mod stops;
 mod world;
 
 use std::sync::Mutex;
@@ -36,28 +38,38 @@ fn play_all(world: &World, count: u64, spec: impl Fn(u64) -> Spec + Sync) -> Tal
     let (next, total) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let (next, total, spec) = (&next, &total, &spec);
     thread::scope(|scope| {
-        let play_on = || {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return;
+        for _ in 0..AT_ONCE {
+            scope.spawn(move || {
+                let _guard = EndOnPanic { next, count };
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let tally = play(world, spec(number));
+                    total.lock().unwrap().add(tally);
                 }
-                let tally = play(world, spec(number));
-                total.lock().unwrap().add(tally);
-            }
-        };
-        let players: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(play_on)).collect();
-        for player in players {
-            if let Err(failure) = player.join() {
-                next.store(count, Ordering::Relaxed);
-                std::panic::resume_unwind(failure);
-            }
+            });
         }
     });
     let total = total.lock().unwrap().clone();
     println!("{total:#?}");
     assert_eq!(total.rounds, count);
     total
+}
+
+/// After a failed round no other is begun.
+struct EndOnPanic<'a> {
+    next: &'a AtomicU64,
+    count: u64,
+}
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.next.store(self.count, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Kills every replica's first process at the point, whichever of them gets there.

@@ -1,30 +1,22 @@
 //! What all rounds share: the input, the output of an undisturbed run, an old output that is in the way, and a
 //! Python process that reads every round's result with pyarrow.
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
-use parquet::basic::Compression;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
+use std::sync::Mutex;
 
-use super::dice::Dice;
-use crate::support::{Scenario, contents_of, finish, floe, project, python, write_parquet_as};
+use crate::support::{LONG_ROWS, Scenario, contents_of, finish, floe, project, python};
 
 /// The run of every round: data names depend on it, and must be those of the undisturbed run.
 pub const RUN: &str = "chaos";
 pub const REPLICAS: usize = 4;
 pub const UNITS: usize = 14;
-const ROWS_PER_UNIT: usize = 40;
-pub const ROWS: usize = UNITS * ROWS_PER_UNIT;
-/// Long cells make a file large enough for a unit of its own with few rows, which keeps a round short.
-const CELL_BYTES: usize = 15_000;
+pub const ROWS: usize = UNITS * LONG_ROWS;
 
 pub struct World {
-    folder: TempDir,
+    scenario: Scenario,
     /// Without and with partitions.
     expected: [BTreeMap<String, Vec<u8>>; 2],
     checker: Mutex<Checker>,
@@ -32,37 +24,25 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let input = folder.path().join("in");
-        for unit in 0..UNITS {
-            write_parquet_as(
-                &input.join(format!("part-{unit:02}.parquet")),
-                &table(unit * ROWS_PER_UNIT, ROWS_PER_UNIT),
-                8,
-                Compression::UNCOMPRESSED,
-            );
-        }
+        let scenario = Scenario::with_long_rows(UNITS);
+        let expected = [false, true].map(|partitioned| {
+            let output = scenario.path().join(format!("undisturbed-{partitioned}"));
+            let mut command = run(&scenario.input(), &output, partitioned);
+            command.args(["--run-id", RUN]);
+            finish(command).ok();
+            contents_of(&output)
+        });
         let world = World {
-            expected: [false, true].map(|partitioned| {
-                let output = folder.path().join(format!("undisturbed-{partitioned}"));
-                let mut command = run(&input, &output, partitioned);
-                command.args(["--run-id", RUN]);
-                finish(command).ok();
-                contents_of(&output)
-            }),
-            checker: Mutex::new(Checker::start(&input)),
-            folder,
+            expected,
+            checker: Mutex::new(Checker::start(&scenario.input())),
+            scenario,
         };
         world.make_old_output();
         world
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn input(&self) -> PathBuf {
-        self.path().join("in")
+        self.scenario.path()
     }
 
     pub fn expected(&self, partitioned: bool) -> &BTreeMap<String, Vec<u8>> {
@@ -71,7 +51,7 @@ impl World {
 
     /// `floe run` from the input to `output`.
     pub fn command(&self, output: &Path, partitioned: bool) -> Command {
-        run(&self.input(), output, partitioned)
+        run(&self.scenario.input(), output, partitioned)
     }
 
     /// A finished run's output with a stranger's file beside it.
@@ -100,27 +80,6 @@ fn run(input: &Path, output: &Path, partitioned: bool) -> Command {
         command.args(["--partition-by", "kind"]);
     }
     command
-}
-
-fn table(first: usize, count: usize) -> RecordBatch {
-    let mut dice = Dice::new(first as u64);
-    let ids: Vec<i64> = (first..first + count).map(|id| id as i64).collect();
-    let kinds = ids.iter().map(|id| ["red", "green", "blue"][*id as usize % 3]);
-    let cells = ids.iter().map(|_| {
-        let letters = (0..CELL_BYTES / 8).map(|_| format!("{:08x}", dice.below(1 << 32)));
-        letters.collect::<String>()
-    });
-    let schema = Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("kind", DataType::Utf8, false),
-        Field::new("text", DataType::Utf8, false),
-    ]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(ids.clone())),
-        Arc::new(StringArray::from_iter_values(kinds)),
-        Arc::new(StringArray::from_iter_values(cells)),
-    ];
-    RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
 /// Copies a folder, as links: nothing changes a file in place.

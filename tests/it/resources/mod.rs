@@ -6,14 +6,15 @@ mod clock;
 mod disk;
 mod limits;
 
-use crate::support::{Scenario, finish, floe};
+use crate::support::{LONG_ROWS, Scenario, finish, floe};
 
-/// Files that are units of their own, some seven hundred kilobytes each.
+const UNITS: usize = 8;
+const ROWS: usize = UNITS * LONG_ROWS;
+
+/// Units of six hundred kilobytes.
 fn input() -> Scenario {
-    Scenario::with_files(&[60_000; 8], 20_000)
+    Scenario::with_long_rows(UNITS)
 }
-
-const ROWS: usize = 8 * 60_000;
 
 /// After a fault: no marker, and the same command, now undisturbed, completes with every row once.
 #[track_caller]
