@@ -2,7 +2,7 @@
 //!
 //! A Parquet file of a hundred bytes can declare any size, and encodings make gigabytes from kilobytes, so sizes are held
 //! against these limits before anything is allocated by them. They are far above what writers make and low enough that
-//! a hostile file ends in an error instead of an exhausted machine. `docs/types.md` lists them for users.
+//! a hostile file ends in an error instead of an exhausted machine. `docs/types.md` lists them for users; a test compares.
 
 use std::fmt::Display;
 
@@ -38,4 +38,41 @@ pub(super) const BLOCK_BYTES: u64 = 512 << 20;
 /// `what` is `found`, and the limit `name` is lower.
 pub(super) fn beyond(what: &str, found: impl Display, name: &str, limit: impl Display) -> Error {
     Error::data(format!("{what} {found}, and the limit {name} is {limit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_the_limits_as_they_are() {
+        let page = include_str!("../../docs/types.md");
+        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let grouped = |number: u64| {
+            let digits = number.to_string();
+            let groups: Vec<_> = digits
+                .as_bytes()
+                .rchunks(3)
+                .rev()
+                .map(String::from_utf8_lossy)
+                .collect();
+            groups.join(",")
+        };
+        for (name, value) in [
+            ("footer", mib(FOOTER_BYTES)),
+            ("columns", grouped(COLUMNS as u64)),
+            ("schema depth", grouped(SCHEMA_DEPTH as u64)),
+            ("column chunks", grouped(COLUMN_CHUNKS as u64)),
+            ("rows of a row group", grouped(GROUP_ROWS)),
+            ("fixed length", mib(FIXED_BYTES)),
+            (
+                "open pages",
+                format!("{}, or {OPEN_PAGE_EXPANSION} times", mib(OPEN_PAGE_BYTES)),
+            ),
+            ("decoded bytes of a block", mib(BLOCK_BYTES)),
+        ] {
+            let row = format!("| {name} | {value}");
+            assert!(page.contains(&row), "no {row:?} in docs/types.md");
+        }
+    }
 }

@@ -4,7 +4,7 @@
     check_equal.py INPUT_FILE OUTPUT_DIR [INPUT_FILE OUTPUT_DIR ...]
 
 NaN equals NaN. Prints one line of JSON, {compared, unreadable, problems}; exits with 1 when rows or types differ. An
-input that pyarrow itself can't read is counted as unreadable: there is nothing to compare with.
+input that pyarrow itself can't read is listed as unreadable: there is nothing to compare with.
 """
 
 import json
@@ -42,12 +42,12 @@ def differences(source: pa.Table, output: pa.Table) -> list[str]:
 
 def main() -> int:
     given = [Path(argument) for argument in sys.argv[1:]]
-    problems, compared, unreadable = [], 0, 0
+    problems, compared, unreadable = [], 0, []
     for source_file, folder in zip(given[::2], given[1::2], strict=True):
         try:
             source = read([source_file])
         except (pa.ArrowException, OSError):
-            unreadable += 1
+            unreadable.append(source_file.name)
             continue
         files = sorted(folder.glob("*.parquet"))
         if not files and source.num_rows == 0:

@@ -1,5 +1,6 @@
 //! Hostile files: each says or holds something that must end in an error, before memory is made for it.
 
+mod bomb_files;
 mod bombs;
 mod footers;
 mod maker;
