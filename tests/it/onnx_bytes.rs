@@ -66,13 +66,28 @@ pub fn node_of(
     outputs: &[&str],
     attributes: &[Vec<u8>],
 ) -> Vec<u8> {
+    field(1, node_body(domain, operator, inputs, outputs, attributes))
+}
+
+/// A node without inputs, as a field of a function.
+pub fn node_in_function(domain: &str, operator: &str, outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
+    field(7, node_body(domain, operator, &[], outputs, attributes))
+}
+
+fn node_body(
+    domain: &str,
+    operator: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[Vec<u8>],
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(inputs.iter().flat_map(|name| field(1, name)));
     bytes.extend(outputs.iter().flat_map(|name| field(2, name)));
     bytes.extend(field(4, operator));
     bytes.extend(attributes.iter().flat_map(|attribute| field(5, attribute)));
     bytes.extend(field(7, domain));
-    field(1, bytes)
+    bytes
 }
 
 /// An attribute whose value is the field `place` of `AttributeProto`; `kind` is its declared type.

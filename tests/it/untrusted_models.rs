@@ -3,83 +3,10 @@
 //!
 //! Real processes throughout: what must not happen (a hang, a crash in ONNX Runtime, a bomb) would end the test.
 
-use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::bounded::{self, Ended};
-use crate::mutants::{Random, changed_bytes, changed_fields};
+use crate::model_trial::{Trial, adding, ones};
 use crate::onnx_bytes::*;
-use crate::support::{floe, project};
-use floe::model::onnx::graph;
-
-fn fixtures() -> PathBuf {
-    project().join("tests/fixtures/models")
-}
-
-/// Most memory that a model of this page may take: the program itself takes 40 MiB.
-const MEMORY: u64 = 300 << 20;
-
-/// A folder for a model, and the run that scores the iris rows with it.
-struct Trial {
-    folder: tempfile::TempDir,
-}
-
-impl Trial {
-    fn new() -> Trial {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("m")).unwrap();
-        Trial { folder }
-    }
-
-    fn of(model: &[u8]) -> Trial {
-        let trial = Trial::new();
-        std::fs::write(trial.model().join("model.onnx"), model).unwrap();
-        trial
-    }
-
-    fn model(&self) -> PathBuf {
-        self.folder.path().join("m")
-    }
-
-    fn output(&self) -> PathBuf {
-        self.folder.path().join("out")
-    }
-
-    fn run(&self) -> Ended {
-        let mut command = floe(["run"]);
-        command.arg("--model").arg(self.model());
-        command.arg("--input").arg(fixtures().join("inputs/iris"));
-        command.arg("--output").arg(self.output());
-        command.current_dir(self.model());
-        bounded::run(command)
-    }
-
-    /// Fails the test unless the model is refused with `words`, and nothing else happens.
-    #[track_caller]
-    fn refused(&self, name: &str, words: &[&str]) {
-        let ended = self.run();
-        let place = self.model().display().to_string();
-        ended.fails(name, 7, words);
-        ended.fails(name, 7, &[&place]);
-        assert!(!self.output().exists(), "{name}: the output was touched");
-        assert!(ended.peak_bytes < MEMORY, "{name}: {} bytes", ended.peak_bytes);
-    }
-}
-
-/// `y = X + W`, with `weights` as the fields of the graph that say what W is.
-fn adding(weights: &[Vec<u8>], parts: &[Vec<u8>]) -> Vec<u8> {
-    let add = node("Add", &["X", "W"], &["y"], &[]);
-    model(&graph(&[weights, &[add]].concat()), parts)
-}
-
-/// Four float32 that are one.
-fn ones() -> Vec<u8> {
-    1f32.to_le_bytes().repeat(4)
-}
 
 #[test]
 fn the_models_of_this_page_are_sound_but_for_their_one_fault() {
@@ -119,8 +46,7 @@ fn weights_in_other_files_are_refused_wherever_they_hide_and_wherever_they_lie()
         let parts = [
             field(1, "weights"),
             field(5, "W"),
-            // A node is field 1 of a graph and field 7 of a function.
-            field(7, &body[2..]),
+            body,
             field(9, number(2, 17)),
             field(10, "own"),
         ];
@@ -192,7 +118,12 @@ fn weights_in_other_files_are_refused_wherever_they_hide_and_wherever_they_lie()
                 std::slice::from_ref(&call),
                 &[
                     field(8, [field(1, "own"), number(2, 1)].concat()),
-                    function(constant(tensor_attribute("value", &outside()))),
+                    function(node_in_function(
+                        "",
+                        "Constant",
+                        &["W"],
+                        &[tensor_attribute("value", &outside())],
+                    )),
                 ],
             ),
             "weights.bin",
@@ -364,8 +295,7 @@ fn graphs_that_are_bombs_or_cannot_run_are_refused() {
         ];
         field(25, parts.concat())
     };
-    // A node is field 1 of a graph and field 7 of a function.
-    let calls = |callee: String| field(7, &node_of("own", &callee, &[], &["W"], &[])[2..]);
+    let calls = |callee: String| node_in_function("own", &callee, &["W"], &[]);
     let calling_f0 = |functions: Vec<Vec<u8>>| {
         let own = vec![field(8, [field(1, "own"), number(2, 1)].concat())];
         adding(
@@ -467,119 +397,6 @@ fn other_formats_are_known_by_their_bytes_whatever_they_are_called() {
     }
 }
 
-/// Failure matrix: 53.
-#[test]
-fn a_model_cut_anywhere_is_refused_in_words() {
-    for name in ["pipeline_columns", "if_and_loop", "fixed_batch_zipmap"] {
-        let whole = std::fs::read(fixtures().join("scored").join(name).join("model.onnx")).unwrap();
-        let mut sound = 0;
-        for length in 0..whole.len() {
-            let cut = Bytes::copy_from_slice(&whole[..length]);
-            sound += usize::from(graph::read(&cut).is_ok());
-        }
-        // Where the last fields (metadata) are cut off as a whole, what is left is a model.
-        assert!(sound <= 4, "{name}: {sound} of {} cuts were taken", whole.len());
-        for tenth in 0..10 {
-            let trial = Trial::of(&whole[..whole.len() * tenth / 10]);
-            trial.refused(&format!("{name} cut to {tenth} tenths"), &[]);
-        }
-    }
-}
-
-/// How many mutants of each kind are made of each model: more by hand, with `FLOE_MUTANTS`.
-fn mutants_per_model() -> usize {
-    std::env::var("FLOE_MUTANTS").map_or(8, |count| count.parse().unwrap())
-}
-
-/// Failure matrix: 53, 56.
-#[test]
-fn damaged_models_end_in_words_or_work_and_never_in_a_crash() {
-    let cases: Vec<serde_json::Value> =
-        serde_json::from_slice(&std::fs::read(fixtures().join("cases.json")).unwrap()).unwrap();
-    let mut mutants = Vec::new();
-    for (place, case) in cases.iter().filter(|case| case["expect"] == "ok").enumerate() {
-        let path = fixtures()
-            .join(case["model"].as_str().unwrap())
-            .join("model.onnx");
-        let Ok(whole) = std::fs::read(&path) else {
-            continue;
-        };
-        for mutant in 0..mutants_per_model() {
-            let seed = (place * 1_000_000 + mutant) as u64;
-            let name = |kind: &str| format!("{kind} of {}, seed {seed}", case["name"]);
-            mutants.push((name("bytes"), case, changed_bytes(&whole, &mut Random::new(seed))));
-            mutants.push((
-                name("fields"),
-                case,
-                changed_fields(&whole, &mut Random::new(seed)),
-            ));
-        }
-    }
-    let next = AtomicUsize::new(0);
-    let ends = Mutex::new(BTreeMap::<&str, usize>::new());
-    let faults = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some((name, case, bytes)) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let end = try_mutant(case, bytes).unwrap_or_else(|fault| {
-                        faults.lock().unwrap().push(format!("{name}: {fault}"));
-                        "faults"
-                    });
-                    *ends.lock().unwrap().entry(end).or_default() += 1;
-                }
-            });
-        }
-    });
-    let (ends, faults) = (ends.into_inner().unwrap(), faults.into_inner().unwrap());
-    println!("{} mutants: {ends:?}", mutants.len());
-    assert!(
-        faults.is_empty(),
-        "{} faults:\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
-    // Else the mutants are too coarse to show anything.
-    assert!(ends.len() >= 4, "{ends:?}");
-}
-
-/// Checks, opens and runs a mutant as far as it goes; says how far that was.
-fn try_mutant(case: &serde_json::Value, bytes: &[u8]) -> Result<&'static str, String> {
-    let trial = Trial::of(bytes);
-    if graph::read(&Bytes::copy_from_slice(bytes)).is_err() {
-        // What the pre-check refuses it refuses in the program, too.
-        return Ok("refused by the pre-check");
-    }
-    let inspected = bounded::run(floe(["inspect".as_ref(), trial.model().as_os_str()]));
-    if !matches!(inspected.code, Some(0 | 7)) || inspected.peak_bytes > MEMORY {
-        return Err(format!("inspect: {inspected:?} {}", inspected.said()));
-    }
-    let mut document = serde_json::json!({
-        "job_name": "mutant",
-        "model": {"location": trial.model()},
-        "input": {"stage_location": fixtures().join(case["input"].as_str().unwrap())},
-        "output": {"stage_location": trial.output()},
-    });
-    if let Some(params) = case.get("params").filter(|params| !params.is_null()) {
-        document["input"]["params"] = params.clone();
-    }
-    let job = trial.folder.path().join("job.json");
-    std::fs::write(&job, document.to_string()).unwrap();
-    let ended = bounded::run(floe(["run".as_ref(), job.as_os_str()]));
-    let has_marker = trial.output().join("_SUCCESS").exists();
-    let is_ended_in_words = matches!(ended.code, Some(2 | 6 | 7)) && !ended.said().contains("panicked");
-    let end = match (inspected.code, ended.code) {
-        (Some(7), Some(7)) if !trial.output().exists() => "refused by ONNX Runtime",
-        (Some(0), Some(0)) if has_marker => "scored",
-        (Some(0), _) if is_ended_in_words && !has_marker && !trial.output().exists() => {
-            "refused before the output"
-        }
-        (Some(0), _) if is_ended_in_words && !has_marker => "failed on a batch",
-        _ => return Err(format!("run: {ended:?} {}", ended.said())),
-    };
-    Ok(end)
-}
-
 /// Failure matrix: 55.
 #[test]
 fn a_model_that_returns_fewer_rows_once_it_sees_real_data_fails_on_its_batch() {
@@ -630,102 +447,4 @@ fn a_model_that_returns_fewer_rows_once_it_sees_real_data_fails_on_its_batch() {
             .ends_with(".parquet")
     });
     assert_eq!(parquet.count(), 0, "nothing was written");
-}
-
-/// Failure matrix: 53.
-#[test]
-fn a_library_in_the_models_folder_is_never_loaded() {
-    let weights = field(5, tensor("W", FLOAT, &[4], &ones()));
-    let trial = Trial::of(&adding(&[weights], &[]));
-    // Whoever loads one of these fails at once; the process even stands in their folder.
-    for name in [
-        "libonnxruntime.so",
-        "libonnxruntime.so.1",
-        "libonnxruntime.so.1.31.1",
-        "libonnxruntime_providers_shared.so",
-        "libcustom_ops.so",
-        "custom_ops.dll",
-    ] {
-        std::fs::write(trial.model().join(name), b"\x7fELF not a library").unwrap();
-    }
-    let ended = trial.run();
-    assert_eq!(ended.code, Some(0), "{}", ended.said());
-    // And a model that asks for one is refused with the library beside it.
-    let custom = model(&graph(&[node_of("custom_ops", "Run", &["X"], &["y"], &[])]), &[]);
-    std::fs::write(trial.model().join("model.onnx"), custom).unwrap();
-    std::fs::remove_dir_all(trial.output()).unwrap();
-    trial.refused("a custom operator", &["custom_ops", "Floe never loads one"]);
-}
-
-/// Failure matrix: 53.
-#[test]
-fn a_link_that_leads_out_of_the_models_folder_is_refused() {
-    for target in ["/etc/hostname", "/", "../elsewhere.onnx", "gone.onnx", "."] {
-        let trial = Trial::new();
-        let weights = field(5, tensor("W", FLOAT, &[4], &ones()));
-        let sound = adding(&[weights], &[]);
-        std::fs::write(trial.folder.path().join("elsewhere.onnx"), &sound).unwrap();
-        let link = trial.model().join("model.onnx");
-        symlink(target, &link).unwrap();
-        trial.refused(target, &["model.onnx", "is a link"]);
-        // Beside a model that is sound it is refused as well.
-        std::fs::rename(&link, trial.model().join("README")).unwrap();
-        std::fs::write(&link, &sound).unwrap();
-        trial.refused(target, &["README", "is a link"]);
-    }
-}
-
-/// Failure matrix: 53.
-#[test]
-fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("model.onnx");
-    let example = project().join("examples/flights/model");
-    let found = std::fs::read_dir(example)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let whole = found
-        .filter(|path| path.extension().is_some_and(|ext| ext == "onnx"))
-        .next()
-        .unwrap();
-    std::fs::copy(whole, &file).unwrap();
-    let cache = floe::model::onnx::runtime::cache_dir(|name| std::env::var_os(name));
-    let given = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let candidates = floe::model::onnx::runtime::default_candidates(None, cache.as_deref(), given.as_deref());
-    let host = floe::job::Host {
-        cpus: 1,
-        memory_bytes: 1 << 30,
-        onnxruntime_paths: candidates,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let location = folder.path().to_str().unwrap();
-    let opened = runtime
-        .block_on(floe::job::open_model(location, None, Default::default(), &host))
-        .unwrap();
-    // As somebody does who waits for the check to be over.
-    std::fs::write(&file, adding(&[field(5, external("W", "/etc/hostname"))], &[])).unwrap();
-    opened.worker(&opened.functions()[0], 1).unwrap();
-    std::fs::remove_file(&file).unwrap();
-    opened.worker(&opened.functions()[0], 2).unwrap();
-}
-
-/// Failure matrix: 53.
-#[test]
-fn a_model_file_larger_than_any_model_is_not_read() {
-    let trial = Trial::new();
-    // A hole: it takes no room on the disk.
-    let file = std::fs::File::create(trial.model().join("model.onnx")).unwrap();
-    file.set_len(40 << 30).unwrap();
-    trial.refused(
-        "40 GiB",
-        &["42949672960 bytes, and may have 2147483647", "model.onnx"],
-    );
-    // Nor is what lies beside a model.
-    let weights = field(5, tensor("W", FLOAT, &[4], &ones()));
-    std::fs::write(trial.model().join("model.onnx"), adding(&[weights], &[])).unwrap();
-    let beside = std::fs::File::create(trial.model().join("pytorch_model.bin")).unwrap();
-    beside.set_len(40 << 30).unwrap();
-    let ended = trial.run();
-    assert_eq!(ended.code, Some(0), "{}", ended.said());
-    assert!(ended.peak_bytes < MEMORY, "{} bytes", ended.peak_bytes);
 }
