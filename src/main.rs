@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     unsafe { environment::silence_onnxruntime() };
     return_large_buffers();
     signals::ignore_file_size_signal();
+    leave_no_core_dump();
     let cli = Cli::try_parse().unwrap_or_else(|error| cli::refuse(&error));
     let json = cli.command.wants_json();
     let telemetry = match start_telemetry(&cli) {
@@ -59,6 +60,16 @@ fn return_large_buffers() {
         // SAFETY: sets a parameter of the allocator. Failing, it changes nothing.
         unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
     }
+}
+
+/// A dump of a crashed process would hold rows, tokens and the model, and lie wherever the machine puts it.
+fn leave_no_core_dump() {
+    let nothing = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: lowers a limit of this process. Failing, it changes nothing.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &nothing) };
 }
 
 async fn dispatch(command: Command, telemetry: &Telemetry) -> Result<()> {

@@ -300,6 +300,41 @@ fn what_a_job_file_or_a_card_holds_by_mistake_is_not_repeated() {
     }
 }
 
+/// Failure matrix: 64.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_process_that_crashes_leaves_no_core_dump_with_rows_and_tokens() {
+    let scenario = Scenario::with_files(&[200_000; 4], 50_000);
+    let floe = scenario.command(&["--num-workers", "1", "--max-batch-rows", "10"]);
+    // As large as allowed here, whatever this test was started with.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -c \"$(ulimit -H -c)\"; exec \"$0\" \"$@\""]);
+    shell.arg(floe.get_program()).args(floe.get_args());
+    let mut child = crate::support::start(shell);
+    let (limits, name) = (
+        format!("/proc/{}/limits", child.id()),
+        format!("/proc/{}/comm", child.id()),
+    );
+    let began = std::time::Instant::now();
+    let is_zero = loop {
+        let page = std::fs::read_to_string(&limits).unwrap();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .unwrap();
+        // Before that it is the shell's.
+        let is_floe = std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "floe");
+        let soft = line.split_whitespace().nth(4).filter(|_| is_floe);
+        if soft == Some("0") || began.elapsed().as_secs() > 20 || child.try_wait().unwrap().is_some() {
+            break soft == Some("0");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_zero, "core dumps are allowed");
+}
+
 /// A name that a file may have: other control characters are refused, see the last of the tests.
 const MARKED: &str = "x\u{9b}31mred\u{202e}der";
 
