@@ -20,11 +20,13 @@ use crate::storage::{Created, Entry};
 
 mod oracle;
 mod process;
+mod sim;
 mod space;
 mod world;
 
 pub use oracle::{Actor, View};
 pub use process::{Ask, Design, Exit, Process, Stage, Start};
+pub use sim::{Before, Played, Role, Scenario, Sim, Trouble, Weather, role};
 pub use space::{Allowed, End, Searched, Space};
 pub use world::{Create, Fault, World};
 

@@ -5,8 +5,10 @@ mod api;
 mod interleave;
 mod kills;
 mod model;
+mod mutants;
 mod partitions;
 mod rerun;
+mod simulation;
 mod transitions;
 mod verifying;
 

@@ -18,14 +18,15 @@ const KILLS_AND_GROWTH: Allowed = Allowed {
     stranger: false,
 };
 
-const NOTHING: Allowed = Allowed {
+/// Only their own steps.
+pub const NOTHING: Allowed = Allowed {
     kills: 0,
     growth: false,
     ..KILLS_AND_GROWTH
 };
 
 /// Replicas with these indexes, each as `start` makes it, over the output of an old run.
-fn over_old_output(indexes: &[u32], input: &[u64], start: impl Fn(Start) -> Start) -> World {
+pub fn over_old_output(indexes: &[u32], input: &[u64], start: impl Fn(Start) -> Start) -> World {
     let count = indexes.iter().max().unwrap() + 1;
     let starts = indexes.iter().map(|&index| {
         let begun = Start::of(request(RUN, SaveMode::Overwrite)).replica(index, count);
@@ -35,7 +36,7 @@ fn over_old_output(indexes: &[u32], input: &[u64], start: impl Fn(Start) -> Star
 }
 
 /// Two runs that are alive in one output; the newer one takes over.
-fn rivals() -> World {
+pub fn rivals() -> World {
     let take_over = ClaimRequest {
         take_over: true,
         ..request(RUN, SaveMode::Overwrite)
@@ -48,7 +49,7 @@ fn rivals() -> World {
 }
 
 /// Twins whose model isn't deterministic.
-fn unlike_twins() -> World {
+pub fn unlike_twins() -> World {
     let start = |word| Start::of(request(RUN, SaveMode::Error)).impatient().saying(word);
     World::new(&[1], [start("row"), start("other")])
 }
@@ -234,38 +235,4 @@ fn b_a_store_without_put_if_absent_is_found_broken() {
     let mut world = over_old_output(TWO, &[1, 1], |start| start);
     world.create = Create::Overwrites;
     breaks("B", world, KILLS_AND_GROWTH, complete, &["I0", "I4", "I1"]);
-}
-
-#[test]
-fn mutants() {
-    for (bug, world, allowed) in [
-        (&[Bug::SkipFence], rivals(), NOTHING),
-        (
-            &[Bug::MarkerTooEarly],
-            over_old_output(TWO, &[1, 1], |start| start),
-            NOTHING,
-        ),
-        (
-            &[Bug::WipeUnprepared],
-            over_old_output(TWO, &[1, 1], |start| start),
-            Allowed {
-                stranger: true,
-                ..NOTHING
-            },
-        ),
-        (&[Bug::TrustExists], unlike_twins(), NOTHING),
-        (
-            &[Bug::RecordFirst],
-            over_old_output(TWO, &[1, 1], |start| start),
-            NOTHING,
-        ),
-        (
-            &[Bug::IgnoreErrors],
-            unlike_twins(),
-            Allowed { lies: 1, ..NOTHING },
-        ),
-    ] {
-        let world = World { bugs: bug, ..world };
-        search(&format!("{bug:?}"), world, allowed, anything, &[]);
-    }
 }
