@@ -192,9 +192,7 @@ impl Sim {
         if !self.late.is_empty() && self.rng.in_thousand(100) {
             return self.arrive();
         }
-        let alive: Vec<usize> = (0..self.lives.len())
-            .filter(|who| self.lives[*who].end.is_none())
-            .collect();
+        let alive = self.alive(at);
         let Some(&who) = alive.get(self.rng.below(alive.len().max(1))) else {
             return Ok(());
         };
@@ -213,6 +211,22 @@ impl Sim {
                 self.serve(who, request)
             }
         }
+    }
+
+    /// Processes that can go on; if all of them are stopped, the stops are over.
+    fn alive(&mut self, at: usize) -> Vec<usize> {
+        let mut alive: Vec<usize> = (0..self.lives.len()).collect();
+        alive.retain(|who| self.lives[*who].end.is_none());
+        let stopped = |who: &usize| {
+            let mut stalls = self.scenario.stalls.iter();
+            stalls.any(|(stalled, when)| stalled == who && when.contains(&at))
+        };
+        if alive.iter().all(stopped) {
+            self.scenario.stalls.clear();
+        } else {
+            alive.retain(|who| !stopped(who));
+        }
+        alive
     }
 
     /// What happens to the next operation.

@@ -1,5 +1,7 @@
 //! What a simulation begins with, and what its seed can make of it.
 
+use std::ops::Range;
+
 use super::*;
 use crate::commit::layout::is_state;
 
@@ -53,6 +55,8 @@ pub struct Scenario {
     pub slow: usize,
     /// After so many operations calm returns.
     pub operations: usize,
+    /// Processes that are stopped at the first operation and go on at the second.
+    pub stalls: Vec<(usize, Range<usize>)>,
     /// At this operation the input grows.
     pub grows_at: Option<usize>,
     /// At this operation somebody puts an object into the output.
@@ -71,6 +75,7 @@ impl Scenario {
             rivals: false,
             unlike: false,
             slow: 0,
+            stalls: Vec::new(),
             operations: 5000,
             grows_at: None,
             stranger_at: None,
@@ -101,6 +106,7 @@ impl Scenario {
         if rng.in_thousand(120) {
             let mut scenario = Scenario::rivals(&input);
             scenario.slow = rng.below(2);
+            scenario.stalls = stalls(&mut rng, 2);
             return scenario;
         }
         let before = rng.pick(&[
@@ -153,6 +159,7 @@ impl Scenario {
         Scenario {
             unlike,
             slow: rng.below(roles.len() + 1),
+            stalls: stalls(&mut rng, roles.len()),
             operations: rng.between(50, 600),
             grows_at,
             stranger_at,
@@ -160,6 +167,17 @@ impl Scenario {
             ..Scenario::of(before, &input, roles)
         }
     }
+}
+
+fn stalls(rng: &mut Rng, processes: usize) -> Vec<(usize, Range<usize>)> {
+    let mut stalls = Vec::new();
+    for who in 0..processes {
+        if rng.in_thousand(300) {
+            let begin = rng.below(60);
+            stalls.push((who, begin..begin + rng.between(10, 100)));
+        }
+    }
+    stalls
 }
 
 /// A process that commits one unit at a time.
