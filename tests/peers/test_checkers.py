@@ -10,6 +10,7 @@ files than the input's. Each test then spoils one thing.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -320,6 +321,18 @@ class CommandLines(Checker):
                 self.call("check_predictions.py", "regressor_matrix", "--output", self.output),
             ):
                 self.assertEqual((result[0], result[1]["rows"], result[1]["ok"]), (code, rows, code == 0))
+
+    def test_one_process_checks_one_output_after_another(self) -> None:
+        self.write(right_output(BY_NAME["regressor_matrix"]))
+        lost = self.output.with_name("lost")
+        shutil.copytree(self.output, lost)
+        (lost / "a.parquet").unlink()
+        command = [sys.executable, Path(__file__).with_name("check_each.py"), "--input", ROOT / "inputs/iris"]
+        folders = f"{self.output}\n{lost}\n{self.output}\n"
+        done = subprocess.run(list(map(str, command)), input=folders, capture_output=True, text=True, check=True)
+        reports = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([report["ok"] for report in reports], [True, False, True])
+        self.assert_caught(reports[1], "120")
 
 
 if __name__ == "__main__":

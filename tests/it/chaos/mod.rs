@@ -47,7 +47,11 @@ fn play_all(world: &World, count: u64, spec: impl Fn(u64) -> Spec + Sync) -> Tal
                         return;
                     }
                     let tally = play(world, spec(number));
-                    total.lock().unwrap().add(tally);
+                    let mut total = total.lock().unwrap();
+                    total.add(tally);
+                    if total.rounds % 100 == 0 {
+                        println!("{} rounds played, {} kills", total.rounds, total.kills);
+                    }
                 }
             });
         }

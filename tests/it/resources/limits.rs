@@ -67,7 +67,8 @@ impl MemoryGroup {
             ("/sys/fs/cgroup", "memory.max"),
         ] {
             let group = MemoryGroup(Path::new(root).join(&name));
-            let made = std::fs::create_dir(&group.0).is_ok();
+            // A folder in which the kernel puts nothing is no group.
+            let made = std::fs::create_dir(&group.0).is_ok() && group.0.join(limit).exists();
             if made && std::fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
                 // Where there is swap, it must not help.
                 for (swap, bytes) in [("memory.memsw.limit_in_bytes", bytes), ("memory.swap.max", 0)] {
