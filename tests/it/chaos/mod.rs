@@ -8,6 +8,7 @@ mod dice;
 mod halfway;
 mod round;
 mod stops;
+mod tally;
 mod world;
 
 use std::sync::Mutex;
@@ -18,7 +19,8 @@ use floe::commit::layout;
 use floe::storage::{Location, OutputStore};
 
 use dice::Dice;
-use round::{Spec, Tally, play};
+use round::{Spec, play};
+use tally::Tally;
 use world::World;
 
 /// Rounds that are played at the same time: the processes wait more than they compute.

@@ -9,6 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::dice::Dice;
+use super::tally::Tally;
 use super::world::{REPLICAS, ROWS, RUN, World};
 use crate::support::{contents_of, finish, floe, signal};
 
@@ -26,43 +27,6 @@ pub struct Spec {
     pub armed: Option<String>,
     /// Disturbances are drawn from it; without, only fail points disturb.
     pub dice: Option<Dice>,
-}
-
-/// What happened in rounds.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub rounds: u64,
-    pub processes: u64,
-    pub restarts: u64,
-    pub twins: u64,
-    pub kills: u64,
-    pub terms: u64,
-    pub stops: u64,
-    pub lost_races: u64,
-    /// Markers that were there, and held, while processes were still at work.
-    pub early_markers: u64,
-    /// Stopped processes that woke when everything was over.
-    pub late_wakers: u64,
-    /// How often a process died, stood still or was misled at each fail point.
-    pub points: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: Tally) {
-        self.rounds += other.rounds;
-        self.processes += other.processes;
-        self.restarts += other.restarts;
-        self.twins += other.twins;
-        self.kills += other.kills;
-        self.terms += other.terms;
-        self.stops += other.stops;
-        self.lost_races += other.lost_races;
-        self.early_markers += other.early_markers;
-        self.late_wakers += other.late_wakers;
-        for (point, count) in other.points {
-            *self.points.entry(point).or_default() += count;
-        }
-    }
 }
 
 /// Plays a round in a folder of its own; panics when the output is not what it must be.
