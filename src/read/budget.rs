@@ -48,17 +48,7 @@ impl Budget {
         if bytes <= left {
             return Ok(());
         }
-        let taken = (self.limit - left).saturating_add(bytes);
-        Err(beyond(
-            "rows that are decoded at once take up to",
-            format!("{taken} bytes"),
-            "decoded bytes of a block",
-            self.limit,
-        )
-        .with_hint(
-            "a few bytes of the file stand for very many or very long values: set a smaller inference.max_batch_rows, or write \
-             the column without a dictionary",
-        ))
+        Err(too_large((self.limit - left).saturating_add(bytes), self.limit))
     }
 
     /// Keeps what the decoder is about to fail with.
@@ -71,4 +61,13 @@ impl Budget {
     pub fn refusal(&self) -> Option<Error> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Rows that are decoded at once take more than the limit.
+pub(super) fn too_large(bytes: u64, limit: u64) -> Error {
+    let found = format!("{bytes} bytes");
+    beyond("rows that are decoded at once take up to", found, "decoded bytes of a block", limit).with_hint(
+        "a few bytes of the file stand for very many or very long values: set a smaller inference.max_batch_rows, or write \
+         the column without a dictionary",
+    )
 }

@@ -7,7 +7,9 @@ use parquet::arrow::ProjectionMask;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::budget::too_large;
 use super::group::{FetchedGroup, OpenGroup};
+use super::limits::BLOCK_BYTES;
 use crate::error::{Error, Result};
 use crate::origin::{Origin, Stretch};
 
@@ -34,7 +36,7 @@ struct Current {
 /// Decodes a fetched chunk block by block. Every block but the last has exactly `block_rows` rows.
 pub struct ChunkReader {
     pieces: VecDeque<FetchedGroup>,
-    current: Option<Current>,
+    current: Option<Box<Current>>,
     /// Rows decoded beyond the last block.
     pending: Option<Block>,
     schema: SchemaRef,
@@ -59,9 +61,15 @@ impl ChunkReader {
     pub fn next_block(&mut self) -> Result<Option<Block>> {
         let mut parts: Vec<Block> = self.pending.take().into_iter().collect();
         let mut rows: usize = parts.iter().map(|part| part.rows.num_rows()).sum();
+        let mut bytes = 0;
         while rows < self.block_rows {
             let Some(part) = self.next_part()? else { break };
             rows += part.rows.num_rows();
+            bytes += part.rows.get_array_memory_size() as u64;
+            // Each row group has a budget of its own; many small ones are joined.
+            if !parts.is_empty() && bytes > BLOCK_BYTES {
+                return Err(part.origin.at(too_large(bytes, BLOCK_BYTES)));
+            }
             parts.push(part);
         }
         if parts.is_empty() {
@@ -89,7 +97,7 @@ impl ChunkReader {
                 let Some(piece) = self.pieces.pop_front() else {
                     return Ok(None);
                 };
-                self.current = Some(Current::open(piece, self.block_rows)?);
+                self.current = Some(Box::new(Current::open(piece, self.block_rows)?));
                 continue;
             };
             match current.next(&self.schema) {

@@ -161,6 +161,7 @@ struct Measured {
 }
 
 /// Runs a command to its end, or kills it when its time is over. Its words go to files, since nobody reads along.
+#[allow(clippy::zombie_processes)] // wait4 waits for it
 fn measure(mut command: Command) -> Measured {
     let words = tempfile::tempdir().unwrap();
     let (stdout, stderr) = (words.path().join("out"), words.path().join("err"));

@@ -16,7 +16,8 @@ fn bombs_end_at_a_limit_that_the_error_names() {
 #[test]
 fn small_ones_of_the_same_make_are_fine() {
     let page = compressed(ZSTD, MIB, &zstd(MIB));
-    assert_eq!(rows_of(&file(&[page.clone()], page.values)), 256 * 1024);
+    let rows = page.values;
+    assert_eq!(rows_of(&file(&[page], rows)), 256 * 1024);
     let texts = repeated_text(100, 100_000);
     assert_eq!(rows_of(&file(&[texts], 100_000)), 100_000);
 }
@@ -33,4 +34,22 @@ fn one_long_text_among_short_ones_is_fine() {
         ..column("t", BYTE_ARRAY, rows as i64, pages)
     };
     assert_eq!(rows_of(&file(&[column], rows as i64)), rows as usize);
+}
+
+#[test]
+fn small_row_groups_that_are_joined_share_the_limit() {
+    // 90 rows of the same MiB in each.
+    let group = [repeated_text(MIB as usize, 90)];
+    let group = &group[..];
+    let few = file_of_groups(&[group; 2], 90, 180);
+    assert_eq!(rows_of(&few), 180);
+    let many = file_of_groups(&[group; 6], 90, 540);
+    is_refused(
+        &many,
+        &[
+            "decoded at once take up to",
+            "limit decoded bytes of a block",
+            "row group 5",
+        ],
+    );
 }

@@ -187,33 +187,22 @@ pub fn column(name: &str, physical: i64, values: i64, chunk: Vec<u8>) -> Column 
 
 /// A file of one row group. `declared` rows are the file's, `rows` the row group's.
 pub fn file_of(columns: &[Column], rows: i64, declared: i64) -> Bytes {
+    file_of_groups(&[columns], rows, declared)
+}
+
+/// A file of several row groups of the same columns and number of rows.
+pub fn file_of_groups(groups: &[&[Column]], rows: i64, declared: i64) -> Bytes {
     let mut file = b"PAR1".to_vec();
-    let mut chunks = Vec::new();
-    for column in columns {
-        let start = column.offset.unwrap_or(file.len() as i64);
-        let mut metadata = Struct::new()
-            .i32(1, column.physical)
-            .list(2, 5, vec![vec![0]])
-            .list(
-                3,
-                8,
-                vec![[&[column.name.len() as u8], column.name.as_bytes()].concat()],
-            )
-            .i32(4, column.codec)
-            .i64(5, column.values)
-            .i64(6, column.uncompressed)
-            .i64(7, column.compressed.unwrap_or(column.chunk.len() as i64))
-            .i64(9, start);
-        if column.has_dictionary {
-            metadata = metadata.i64(11, start);
-        }
-        let mut chunk = Struct::new().i64(2, 0).sub(3, metadata);
-        if column.is_encrypted {
-            chunk = chunk.sub(8, Struct::new().sub(1, Struct::new()));
-        }
-        chunks.push(chunk.end());
-        file.extend(&column.chunk);
+    let mut described = Vec::new();
+    for columns in groups {
+        let chunks = columns.iter().map(|column| chunk(column, &mut file)).collect();
+        let group = Struct::new()
+            .list(1, 12, chunks)
+            .i64(2, columns.iter().map(|column| column.uncompressed).sum())
+            .i64(3, rows);
+        described.push(group.end());
     }
+    let columns = groups[0];
     let mut schema = vec![element("root", REQUIRED, None, None, columns.len() as i64).end()];
     for column in columns {
         let leaf = element(
@@ -225,16 +214,39 @@ pub fn file_of(columns: &[Column], rows: i64, declared: i64) -> Bytes {
         );
         schema.push(leaf.end());
     }
-    let group = Struct::new()
-        .list(1, 12, chunks)
-        .i64(2, columns.iter().map(|column| column.uncompressed).sum())
-        .i64(3, rows);
     let footer = Struct::new()
         .i32(1, 1)
         .list(2, 12, schema)
         .i64(3, declared)
-        .list(4, 12, vec![group.end()]);
+        .list(4, 12, described);
     finish(file, footer.end())
+}
+
+/// Appends the column's chunk to the file and describes it.
+fn chunk(column: &Column, file: &mut Vec<u8>) -> Vec<u8> {
+    let start = column.offset.unwrap_or(file.len() as i64);
+    let mut metadata = Struct::new()
+        .i32(1, column.physical)
+        .list(2, 5, vec![vec![0]])
+        .list(
+            3,
+            8,
+            vec![[&[column.name.len() as u8], column.name.as_bytes()].concat()],
+        )
+        .i32(4, column.codec)
+        .i64(5, column.values)
+        .i64(6, column.uncompressed)
+        .i64(7, column.compressed.unwrap_or(column.chunk.len() as i64))
+        .i64(9, start);
+    if column.has_dictionary {
+        metadata = metadata.i64(11, start);
+    }
+    file.extend(&column.chunk);
+    let chunk = Struct::new().i64(2, 0).sub(3, metadata);
+    match column.is_encrypted {
+        true => chunk.sub(8, Struct::new().sub(1, Struct::new())).end(),
+        false => chunk.end(),
+    }
 }
 
 pub fn file(columns: &[Column], rows: i64) -> Bytes {
