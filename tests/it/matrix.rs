@@ -213,10 +213,10 @@ mod tests {
     /// @6, 48.
     #[tokio::test(start_paused = true)]
     async fn one() {
-        helper();
+        other();
     }
 
-    fn helper() {}
+    fn other() {}
 
     mod inner {
         proptest! {
