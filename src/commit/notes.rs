@@ -81,7 +81,7 @@ mod tests {
         let store = MapStore::default();
         let claimed = claimed(&store);
         assert_eq!(block_on(progress(&store, &claimed)).unwrap(), Progress::default());
-        let files = rows_of(&claimed, 1, "row");
+        let files = rows_of(&claimed, 1, "", "row");
         block_on(commit_unit(
             &store,
             &claimed,
