@@ -283,6 +283,7 @@ mod tests {
         Queue::new(&[0, 1, 2, 3].map(unit), 2, 0, 1, helps)
     }
 
+    /// Failure matrix: 56.
     #[test]
     fn a_unit_that_was_tried_before_comes_last_and_is_not_tried_for_ever() {
         let mut queue = queue(true);
@@ -324,6 +325,7 @@ mod tests {
         assert_eq!(queue.next(later(7)), Next::Done);
     }
 
+    /// Failure matrix: 56.
     #[test]
     fn helpers_that_all_died_of_a_unit_are_evidence_against_it() {
         let mut queue = queue(true);

@@ -318,6 +318,7 @@ fn instants(output: &Path) -> Vec<Option<i64>> {
     all
 }
 
+/// Failure matrix: 24.
 #[test]
 fn a_bomb_takes_little_memory_before_it_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -350,6 +351,8 @@ fn a_bomb_takes_little_memory_before_it_is_refused() {
 
 /// Files that fuzzing of other readers has found, where somebody has put them beside the corpus: nothing is known about
 /// them but that they must not hurt.
+///
+/// Failure matrix: 23.
 #[test]
 fn what_broke_other_readers_breaks_nothing_here() {
     let Some(corpus) = corpus("arrow-testing") else {

@@ -70,6 +70,7 @@ fn report(what: &str, began: Instant, results: &[Value]) -> u64 {
     twice
 }
 
+/// Failure matrix: 14.
 #[test]
 fn a_job_whose_replica_never_starts_is_completed_by_the_others() {
     let scenario = scenario();
@@ -88,6 +89,7 @@ fn a_job_whose_replica_never_starts_is_completed_by_the_others() {
     check(&scenario);
 }
 
+/// Failure matrix: 14.
 #[test]
 fn a_replica_that_dawdles_is_helped_and_ends_with_the_others() {
     let scenario = scenario();
@@ -128,6 +130,7 @@ fn a_replica_that_dawdles_is_helped_and_ends_with_the_others() {
     check(&scenario);
 }
 
+/// Failure matrix: 14.
 #[test]
 fn one_replica_alone_completes_the_job_of_four_whose_others_died() {
     let scenario = scenario();

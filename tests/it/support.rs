@@ -150,6 +150,7 @@ pub fn floe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command 
 }
 
 /// How a run ended.
+#[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
     pub stdout: String,

@@ -129,18 +129,21 @@ fn breaks(name: &str, world: World, allowed: Allowed, end: End, wanted: &[&'stat
 
 // ---- what must hold
 
+/// Failure matrix: 9, 10.
 #[test]
 fn a1_two_replicas_and_a_twin_hold_the_invariants() {
     let world = over_old_output(TWO_AND_A_TWIN, &[1, 1], |start| start);
     holds("A1, two replicas and a twin", world, KILLS_AND_GROWTH, complete);
 }
 
+/// Failure matrix: 11.
 #[test]
 fn a2_three_replicas_hold_the_invariants() {
     let world = over_old_output(THREE, &[1, 1, 1], |start| start);
     holds("A2, three replicas", world, KILLS_AND_GROWTH, complete);
 }
 
+/// Failure matrix: 14.
 #[test]
 fn replicas_that_help_complete_the_run_although_one_dies_or_never_starts() {
     let world = over_old_output(TWO, &[1, 1], Start::helping);
@@ -158,6 +161,7 @@ fn replicas_that_help_complete_the_run_although_one_dies_or_never_starts() {
     breaks("the same, strictly", world, allowed, complete, &["I2"]);
 }
 
+/// Failure matrix: 48, 49.
 #[test]
 fn wrong_answers_to_creates_are_settled_by_reading_back() {
     let allowed = Allowed {
@@ -184,6 +188,7 @@ fn a_strangers_object_is_not_deleted_once_the_output_is_clear() {
     holds("a stranger's object", world, allowed, complete_without_stranger);
 }
 
+/// Failure matrix: 17.
 #[test]
 fn rivals_never_leave_a_marker_without_its_files() {
     let allowed = Allowed { kills: 1, ..NOTHING };
@@ -192,6 +197,7 @@ fn rivals_never_leave_a_marker_without_its_files() {
 
 // ---- what must be found
 
+/// Failure matrix: 12.
 #[test]
 fn the_hole_that_rivals_leave_is_the_one_that_is_documented() {
     let strict = World {

@@ -93,6 +93,7 @@ pub fn small_jobs() -> Vec<(&'static str, Scenario)> {
     ]
 }
 
+/// Failure matrix: 46, 48, 49.
 #[test]
 fn trouble_at_any_single_operation_is_made_good() {
     let began = std::time::Instant::now();
@@ -111,6 +112,7 @@ fn trouble_at_any_single_operation_is_made_good() {
     assert!(total.troubles > 500, "too few runs: {}", total.troubles);
 }
 
+/// Failure matrix: 13.
 #[test]
 fn every_row_is_stored_once_whatever_the_seed() {
     let number = |name: &str| {
@@ -151,6 +153,8 @@ fn a_seed_always_plays_the_same() {
 /// A store that cuts listings short and doesn't say so is not one that Floe is made for. It can hide what others left
 /// in the output, which is then there beside the marker, or found in time and refused. It can't lose, double or change
 /// a row of the run.
+///
+/// Failure matrix: 50.
 #[test]
 fn cut_listings_may_hide_files_of_others_but_cost_no_row() {
     let (mut hidden, mut refused, mut fine) = (0, 0, 0);

@@ -206,6 +206,7 @@ fn more_replicas_than_units_leave_each_other_alone() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
+    /// Failure matrix: 14.
     #[test]
     fn a_job_ends_as_long_as_one_replica_lives(
         weights in proptest::collection::vec(1u64..500, 1..40),

@@ -5,6 +5,7 @@ use super::bomb_files::{MIB, all, compressed, repeated_text, zstd};
 use super::maker::*;
 use super::*;
 
+/// Failure matrix: 24.
 #[test]
 fn bombs_end_at_a_limit_that_the_error_names() {
     for bomb in all() {

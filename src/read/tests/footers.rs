@@ -47,6 +47,7 @@ async fn a_footer_beyond_the_limit_is_not_even_read() {
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
+/// Failure matrix: 42.
 #[test]
 fn a_hundred_thousand_columns_are_too_many() {
     let mut schema = vec![element("root", REQUIRED, None, None, 100_000).end()];
@@ -57,6 +58,7 @@ fn a_hundred_thousand_columns_are_too_many() {
     );
 }
 
+/// Failure matrix: 42.
 #[test]
 fn a_deep_schema_is_refused_however_deep() {
     for depth in [70, 1_000_000] {
@@ -71,6 +73,7 @@ fn a_deep_schema_is_refused_however_deep() {
     }
 }
 
+/// Failure matrix: 42.
 #[test]
 fn columns_times_row_groups_are_limited() {
     let schema = vec![
@@ -88,6 +91,7 @@ fn columns_times_row_groups_are_limited() {
     );
 }
 
+/// Failure matrix: 42.
 #[test]
 fn row_counts_are_held_against_limit_and_sum() {
     is_refused(
@@ -106,6 +110,7 @@ fn row_counts_are_held_against_limit_and_sum() {
     );
 }
 
+/// Failure matrix: 24.
 #[test]
 fn columns_lie_inside_the_file_and_apart() {
     let beyond = Column {
@@ -144,6 +149,7 @@ fn columns_lie_inside_the_file_and_apart() {
     is_refused(&file(&columns, 3), &["gives two columns the same bytes"]);
 }
 
+/// Failure matrix: 21.
 #[test]
 fn encrypted_columns_are_called_encrypted_and_named() {
     let secret = Column {

@@ -7,6 +7,7 @@ fn ints(values: std::ops::Range<i32>) -> Vec<u8> {
     values.flat_map(i32::to_le_bytes).collect()
 }
 
+/// Failure matrix: 25.
 #[test]
 fn more_or_fewer_rows_than_the_footer_says_are_an_error() {
     let column = |values: i32| {
@@ -32,6 +33,7 @@ fn more_or_fewer_rows_than_the_footer_says_are_an_error() {
     );
 }
 
+/// Failure matrix: 25.
 #[test]
 fn columns_of_unequal_length_are_an_error() {
     let short = column("short", INT32, 3, data_page(3, 0, &ints(0..3)));
@@ -42,6 +44,7 @@ fn columns_of_unequal_length_are_an_error() {
     );
 }
 
+/// Failure matrix: 24.
 #[test]
 fn a_page_that_declares_two_gibibytes_is_refused_before_memory_is_made() {
     for (codec, body) in [
@@ -66,6 +69,7 @@ fn a_page_that_declares_two_gibibytes_is_refused_before_memory_is_made() {
     }
 }
 
+/// Failure matrix: 23.
 #[test]
 fn headers_that_reach_out_of_their_column_are_refused() {
     let long = page(data_header(40, 4000, 10, 0), &ints(0..10));
@@ -98,6 +102,7 @@ fn headers_that_reach_out_of_their_column_are_refused() {
     );
 }
 
+/// Failure matrix: 23.
 #[test]
 fn levels_longer_than_their_page_are_refused() {
     let v2 = Struct::new()
@@ -121,6 +126,7 @@ fn levels_longer_than_their_page_are_refused() {
     is_refused(&file(&[v1], 10), &["a page's values are malformed", "column n"]);
 }
 
+/// Failure matrix: 24.
 #[test]
 fn a_dictionary_of_two_billion_values_in_eight_bytes_is_refused() {
     let chunk = [
@@ -135,6 +141,7 @@ fn a_dictionary_of_two_billion_values_in_eight_bytes_is_refused() {
     is_refused(&file(&[lies], 1), &["a page's values are malformed", "column t"]);
 }
 
+/// Failure matrix: 23.
 #[test]
 fn an_index_that_the_dictionary_does_not_have_is_an_error() {
     let body = [vec![8], run(10, 7, 8)].concat();
@@ -150,6 +157,7 @@ fn an_index_that_the_dictionary_does_not_have_is_an_error() {
     is_refused(&file(&[lies], 10), &["can't decode the row group"]);
 }
 
+/// Failure matrix: 23.
 #[test]
 fn streams_of_lengths_are_no_longer_than_their_page() {
     // The crate makes room for as many lengths as a stream declares: these would be a terabyte.
@@ -184,6 +192,7 @@ fn streams_of_lengths_are_no_longer_than_their_page() {
     );
 }
 
+/// Failure matrix: 37.
 #[test]
 fn text_that_is_not_utf_8_is_an_error() {
     let good = Column {
@@ -225,6 +234,7 @@ fn utf8(column: &Column) -> Bytes {
     finish([b"PAR1", &column.chunk[..]].concat(), footer.end())
 }
 
+/// Failure matrix: 31.
 #[test]
 fn an_int96_timestamp_that_nanoseconds_can_not_hold_is_an_error() {
     let at = |day: i32| [&0u64.to_le_bytes()[..], &day.to_le_bytes()].concat();

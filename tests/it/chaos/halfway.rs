@@ -15,6 +15,7 @@ const STORED_AT_ONCE: usize = 4;
 /// Units that may be in work at once: in the pipeline, finished and waiting for one slot a worker, and being stored.
 const IN_WORK: usize = 2 + WORKERS + STORED_AT_ONCE;
 
+/// Failure matrix: 4.
 #[test]
 fn the_only_replica_killed_at_half_way_redoes_no_more_than_the_units_it_had_in_work() {
     assert_eq!(units_in_work(WORKERS), 2, "IN_WORK counts on it");

@@ -6,6 +6,7 @@
 
 mod dice;
 mod halfway;
+mod poison;
 mod round;
 mod stops;
 mod tally;
@@ -96,6 +97,7 @@ fn killed_at(point: &str) -> Spec {
     }
 }
 
+/// Failure matrix: 1, 2, 3, 4, 5, 6, 7, 8.
 #[test]
 fn processes_killed_before_or_after_any_step_of_the_protocol_leave_nothing_that_a_restart_does_not_mend() {
     let world = World::new();
@@ -110,6 +112,7 @@ fn processes_killed_before_or_after_any_step_of_the_protocol_leave_nothing_that_
     assert!(missed.is_empty(), "no process came past {missed:?}");
 }
 
+/// Failure matrix: 1, 9.
 #[test]
 fn killed_stopped_doubled_and_misled_processes_lose_no_row_and_double_none() {
     let world = World::new();

@@ -73,6 +73,7 @@ fn completes(scenario: &Scenario, units_before: usize) {
     finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_unit_in_hand_is_finished_within_the_grace_period() {
     let scenario = Scenario::with_long_rows(UNITS);
@@ -85,6 +86,7 @@ fn a_unit_in_hand_is_finished_within_the_grace_period() {
     completes(&scenario, before);
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_unit_that_takes_longer_than_the_grace_period_is_dropped() {
     for (number, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
@@ -99,6 +101,7 @@ fn a_unit_that_takes_longer_than_the_grace_period_is_dropped() {
     }
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_process_that_has_nothing_left_to_do_but_to_store_is_stopped_as_well() {
     let scenario = Scenario::with_long_rows(2);
@@ -113,6 +116,7 @@ fn a_process_that_has_nothing_left_to_do_but_to_store_is_stopped_as_well() {
     assert_eq!(scenario.rows().len(), 2 * LONG_ROWS);
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     for (number, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
@@ -148,6 +152,7 @@ fn is_running(pid: u32) -> bool {
         .any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
+/// Failure matrix: 59.
 #[test]
 fn a_launcher_that_is_killed_takes_its_replicas_with_it_and_completes_when_it_is_started_again() {
     let scenario = Scenario::with_long_rows(12);

@@ -56,6 +56,7 @@ fn stamped(log: &str, hours: i64) -> usize {
     log.lines().filter(is_stamped).count()
 }
 
+/// Failure matrix: 52.
 #[test]
 fn replicas_whose_clocks_are_days_apart_or_jump_complete_the_job_as_if_they_agreed() {
     let undisturbed = input();

@@ -51,6 +51,7 @@ fn check_kept(scenario: &Scenario) {
     assert_eq!(crate::support::rows_of(&scenario.path().join("kept")).len(), ROWS);
 }
 
+/// Failure matrix: 44.
 #[test]
 fn a_full_disk_ends_the_job_and_room_lets_it_go_on() {
     let scenario = input();
@@ -77,6 +78,7 @@ fn a_full_disk_ends_the_job_and_room_lets_it_go_on() {
     check_kept(&scenario);
 }
 
+/// Failure matrix: 44.
 #[test]
 fn a_disk_without_room_for_another_file_ends_the_job_and_room_lets_it_go_on() {
     let scenario = input();
@@ -96,6 +98,7 @@ fn a_disk_without_room_for_another_file_ends_the_job_and_room_lets_it_go_on() {
     check_kept(&scenario);
 }
 
+/// Failure matrix: 45.
 #[test]
 fn a_read_only_output_is_found_before_any_work_and_once_writable_the_job_completes() {
     let scenario = input();
@@ -119,6 +122,7 @@ fn a_read_only_output_is_found_before_any_work_and_once_writable_the_job_complet
     completes_undisturbed(&scenario);
 }
 
+/// Failure matrix: 45.
 #[test]
 fn an_output_that_turns_read_only_ends_a_resumed_run_without_a_change() {
     let scenario = input();
@@ -139,6 +143,7 @@ fn an_output_that_turns_read_only_ends_a_resumed_run_without_a_change() {
     completes_undisturbed(&scenario);
 }
 
+/// Failure matrix: 45.
 #[test]
 fn a_folder_that_may_not_be_written_is_an_error_with_its_name_and_what_to_check() {
     let scenario = input();

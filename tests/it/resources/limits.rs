@@ -26,6 +26,7 @@ fn limited(mut command: Command, resource: libc::__rlimit_resource_t, limit: lib
     finish(command)
 }
 
+/// Failure matrix: 44.
 #[test]
 fn a_file_that_may_not_grow_so_large_is_an_error_and_not_a_signal() {
     let scenario = input();
@@ -105,6 +106,7 @@ fn large_input() -> Scenario {
     Scenario::with_files(&[1_000_000; 4], 250_000)
 }
 
+/// Failure matrix: 57.
 #[test]
 fn a_process_that_is_killed_for_memory_loses_nothing_and_completes_with_more() {
     let Some(group) = MemoryGroup::new(16 << 20) else {
@@ -122,6 +124,7 @@ fn a_process_that_is_killed_for_memory_loses_nothing_and_completes_with_more() {
     finish(floe(["verify".as_ref(), scenario.output().as_os_str()])).ok();
 }
 
+/// Failure matrix: 57.
 #[test]
 fn a_process_that_is_told_its_memory_stays_within_it() {
     const BYTES: u64 = 160 << 20;
