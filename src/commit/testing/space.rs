@@ -199,8 +199,10 @@ struct Memo {
     objects: Numbered<Objects>,
     /// By process and objects, whether the input has grown, fault and choice, packed.
     steps: HashMap<u64, Stepped, BuildHasherDefault<Spread>>,
-    /// What each process asks for and which plan it holds, by number.
-    asks: Vec<(Option<Ask>, Option<(u64, String)>)>,
+    /// What each process asks for, by number.
+    asks: Vec<Option<Ask>>,
+    /// Which plan each process holds, by number: epoch and digest.
+    plans: Vec<Option<(u64, String)>>,
     /// Invariants of the objects alone, by number.
     judged: HashMap<u32, u16, BuildHasherDefault<Spread>>,
     /// What was said first of each invariant.
@@ -215,7 +217,8 @@ impl Memo {
             let plan = process
                 .claimed()
                 .map(|claimed| (claimed.epoch, claimed.plan_digest.clone()));
-            self.asks.push((process.ask(), plan));
+            self.asks.push(process.ask());
+            self.plans.push(plan);
         }
         number
     }
@@ -233,7 +236,7 @@ impl Memo {
     fn agree(&self, processes: &[u32]) -> Result<(), String> {
         let mut plans: Vec<&(u64, String)> = Vec::new();
         for number in processes {
-            let Some(plan) = &self.asks[*number as usize].1 else {
+            let Some(plan) = &self.plans[*number as usize] else {
                 continue;
             };
             if plans.iter().any(|other| other.0 == plan.0 && other.1 != plan.1) {
@@ -317,7 +320,7 @@ impl Space {
         let verdict = world.step_choosing(0, fault, choice);
         let events = state.events.0 + 1;
         let mut broken = memo.bit(events, verdict);
-        let mut lists_input = matches!(memo.asks[state.processes[who] as usize].0, Some(Ask::Plan));
+        let mut lists_input = matches!(memo.asks[state.processes[who] as usize], Some(Ask::Plan));
         while world.next_is_settled(0) {
             lists_input |= matches!(world.processes[0].ask(), Some(Ask::Plan));
             let verdict = world.step(0, Fault::None);
@@ -397,7 +400,7 @@ impl Space {
     }
 
     fn is_over(&self, memo: &Memo, state: &State) -> bool {
-        let moves = |number: &u32| memo.asks[*number as usize].0.is_some();
+        let moves = |number: &u32| memo.asks[*number as usize].is_some();
         !state.processes.iter().any(moves)
     }
 }
@@ -449,7 +452,7 @@ impl Model for Space {
         let mut lists_input = false;
         for (who, process) in state.processes.iter().enumerate() {
             let is_twin = who > 0 && state.processes[who - 1] == *process;
-            let (choices, creates) = match &memo.asks[*process as usize].0 {
+            let (choices, creates) = match &memo.asks[*process as usize] {
                 _ if is_twin => continue,
                 None => continue,
                 Some(Ask::Choice(choices)) => (*choices, false),

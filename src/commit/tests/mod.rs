@@ -1,5 +1,5 @@
-//! The protocol under test: the table of what a re-run does, single transitions, kills at every operation, and
-//! processes interleaved at random and exhaustively.
+//! The protocol under test: the table of what a re-run does, single transitions, kills at every operation, every
+//! interleaving of a few processes, simulations by seed, and bugs that all of these must find.
 
 mod api;
 mod interleave;

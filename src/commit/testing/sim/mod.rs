@@ -115,8 +115,8 @@ pub struct Sim {
     late: Vec<OnItsWay>,
     /// Whether somebody put an object of his own into the output, ever.
     stranger_came: bool,
-    /// Whether a process may refuse to go on although nobody but Floe touched the output.
-    may_refuse: bool,
+    /// Whether the store is one that Floe is made for.
+    is_sound: bool,
     pub played: Played,
 }
 
@@ -128,7 +128,7 @@ impl Sim {
             lives: Vec::new(),
             late: Vec::new(),
             rng: Rng(seed),
-            may_refuse: scenario.rivals || matches!(weather, Weather::CutListings(_)),
+            is_sound: !matches!(weather, Weather::CutListings(_)),
             weather,
             bugs,
             stranger_came: false,
@@ -283,7 +283,9 @@ impl Sim {
                     Answer::Listed(listing) => listing,
                     other => unreachable!("{other:?}"),
                 };
-                listing.truncate(self.rng.below(listing.len() + 1));
+                let last = listing.len().saturating_sub(1);
+                let anywhere = self.rng.below(listing.len() + 1);
+                listing.truncate(self.rng.pick(&[last, anywhere]));
                 Ok(Answer::Listed(listing))
             }
         };
@@ -391,7 +393,9 @@ impl Sim {
                     self.dies(who)
                 }
                 ErrorKind::NotEmpty if self.stranger_came => Ok(()),
-                ErrorKind::NotEmpty | ErrorKind::Superseded if self.may_refuse => Ok(()),
+                ErrorKind::NotEmpty | ErrorKind::Superseded if self.scenario.is_lost() || !self.is_sound => {
+                    Ok(())
+                }
                 _ => Err(format!("I2: process {who} ends with {error}")),
             },
         }
@@ -453,7 +457,7 @@ impl Sim {
             }
         }
         if let Some(who) = (0..self.lives.len()).find(|who| !matches!(self.lives[*who].end, Some(Ok(_))))
-            && !self.scenario.rivals
+            && !self.scenario.is_lost()
         {
             return Err(format!(
                 "I2: process {who} ends with {:?} in calm weather",
@@ -464,17 +468,23 @@ impl Sim {
         self.check_end()
     }
 
-    /// Whether a rival has ended it for good.
+    /// Whether a rival, or what the mode protects, has ended it for good.
     fn is_beaten(&self, who: usize) -> bool {
         let kind = |end: &Result<Finished>| end.as_ref().err().map(crate::error::Error::kind);
         let ended = self.lives[who].end.as_ref().and_then(kind);
-        self.scenario.rivals && matches!(ended, Some(ErrorKind::NotEmpty | ErrorKind::Superseded))
+        self.scenario.is_lost() && matches!(ended, Some(ErrorKind::NotEmpty | ErrorKind::Superseded))
     }
 
     fn check_end(&mut self) -> Result<(), String> {
         self.view().check()?;
         if self.scenario.rivals {
             return Ok(());
+        }
+        if self.scenario.protected {
+            let same = self.objects == self.scenario.before.objects();
+            return same
+                .then_some(())
+                .ok_or("I9: a refusal changed the output".into());
         }
         if !self.objects.0.contains_key(MARKER) {
             // A deletion of the old marker that was on its way for long may have hit the new one. Then the run is
@@ -484,8 +494,9 @@ impl Sim {
             while self.lives[0].end.is_none() {
                 self.turn()?;
             }
-            let marker = self.objects.0.remove(MARKER).ok_or("I2: no marker")?;
-            if self.objects != before {
+            let why = || format!("I2: no marker, and a restart ends with {:?}", self.lives[0].end);
+            let marker = self.objects.0.remove(MARKER).ok_or_else(why)?;
+            if self.objects != before && self.is_sound {
                 return Err("I2: the restart had to do more than to write the marker".into());
             }
             self.objects.0.insert(MARKER.into(), marker);

@@ -176,16 +176,23 @@ async fn live(port: Port, role: Role, input: Arc<Mutex<Vec<u64>>>, mut rng: Rng)
         .buffer_unordered(role.width)
         .try_collect::<()>()
         .await?;
-    while *help {
-        let done = committed(&port, &claimed).await?;
+    if *help {
+        help_others(&port, &claimed, &role, &mut rng).await?;
+    }
+    finish(&port, &claimed).await
+}
+
+/// Takes open units, any of them, until there are none.
+async fn help_others(port: &Port, claimed: &Claimed, role: &Role, rng: &mut Rng) -> Result<()> {
+    loop {
+        let done = committed(port, claimed).await?;
         let mut open: Vec<u32> = (0..claimed.plan.units.len() as u32).collect();
         open.retain(|unit| !done.contains_key(unit));
         if open.is_empty() {
-            break;
+            return Ok(());
         }
-        score(&port, &claimed, open[rng.below(open.len())], &role).await?;
+        score(port, claimed, open[rng.below(open.len())], role).await?;
     }
-    finish(&port, &claimed).await
 }
 
 async fn score(port: &Port, claimed: &Claimed, unit: u32, role: &Role) -> Result<()> {

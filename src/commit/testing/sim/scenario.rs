@@ -31,7 +31,7 @@ impl Before {
                 }
             }
             Before::Files => {
-                for key in ["a/b.parquet", "notes.txt", MARKER] {
+                for key in ["a/b.parquet", "notes.txt", "z.parquet", MARKER] {
                     objects.create(key, Bytes::from_static(b"x"));
                 }
             }
@@ -49,6 +49,8 @@ pub struct Scenario {
     pub roles: Vec<Role>,
     /// Whether two runs are alive in the output.
     pub rivals: bool,
+    /// Whether the mode protects what lies in the output.
+    pub protected: bool,
     /// Whether attempts give different predictions.
     pub unlike: bool,
     /// So many of the processes are slow.
@@ -73,6 +75,7 @@ impl Scenario {
             input: input.to_vec(),
             roles,
             rivals: false,
+            protected: false,
             unlike: false,
             slow: 0,
             stalls: Vec::new(),
@@ -98,6 +101,11 @@ impl Scenario {
         }
     }
 
+    /// Whether some process may have to give up for good.
+    pub fn is_lost(&self) -> bool {
+        self.rivals || self.protected
+    }
+
     /// What a seed makes of it.
     pub fn random(seed: u64) -> Scenario {
         let mut rng = Rng(seed ^ 0x5eed);
@@ -116,10 +124,8 @@ impl Scenario {
             Before::OldRunWithoutState,
             Before::Files,
         ]);
-        let mode = match before {
-            Before::Nothing => rng.pick(&[SaveMode::Error, SaveMode::Overwrite]),
-            _ => SaveMode::Overwrite,
-        };
+        let mode = rng.pick(&[SaveMode::Error, SaveMode::Overwrite, SaveMode::Overwrite]);
+        let protected = before != Before::Nothing && mode == SaveMode::Error;
         let replicas = rng.between(1, 4) as u32;
         let (partitioned, unlike, helps) = (rng.in_thousand(300), rng.in_thousand(300), rng.in_thousand(400));
         let width = rng.between(1, 2);
@@ -154,9 +160,10 @@ impl Scenario {
         }
         let mut sometimes = |often, end| rng.in_thousand(often).then(|| rng.below(end));
         let grows_at = sometimes(500, 60);
-        let stranger_at = sometimes(150, 120);
+        let stranger_at = sometimes(150, 120).filter(|_| !protected);
         let redeployed = sometimes(150, 120).map(|at| (at, redeployed));
         Scenario {
+            protected,
             unlike,
             slow: rng.below(roles.len() + 1),
             stalls: stalls(&mut rng, roles.len()),
