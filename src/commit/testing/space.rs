@@ -326,7 +326,12 @@ impl Space {
             let verdict = world.step(0, Fault::None);
             broken |= memo.bit(events, verdict);
         }
-        let process = memo.process(world.processes.remove(0));
+        let mut process = world.processes.remove(0);
+        if process.exit() == Some(&Exit::Complete) {
+            // It ended well, and whether that was right has been judged: no need to tell more states apart.
+            process.stage = Stage::Exited(Exit::PartDone);
+        }
+        let process = memo.process(process);
         let stepped = Stepped {
             process,
             objects: memo.objects.number(world.objects),
@@ -411,7 +416,7 @@ impl World {
         match self.processes[who].ask() {
             Some(Ask::Pause | Ask::Plan | Ask::Rows(_)) => true,
             Some(Ask::Store(Op::Get { key })) => {
-                let created_once = layout::parse_epoch_key(&key).is_some() || key.contains("/c/");
+                let created_once = layout::is_state(&key);
                 created_once && self.create == Create::PutsIfAbsent && self.objects.0.contains_key(&key)
             }
             _ => false,
