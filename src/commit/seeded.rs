@@ -1,7 +1,7 @@
 //! Mutation control: protocol bugs that only tests can plant, to show that the tests would find them.
 //!
 //! The protocol asks [`seeded`] at the few places where a bug can be planted; outside of tests that is the constant
-//! `false`, and nothing is left of it. A test [`plant`]s bugs around the call in which they should show, for its own
+//! `false`, and nothing is left of it. A test plants bugs around the call in which they should show, for its own
 //! thread only, so that tests and the model checker's threads don't disturb each other.
 
 /// A way to get the protocol wrong.
