@@ -8,83 +8,18 @@
 use super::*;
 use crate::error::ErrorKind;
 
+mod calm;
 mod port;
 mod rng;
 mod scenario;
+mod trouble;
 
 use crate::commit::layout::{prepared_key, records_folder};
 pub use port::Role;
 use port::{Life, Request};
 use rng::Rng;
 pub use scenario::{Before, Scenario, role};
-
-/// What may happen to an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trouble {
-    /// It is not done, and the answer is an error (503, a reset, a listing that fails at its second page).
-    Fail,
-    /// It is done, and the answer lost.
-    LoseAnswer,
-    /// The answer is an error, and it is done later, after others.
-    Late,
-    /// A create is not done, and the answer is that the object exists (409 or 412 of a busy store).
-    SayExists,
-    /// Its process dies, and it is not done.
-    DieBefore,
-    /// Its process dies, and it is done later.
-    DieLate,
-    /// It is done, and its process dies.
-    DieAfter,
-    /// A listing ends early and doesn't say so. No store that Floe is made for does that.
-    CutListing,
-}
-
-impl Trouble {
-    /// All that a sound store and an unreliable platform do.
-    pub const ALL: [Trouble; 7] = [
-        Trouble::Fail,
-        Trouble::LoseAnswer,
-        Trouble::Late,
-        Trouble::SayExists,
-        Trouble::DieBefore,
-        Trouble::DieLate,
-        Trouble::DieAfter,
-    ];
-
-    /// Whether it can happen to this operation and is no other trouble's double.
-    pub fn fits(self, op: &Op) -> bool {
-        let changes = matches!(op, Op::Create { .. } | Op::Delete { .. });
-        match self {
-            Trouble::SayExists => matches!(op, Op::Create { .. }),
-            Trouble::CutListing => matches!(op, Op::List { .. }),
-            Trouble::LoseAnswer | Trouble::Late | Trouble::DieLate | Trouble::DieAfter => changes,
-            Trouble::Fail | Trouble::DieBefore => true,
-        }
-    }
-}
-
-/// When trouble comes.
-#[derive(Clone, Copy, Debug)]
-pub enum Weather {
-    /// Any trouble, to so many of a thousand operations.
-    Random(usize),
-    /// This trouble, to the `at`th operation only.
-    Once { at: usize, trouble: Trouble },
-    /// Cut listings, to so many of a thousand operations.
-    CutListings(usize),
-}
-
-/// How a simulation went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Played {
-    /// Store operations served.
-    pub operations: usize,
-    /// Those that met with trouble.
-    pub troubles: usize,
-    pub deaths: usize,
-    /// The operations, and what happened to them.
-    pub log: Vec<(Op, Option<Trouble>)>,
-}
+pub use trouble::{Played, Trouble, Weather};
 
 /// A change that is still on its way to the store, with all that is needed to judge it.
 struct OnItsWay {
@@ -430,92 +365,6 @@ impl Sim {
             return Err("I2: processes are restarted for ever".into());
         }
         Ok(())
-    }
-
-    /// The weather clears up; the user removes what is not Floe's; whoever has not ended well is started again. Then
-    /// the output is as if nothing had happened.
-    pub fn settle(&mut self) -> Result<(), String> {
-        self.weather = Weather::Random(0);
-        self.scenario.operations = usize::MAX;
-        self.scenario.redeployed = None;
-        self.scenario.stranger_at = None;
-        self.scenario.grows_at = None;
-        if self.rng.in_thousand(500) {
-            self.all_arrive()?;
-        }
-        self.objects.0.remove(STRANGER);
-        for who in 0..self.lives.len() {
-            if !matches!(self.lives[who].end, Some(Ok(_))) && !self.is_beaten(who) {
-                self.dies(who)?;
-            }
-        }
-        let enough = self.played.operations + 20_000;
-        while self.lives.iter().any(|life| life.end.is_none()) {
-            self.turn()?;
-            if self.played.operations > enough {
-                return Err("I2: the processes never end".into());
-            }
-        }
-        if let Some(who) = (0..self.lives.len()).find(|who| !matches!(self.lives[*who].end, Some(Ok(_))))
-            && !self.scenario.is_lost()
-        {
-            return Err(format!(
-                "I2: process {who} ends with {:?} in calm weather",
-                self.lives[who].end
-            ));
-        }
-        self.all_arrive()?;
-        self.check_end()
-    }
-
-    /// Whether a rival, or what the mode protects, has ended it for good.
-    fn is_beaten(&self, who: usize) -> bool {
-        let kind = |end: &Result<Finished>| end.as_ref().err().map(crate::error::Error::kind);
-        let ended = self.lives[who].end.as_ref().and_then(kind);
-        self.scenario.is_lost() && matches!(ended, Some(ErrorKind::NotEmpty | ErrorKind::Superseded))
-    }
-
-    fn check_end(&mut self) -> Result<(), String> {
-        self.view().check()?;
-        if self.scenario.rivals {
-            return Ok(());
-        }
-        if self.scenario.protected {
-            let same = self.objects == self.scenario.before.objects();
-            return same
-                .then_some(())
-                .ok_or("I9: a refusal changed the output".into());
-        }
-        if !self.objects.0.contains_key(MARKER) {
-            // A deletion of the old marker that was on its way for long may have hit the new one. Then the run is
-            // started again, and that puts nothing back but the marker.
-            let before = self.objects.clone();
-            self.dies(0)?;
-            while self.lives[0].end.is_none() {
-                self.turn()?;
-            }
-            let why = || format!("I2: no marker, and a restart ends with {:?}", self.lives[0].end);
-            let marker = self.objects.0.remove(MARKER).ok_or_else(why)?;
-            if self.objects != before && self.is_sound {
-                return Err("I2: the restart had to do more than to write the marker".into());
-            }
-            self.objects.0.insert(MARKER.into(), marker);
-        }
-        let words: Vec<String> = self
-            .lives
-            .iter()
-            .map(|life| life.role.start.word.clone())
-            .collect();
-        let mut models: Vec<&str> = words.iter().map(String::as_str).collect();
-        models.extend(["row", "other"].iter().filter(|_| self.scenario.unlike));
-        self.view().check_end(RUN_ID, &models)?;
-        let store = MapStore(Mutex::new(self.objects.clone()));
-        let report = block_on(verify(&store, verify::Depth::Contents(&count_rows)))
-            .map_err(|error| format!("I1: verify: {error}"))?;
-        report
-            .ok
-            .then_some(())
-            .ok_or(format!("I1: verify finds {:?}", report.problems))
     }
 }
 

@@ -11,8 +11,7 @@
 //!   would have left when killed after its last change, or started later.
 //! - The input grows where a process is about to list it, and at the latest when a plan has been pinned.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -20,6 +19,12 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use super::*;
+
+mod memo;
+mod searched;
+
+use memo::{INVARIANTS, Memo, Stepped};
+pub use searched::Searched;
 
 /// What may happen besides steps of the processes.
 #[derive(Clone, Copy, Default)]
@@ -93,160 +98,9 @@ pub enum Event {
     StrangerComes,
 }
 
-/// What the checker found.
-#[derive(Debug)]
-pub struct Searched {
-    pub states: usize,
-    pub depth: usize,
-    pub seconds: f64,
-    /// Whether some interleaving completes the run.
-    pub completes: bool,
-    /// Broken invariants: steps of the shortest counterexample, and what the oracle said.
-    pub broken: BTreeMap<&'static str, (usize, String)>,
-    /// The events of a counterexample.
-    pub path: String,
-}
-
-impl std::fmt::Display for Searched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Searched {
-            states,
-            depth,
-            seconds,
-            ..
-        } = self;
-        write!(f, "{states} states, depth {depth}, {seconds:.1} s: ")?;
-        if self.broken.is_empty() {
-            return write!(f, "all hold");
-        }
-        for (place, (invariant, (depth, why))) in self.broken.iter().enumerate() {
-            let comma = if place > 0 { "; " } else { "" };
-            let why = why.split_once(": ").map_or("", |(_, why)| why);
-            let why: String = why.chars().take(80).collect();
-            write!(f, "{comma}{invariant} broken in {depth} steps ({why})")?;
-        }
-        Ok(())
-    }
-}
-
-const INVARIANTS: [&str; 10] = ["I0", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9"];
 const COMPLETES: &str = "the run completes";
 /// In [`State::broken`]: no invariant but a fact, that the end has been reached and is as it should be.
 const ENDED_WELL: u16 = 1 << 15;
-
-/// Values under numbers.
-struct Numbered<T> {
-    numbers: HashMap<Arc<T>, u32>,
-    values: Vec<Arc<T>>,
-}
-
-impl<T: Hash + Eq> Numbered<T> {
-    fn number(&mut self, value: T) -> u32 {
-        if let Some(number) = self.numbers.get(&value) {
-            return *number;
-        }
-        let (number, value) = (self.values.len() as u32, Arc::new(value));
-        self.numbers.insert(value.clone(), number);
-        self.values.push(value);
-        number
-    }
-}
-
-impl<T> Default for Numbered<T> {
-    fn default() -> Self {
-        Numbered {
-            numbers: HashMap::new(),
-            values: Vec::new(),
-        }
-    }
-}
-
-/// What came of a step of one process.
-#[derive(Clone, Copy)]
-struct Stepped {
-    process: u32,
-    objects: u32,
-    broken: u16,
-    /// Whether the input was listed.
-    lists_input: bool,
-}
-
-/// A hash for numbers that are looked up in every state: SipHash takes half of the time, unoptimised.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only for numbers");
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (number ^ number >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-#[derive(Default)]
-struct Memo {
-    processes: Numbered<Process>,
-    objects: Numbered<Objects>,
-    /// By process and objects, whether the input has grown, fault and choice, packed.
-    steps: HashMap<u64, Stepped, BuildHasherDefault<Spread>>,
-    /// What each process asks for, by number.
-    asks: Vec<Option<Ask>>,
-    /// Which plan each process holds, by number: epoch and digest.
-    plans: Vec<Option<(u64, String)>>,
-    /// Invariants of the objects alone, by number.
-    judged: HashMap<u32, u16, BuildHasherDefault<Spread>>,
-    /// What was said first of each invariant.
-    said: BTreeMap<&'static str, (usize, String)>,
-}
-
-impl Memo {
-    fn process(&mut self, process: Process) -> u32 {
-        let number = self.processes.number(process);
-        if number as usize == self.asks.len() {
-            let process = &self.processes.values[number as usize];
-            let plan = process
-                .claimed()
-                .map(|claimed| (claimed.epoch, claimed.plan_digest.clone()));
-            self.asks.push(process.ask());
-            self.plans.push(plan);
-        }
-        number
-    }
-
-    /// The bit of the invariant that a verdict is about.
-    fn bit(&mut self, events: usize, verdict: Result<(), String>) -> u16 {
-        let Err(why) = verdict else { return 0 };
-        let index = INVARIANTS.iter().position(|name| why.starts_with(name));
-        let index = index.unwrap_or_else(|| panic!("no invariant: {why}"));
-        self.said.entry(INVARIANTS[index]).or_insert((events, why));
-        1 << index
-    }
-
-    /// I4, which is about all processes at once.
-    fn agree(&self, processes: &[u32]) -> Result<(), String> {
-        let mut plans: Vec<&(u64, String)> = Vec::new();
-        for number in processes {
-            let Some(plan) = &self.plans[*number as usize] else {
-                continue;
-            };
-            if plans.iter().any(|other| other.0 == plan.0 && other.1 != plan.1) {
-                return Err("I4: two processes of a run work from two plans".into());
-            }
-            plans.push(plan);
-        }
-        Ok(())
-    }
-}
 
 impl Space {
     pub fn new(first: World, allowed: Allowed, end: End) -> Space {
