@@ -1,5 +1,5 @@
 //! `docs/failure-matrix.md` is held to the tests: every fault has a row, every row a test or a reason, every test that
-//! a row names exists and names the row.
+//! a row names exists and names the row. So is `docs/guarantees.md`: every promise has a test.
 
 use crate::support::project;
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,6 +201,30 @@ fn every_test_that_the_page_names_exists_and_names_its_fault_and_the_other_way_r
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_guarantees_name_exists_and_every_promise_names_one() {
+    let tests = tests();
+    let page = std::fs::read_to_string(project().join("docs/guarantees.md")).unwrap();
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.ends_with("| shown by |"));
+    let mut promises = 0;
+    for row in rows {
+        let names: Vec<&str> = row
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| name.contains("::"))
+            .collect();
+        assert!(!names.is_empty(), "nothing shows this: {row}");
+        for name in names {
+            assert!(tests.contains_key(name), "there is no test {name}");
+        }
+        promises += 1;
+    }
+    assert!(promises > 20, "only {promises} promises were found");
 }
 
 #[test]
