@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(init: floe_fuzz::start(), |bytes: &[u8]| floe_fuzz::marker_json::run(bytes));
+libfuzzer_sys::fuzz_target!(init: floe_fuzz::start(), |bytes: &[u8]| floe_fuzz::fuzz(floe_fuzz::marker_json::run, bytes));

@@ -79,11 +79,19 @@ pub const TARGETS: &[Target] = &[
 /// To be called once before the first input.
 ///
 /// Fuzzing ends at every panic, even at one that is caught. Floe catches panics of the Parquet decoder on purpose and
-/// reports them as corrupt data, so the hook has to go; a panic that is not caught still ends the run.
+/// reports them as corrupt data, so the hook has to go; a panic that is not caught still ends the run, in [`fuzz`].
 pub fn start() {
-    std::panic::set_hook(Box::new(|info| {
-        if std::env::var_os("FLOE_FUZZ_PANICS").is_some() {
-            eprintln!("{info}");
-        }
-    }));
+    std::panic::set_hook(Box::new(|info| LAST_PANIC.set(info.to_string())));
+}
+
+/// Tries one input; ends the process when a promise is broken.
+pub fn fuzz(run: fn(&[u8]), bytes: &[u8]) {
+    if std::panic::catch_unwind(|| run(bytes)).is_err() {
+        eprintln!("{}", LAST_PANIC.take());
+        std::process::abort();
+    }
+}
+
+thread_local! {
+    static LAST_PANIC: std::cell::Cell<String> = const { std::cell::Cell::new(String::new()) };
 }

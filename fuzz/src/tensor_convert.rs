@@ -50,7 +50,10 @@ pub fn run(bytes: &[u8]) {
         let alone = decode(&decoder, &rows.slice(row, 1)).expect("a row of rows that fit");
         assert_eq!(text(&alone), text(&tensor.slice_rows(row, 1)));
     }
-    there_and_back(tensor);
+    // Behind an axis of length 0, lists can't show how long the inner axes are.
+    if !tensor.data.is_empty() {
+        there_and_back(tensor);
+    }
 }
 
 /// A column made of a tensor feeds the same tensor again.

@@ -27,7 +27,7 @@ pub(super) const GROUP_ROWS: u64 = 1 << 30;
 pub(super) const FIXED_BYTES: u64 = 16 << 20;
 
 /// Uncompressed bytes of the pages of a row group that are open at once, the largest of each column and its dictionary…
-pub(super) const OPEN_PAGE_BYTES: u64 = 256 << 20;
+pub(super) const OPEN_PAGE_BYTES: u64 = 512 << 20;
 
 /// …unless they are no more than this many times what the row group takes in the file.
 pub(super) const OPEN_PAGE_EXPANSION: u64 = 32;

@@ -18,7 +18,7 @@ pub struct Bomb {
 
 /// All of them.
 pub fn all() -> Vec<Bomb> {
-    const OPEN: &[&str] = &["declare 314572800 bytes for", "limit open pages", "row group 0"];
+    const OPEN: &[&str] = &["declare 629145600 bytes for", "limit open pages", "row group 0"];
     const LIES: &[&str] = &[
         "more than the 1048576 bytes that it declares",
         "column n",
@@ -32,7 +32,7 @@ pub fn all() -> Vec<Bomb> {
     let many_pages: Vec<Column> = (0..10)
         .map(|index| Column {
             name: format!("c{index}"),
-            ..compressed(ZSTD, 30 * MIB, &zstd(30 * MIB))
+            ..compressed(ZSTD, 60 * MIB, &zstd(60 * MIB))
         })
         .collect();
     let one = |what, column: Column, rows: u64, words| Bomb {
@@ -42,14 +42,14 @@ pub fn all() -> Vec<Bomb> {
     };
     vec![
         one(
-            "an honest page of 300 MiB",
-            compressed(ZSTD, 300 * MIB, &zstd(300 * MIB)),
-            75 * MIB,
+            "an honest page of 600 MiB",
+            compressed(ZSTD, 600 * MIB, &zstd(600 * MIB)),
+            150 * MIB,
             OPEN,
         ),
         Bomb {
-            what: "ten columns with a page of 30 MiB each",
-            file: file(&many_pages, 30 * MIB as i64 / 4),
+            what: "ten columns with a page of 60 MiB each",
+            file: file(&many_pages, 60 * MIB as i64 / 4),
             words: OPEN,
         },
         one(
