@@ -269,11 +269,18 @@ fn terminate(pid: Option<u32>) {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn die_with_parent(command: &mut Command) {
-    // SAFETY: prctl is async-signal-safe and touches nothing but the child's own setting.
+    let parent = std::process::id() as libc::pid_t;
+    // SAFETY: prctl and getppid are async-signal-safe and touch nothing but the child's own setting.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // A parent that died before that call sends no signal.
+            if libc::getppid() != parent {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            Ok(())
         })
     };
 }
