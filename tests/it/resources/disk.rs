@@ -128,7 +128,7 @@ fn an_output_that_turns_read_only_ends_a_resumed_run_without_a_change() {
     let scenario = input();
     let script = r#"
         export SNOWFLAKE_JOB_INDEX=0 SNOWFLAKE_JOBS_COUNT=2
-        eval "$run"
+        eval "$run --no-help"
         unset SNOWFLAKE_JOB_INDEX SNOWFLAKE_JOBS_COUNT
         before=$(find "$out" | sort)
         mount --bind "$out" "$out"
