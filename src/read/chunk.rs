@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::budget::too_large;
+use super::decimals;
 use super::group::{FetchedGroup, OpenGroup};
 use super::limits::BLOCK_BYTES;
 use crate::error::{Error, Result};
@@ -141,6 +142,9 @@ impl Current {
             return Err(row_count(self.decoded + rows.num_rows(), self.rows));
         }
         self.decoded += rows.num_rows();
+        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            decimals::check(column, field.name(), &origin)?;
+        }
         let rows = conform(rows, schema)?;
         Ok(Some(Block { rows, origin }))
     }

@@ -13,6 +13,7 @@
 
 mod budget;
 pub mod chunk;
+mod decimals;
 mod delta;
 pub mod fetch;
 pub mod footer;

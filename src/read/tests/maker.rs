@@ -166,6 +166,8 @@ pub struct Column {
     pub offset: Option<i64>,
     pub compressed: Option<i64>,
     pub is_encrypted: bool,
+    /// Further numbers of the schema's element: 6 is the converted type, 7 the scale, 8 the precision.
+    pub annotation: Vec<(i64, i64)>,
 }
 
 pub fn column(name: &str, physical: i64, values: i64, chunk: Vec<u8>) -> Column {
@@ -182,6 +184,7 @@ pub fn column(name: &str, physical: i64, values: i64, chunk: Vec<u8>) -> Column 
         offset: None,
         compressed: None,
         is_encrypted: false,
+        annotation: vec![],
     }
 }
 
@@ -212,7 +215,11 @@ pub fn file_of_groups(groups: &[&[Column]], rows: i64, declared: i64) -> Bytes {
             column.length,
             0,
         );
-        schema.push(leaf.end());
+        let annotated = column
+            .annotation
+            .iter()
+            .fold(leaf, |leaf, (id, value)| leaf.i32(*id, *value));
+        schema.push(annotated.end());
     }
     let footer = Struct::new()
         .i32(1, 1)

@@ -195,43 +195,45 @@ fn streams_of_lengths_are_no_longer_than_their_page() {
 /// Failure matrix: 37.
 #[test]
 fn text_that_is_not_utf_8_is_an_error() {
-    let good = Column {
-        uncompressed: 6,
-        ..column("t", BYTE_ARRAY, 1, data_page(1, 0, &text(b"ok")))
+    let utf8 = |bytes: &[u8]| Column {
+        annotation: vec![(6, 0)],
+        ..column("t", BYTE_ARRAY, 1, data_page(1, 0, &text(bytes)))
     };
-    assert_eq!(rows_of(&utf8(&good)), 1);
-    let bad = Column {
-        uncompressed: 6,
-        ..column("t", BYTE_ARRAY, 1, data_page(1, 0, &text(b"\xff\xfe")))
-    };
-    is_refused(&utf8(&bad), &["can't decode the row group", "UTF", "row group 0"]);
+    assert_eq!(rows_of(&file(&[utf8(b"ok")], 1)), 1);
+    is_refused(
+        &file(&[utf8(b"\xff\xfe")], 1),
+        &["can't decode the row group", "UTF", "row group 0"],
+    );
 }
 
-/// A file of one text column, said to be UTF-8.
-fn utf8(column: &Column) -> Bytes {
-    let metadata = Struct::new()
-        .i32(1, BYTE_ARRAY)
-        .list(2, 5, vec![vec![0]])
-        .list(3, 8, vec![b"\x01t".to_vec()])
-        .i32(4, PLAIN)
-        .i64(5, 1)
-        .i64(6, 6)
-        .i64(7, column.chunk.len() as i64)
-        .i64(9, 4);
-    let schema = vec![
-        element("root", REQUIRED, None, None, 1).end(),
-        element("t", REQUIRED, Some(BYTE_ARRAY), None, 0).i32(6, 0).end(),
-    ];
-    let group = Struct::new()
-        .list(1, 12, vec![Struct::new().i64(2, 0).sub(3, metadata).end()])
-        .i64(2, 6)
-        .i64(3, 1);
-    let footer = Struct::new()
-        .i32(1, 1)
-        .list(2, 12, schema)
-        .i64(3, 1)
-        .list(4, 12, vec![group.end()]);
-    finish([b"PAR1", &column.chunk[..]].concat(), footer.end())
+/// Found by fuzzing: the decoder lets it through, and a writer that believes in nine digits cuts off the others.
+#[test]
+fn a_decimal_of_more_digits_than_its_type_has_is_an_error() {
+    let decimal = |last: i128| {
+        let values = [1i128, -999_999_999, last];
+        let body: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_be_bytes()[5..].to_vec())
+            .collect();
+        let decimal = Column {
+            length: Some(11),
+            annotation: vec![(6, 5), (7, 2), (8, 9)],
+            ..column("amount", FIXED, 3, data_page(3, 0, &body))
+        };
+        file(&[decimal], 3)
+    };
+    assert_eq!(rows_of(&decimal(999_999_999)), 3);
+    for last in [1_000_000_000, -1_000_000_000, 1 << 80] {
+        is_refused(
+            &decimal(last),
+            &[
+                "more digits than its type Decimal128(9, 2)",
+                "column amount",
+                "row group 0",
+                "row 2",
+            ],
+        );
+    }
 }
 
 /// Failure matrix: 31.
