@@ -137,13 +137,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
     }
     let plan = Arc::new(Plan {
         units: units::cut(&[footer.shapes()]),
-        inputs: vec![PlannedFile {
-            path: listed.path,
-            size: listed.size,
-            etag: listed.etag,
-            modified: listed.modified,
-            rows: footer.rows(),
-        }],
+        inputs: vec![PlannedFile::new(listed, footer.rows())],
         batch_rows: BATCH_ROWS,
         input_schema: schema,
         format: FORMAT,

@@ -1,7 +1,7 @@
 //! Where a replica's units come from: its own share, then those of replicas that are slow or gone.
 //!
 //! [`plan::help`](crate::plan::help) decides; this is its eyes and hands: it lists what is committed and noted, waits,
-//! and makes [notes](crate::commit::notes). Listings are spaced so that they never take more than a twentieth of the time.
+//! and makes [notes]. Listings are spaced so that they never take more than a twentieth of the time.
 
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard};

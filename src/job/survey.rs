@@ -100,13 +100,7 @@ impl Footers {
         let planned = files
             .into_iter()
             .zip(&self.shapes)
-            .map(|(file, shapes)| PlannedFile {
-                path: file.path,
-                size: file.size,
-                etag: file.etag,
-                modified: file.modified,
-                rows: shapes.iter().map(|shape| shape.rows).sum(),
-            });
+            .map(|(file, shapes)| PlannedFile::new(file, shapes.iter().map(|shape| shape.rows).sum()));
         Ok(Survey {
             files: planned.collect(),
             schema: schema.finish(),

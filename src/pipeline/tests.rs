@@ -103,13 +103,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let planned = listed
         .into_iter()
         .zip(&footers)
-        .map(|(file, footer)| PlannedFile {
-            path: file.path,
-            size: file.size,
-            etag: file.etag,
-            modified: file.modified,
-            rows: footer.rows(),
-        });
+        .map(|(file, footer)| PlannedFile::new(file, footer.rows()));
     let plan = Arc::new(Plan {
         format: FORMAT,
         run_id: "test".into(),

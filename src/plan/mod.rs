@@ -8,6 +8,7 @@ use arrow_schema::{Field, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SaveMode;
+use crate::storage::Listed;
 
 pub mod assign;
 pub mod help;
@@ -89,6 +90,19 @@ pub struct Part {
     pub first: u32,
     /// One past the last row group.
     pub end: u32,
+}
+
+impl PlannedFile {
+    /// A listed file of so many rows.
+    pub fn new(listed: Listed, rows: u64) -> PlannedFile {
+        PlannedFile {
+            path: listed.path,
+            size: listed.size,
+            etag: listed.etag,
+            modified: listed.modified,
+            rows,
+        }
+    }
 }
 
 impl Plan {

@@ -9,8 +9,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bounded;
+use crate::dice::Dice;
 use crate::model_trial::{MEMORY, Trial, fixtures};
-use crate::mutants::{Random, changed_bytes, changed_fields};
+use crate::mutants::{changed_bytes, changed_fields};
 use crate::support::floe;
 use floe::model::onnx::graph;
 
@@ -54,12 +55,8 @@ fn damaged_models_end_in_words_or_work_and_never_in_a_crash() {
         for mutant in 0..mutants_per_model() {
             let seed = (place * 1_000_000 + mutant) as u64;
             let name = |kind: &str| format!("{kind} of {}, seed {seed}", case["name"]);
-            mutants.push((name("bytes"), case, changed_bytes(&whole, &mut Random::new(seed))));
-            mutants.push((
-                name("fields"),
-                case,
-                changed_fields(&whole, &mut Random::new(seed)),
-            ));
+            mutants.push((name("bytes"), case, changed_bytes(&whole, &mut Dice::new(seed))));
+            mutants.push((name("fields"), case, changed_fields(&whole, &mut Dice::new(seed))));
         }
     }
     let next = AtomicUsize::new(0);

@@ -7,20 +7,10 @@
 #[allow(dead_code)]
 mod targets;
 
+use crate::dice::Dice;
+
 /// Damaged copies of each seed.
 const COPIES: u64 = 40;
-
-/// A small generator (SplitMix64): the same copies in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) as usize % end.max(1)
-    }
-}
 
 fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = seed.to_vec();
@@ -47,7 +37,7 @@ fn damaged_seeds_of_every_fuzz_target_break_no_promise() {
         let copies = COPIES.min(4000 / seeds.len() as u64).max(1);
         for (index, seed) in seeds.iter().enumerate() {
             (target.run)(seed);
-            let mut dice = Dice(index as u64);
+            let mut dice = Dice::new(index as u64);
             for _ in 0..copies {
                 let bytes = damage(seed, &mut dice);
                 let outcome = std::panic::catch_unwind(|| (target.run)(&bytes));

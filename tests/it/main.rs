@@ -10,6 +10,7 @@ mod config_errors;
 mod conformance;
 mod corpora;
 mod damaged_models;
+mod dice;
 mod drift;
 mod end_to_end;
 mod fuzzing;

@@ -3,41 +3,18 @@
 //! Two kinds: bytes changed blindly, as a bad disk or a cut transfer does, and fields of the protobuf messages changed
 //! with all lengths made right again, as somebody does who wants to get past the first reader.
 
-/// A linear congruential generator (Knuth's MMIX constants), so that a failing seed can be run again.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        let mut random = Random(seed);
-        // Small seeds begin alike.
-        for _ in 0..4 {
-            random.below(2);
-        }
-        random
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % limit as u64) as usize
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
+use crate::dice::Dice;
+use crate::onnx_bytes::encoded_varint;
 
 /// `bytes` with one to three changes at places that nobody chose.
-pub fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+pub fn changed_bytes(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    for _ in 0..=random.below(3) {
-        let at = random.below(bytes.len());
-        let end = (at + 1 + random.below(16)).min(bytes.len());
-        match random.below(6) {
-            0..3 => bytes[at] ^= 1 << random.below(8),
-            3 => bytes[at] = random.one_of(&[0, 0x7f, 0x80, 0xff]),
+    for _ in 0..=dice.below(3) {
+        let at = dice.below(bytes.len());
+        let end = (at + 1 + dice.below(16)).min(bytes.len());
+        match dice.below(6) {
+            0..3 => bytes[at] ^= 1 << dice.below(8),
+            3 => bytes[at] = *dice.pick(&[0, 0x7f, 0x80, 0xff]),
             4 if end - at < bytes.len() => drop(bytes.drain(at..end)),
             _ => {
                 let piece = bytes[at..end].to_vec();
@@ -49,15 +26,15 @@ pub fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 /// `bytes` with one to three fields changed, removed, doubled or moved, wherever in the nested messages they are.
-pub fn changed_fields(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+pub fn changed_fields(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut message = parse(bytes, 0).expect("a model is protobuf");
-    for _ in 0..=random.below(3) {
+    for _ in 0..=dice.below(3) {
         // Nothing may be left of a small model.
         let Some(last) = count(&message).checked_sub(1) else {
             break;
         };
-        let mut place = random.below(last + 1);
-        change(&mut message, &mut place, random);
+        let mut place = dice.below(last + 1);
+        change(&mut message, &mut place, dice);
     }
     encode(&message)
 }
@@ -145,16 +122,6 @@ fn with_length(data: &[u8]) -> Vec<u8> {
     [encoded_varint(data.len() as u64), data.to_vec()].concat()
 }
 
-fn encoded_varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
 fn count(fields: &[Field]) -> usize {
     let inner = |field: &Field| match &field.value {
         Value::Message(inner) => 1 + count(inner),
@@ -164,15 +131,15 @@ fn count(fields: &[Field]) -> usize {
 }
 
 /// Changes the field that is `place` fields further on. Says whether it came to it.
-fn change(fields: &mut Vec<Field>, place: &mut usize, random: &mut Random) -> bool {
+fn change(fields: &mut Vec<Field>, place: &mut usize, dice: &mut Dice) -> bool {
     for index in 0..fields.len() {
         if *place == 0 {
-            change_here(fields, index, random);
+            change_here(fields, index, dice);
             return true;
         }
         *place -= 1;
         if let Value::Message(inner) = &mut fields[index].value
-            && change(inner, place, random)
+            && change(inner, place, dice)
         {
             return true;
         }
@@ -180,25 +147,25 @@ fn change(fields: &mut Vec<Field>, place: &mut usize, random: &mut Random) -> bo
     false
 }
 
-fn change_here(fields: &mut Vec<Field>, index: usize, random: &mut Random) {
-    let other = random.below(fields.len());
-    match random.below(10) {
+fn change_here(fields: &mut Vec<Field>, index: usize, dice: &mut Dice) {
+    let other = dice.below(fields.len());
+    match dice.below(10) {
         0 => drop(fields.remove(index)),
         1 => fields.insert(index, fields[other].clone()),
         2 => fields.swap(index, other),
         3 => fields[index].value = fields[other].value.clone(),
-        _ => change_value(&mut fields[index].value, random),
+        _ => change_value(&mut fields[index].value, dice),
     }
 }
 
-fn change_value(value: &mut Value, random: &mut Random) {
+fn change_value(value: &mut Value, dice: &mut Dice) {
     match value {
         Value::Number(number) => {
-            *number = match random.below(4) {
+            *number = match dice.below(4) {
                 0 => number.wrapping_add(1),
                 1 => number.wrapping_sub(1),
-                2 => random.below(64) as u64,
-                _ => random.one_of(&[
+                2 => dice.below(64) as u64,
+                _ => *dice.pick(&[
                     u64::MAX,
                     1 << 63,
                     (1 << 63) - 1,
@@ -210,20 +177,20 @@ fn change_value(value: &mut Value, random: &mut Random) {
             }
         }
         Value::Fixed(data) | Value::Bytes(data) if !data.is_empty() => {
-            let at = random.below(data.len());
-            match random.below(6) {
-                0 => data[at] = random.one_of(&[0, 0x7f, 0x80, 0xff]),
+            let at = dice.below(data.len());
+            match dice.below(6) {
+                0 => data[at] = *dice.pick(&[0, 0x7f, 0x80, 0xff]),
                 1 if data.len() == 4 => {
-                    data.copy_from_slice(&random.one_of(&[f32::NAN, f32::INFINITY, -0.0]).to_le_bytes())
+                    data.copy_from_slice(&dice.pick(&[f32::NAN, f32::INFINITY, -0.0]).to_le_bytes())
                 }
-                _ => data[at] ^= 1 << random.below(8),
+                _ => data[at] ^= 1 << dice.below(8),
             }
         }
         Value::Fixed(_) => {}
         Value::Bytes(data) => data.push(b'x'),
         Value::Message(inner) if !inner.is_empty() => {
-            let at = random.below(inner.len());
-            change_here(inner, at, random);
+            let at = dice.below(inner.len());
+            change_here(inner, at, dice);
         }
         Value::Message(_) => {}
     }

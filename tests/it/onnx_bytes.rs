@@ -5,18 +5,23 @@
 /// A field that holds bytes: a message, a text or data.
 pub fn field(number: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
-    let mut bytes = varint(u64::from(number << 3 | 2));
-    bytes.extend(varint(payload.len() as u64));
+    let mut bytes = encoded_varint(u64::from(number << 3 | 2));
+    bytes.extend(encoded_varint(payload.len() as u64));
     bytes.extend(payload);
     bytes
 }
 
 /// A field that holds a number.
 pub fn number(number: u32, value: i64) -> Vec<u8> {
-    [varint(u64::from(number << 3)), varint(value as u64)].concat()
+    [
+        encoded_varint(u64::from(number << 3)),
+        encoded_varint(value as u64),
+    ]
+    .concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+/// A number as protobuf writes it.
+pub fn encoded_varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

@@ -1,5 +1,6 @@
 //! Replicas are killed at random and started again: nothing twice, nothing missing, the same bytes.
 
+use crate::dice::Dice;
 use crate::support::{Scenario, check_with, finish, floe, start};
 use std::process::Child;
 use std::time::Duration;
@@ -24,19 +25,6 @@ fn replica(scenario: &Scenario, index: usize, run_id: &str) -> Child {
     start(command)
 }
 
-/// A generator of the linear congruential kind (Knuth's MMIX constants), so that a failing seed can be run again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) % limit
-    }
-}
-
 /// Failure matrix: 4, 5, 6.
 #[test]
 fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_run() {
@@ -45,19 +33,19 @@ fn a_killed_replica_that_is_started_again_leaves_the_output_of_an_undisturbed_ru
     let expected = undisturbed.contents();
     let mut killed_midway = 0;
     for seed in 0..20u64 {
-        let mut random = Random(seed);
+        let mut dice = Dice::new(seed);
         // One input, many outputs.
         let scenario = Scenario::new();
         std::fs::remove_dir(scenario.input()).unwrap();
         std::os::unix::fs::symlink(undisturbed.input(), scenario.input()).unwrap();
         let mut replicas: Vec<Child> = (0..3).map(|index| replica(&scenario, index, "run")).collect();
-        let victim = random.below(3) as usize;
+        let victim = dice.below(3);
         // A moment counted in units, not in seconds, so that it is one of the run's whatever the machine is doing.
-        let moment = random.below(16) as usize;
+        let moment = dice.below(16);
         while scenario.records() < moment && replicas[victim].try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(random.below(20)));
+        std::thread::sleep(dice.millis(20));
         let was_running = replicas[victim].try_wait().unwrap().is_none();
         replicas[victim].kill().unwrap();
         replicas[victim].wait().unwrap();

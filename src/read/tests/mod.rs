@@ -35,13 +35,7 @@ async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
         input_schema: InputSchema::of("x.parquet", footer.schema())?.finish(),
         outputs: vec![],
         units: units::cut(&[footer.shapes()]),
-        inputs: vec![PlannedFile {
-            path: listed.path,
-            size: listed.size,
-            etag: listed.etag,
-            modified: listed.modified,
-            rows: footer.rows(),
-        }],
+        inputs: vec![PlannedFile::new(listed, footer.rows())],
     });
     let reader = Reader::new(location, plan.clone(), vec![Arc::new(footer)]);
     let mut blocks = Vec::new();

@@ -4,7 +4,6 @@
 //! `FLOE_CHAOS_ROUNDS=2000` plays more rounds, `FLOE_CHAOS_SEED=17` plays others; a failing round names its seed, and
 //! `FLOE_CHAOS_SEED=<that> FLOE_CHAOS_ROUNDS=1` plays it again, as far as the machine's timing allows.
 
-mod dice;
 mod halfway;
 mod poison;
 mod round;
@@ -19,7 +18,7 @@ use std::thread;
 use floe::commit::layout;
 use floe::storage::{Location, OutputStore};
 
-use dice::Dice;
+use crate::dice::Dice;
 use round::{Spec, play};
 use tally::Tally;
 use world::World;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::dice::Dice;
 use super::tally::Tally;
 use super::world::{REPLICAS, ROWS, RUN, World};
+use crate::dice::Dice;
 use crate::support::{contents_of, finish, floe, signal};
 
 /// Far more than a round ever needs on a busy machine: what takes longer hangs.
@@ -185,13 +185,13 @@ impl Round<'_> {
     /// Draws disturbances. Answers with a stopped process that is to sleep until all is over, if there is one.
     fn disturb(&mut self, mut dice: Dice) -> Option<usize> {
         for _ in 0..dice.below(4) {
-            self.start(dice.below(REPLICAS as u64) as usize, armed(&mut dice));
+            self.start(dice.below(REPLICAS), armed(&mut dice));
             self.tally.twins += 1;
         }
         let mut stopped = Vec::new();
         let mut restarts_left = 8;
         for _ in 0..2 + dice.below(8) {
-            std::thread::sleep(Duration::from_millis(dice.below(60)));
+            std::thread::sleep(dice.millis(60));
             self.reap();
             let living = self.living();
             stopped.retain(|at| living.contains(at));
