@@ -15,7 +15,8 @@ const COPIES: u64 = 40;
 fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..1 + dice.below(4) {
-        let at = dice.below(bytes.len());
+        // A seed of one byte may have lost it.
+        let at = dice.below(bytes.len().max(1));
         match dice.below(5) {
             _ if bytes.is_empty() => bytes.push(dice.below(256) as u8),
             0 => bytes[at] = dice.below(256) as u8,
