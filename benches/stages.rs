@@ -45,7 +45,7 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
     let path: PathBuf = folder.join("rows.parquet");
     let rows = table::rows(ROWS);
     table::write(&path, &rows, ROWS);
-    let location = Location::open(folder.to_str().expect("a UTF-8 path")).expect("a folder");
+    let location = Location::local(folder.to_str().expect("a UTF-8 path")).expect("a folder");
     let listed = runtime.block_on(location.list()).expect("a listing").remove(0);
     let footer = runtime
         .block_on(Footer::read(&location, &listed))

@@ -9,6 +9,7 @@ use floe::config::overrides::Environment;
 use floe::job::Host;
 #[cfg(feature = "onnx")]
 use floe::model::onnx::runtime;
+use floe::storage::Variables;
 
 /// Tells ONNX Runtime to collect no telemetry. Its library would, from the moment it is loaded, with a device id and a
 /// queue of events in the user's cache; it listens to this variable alone.
@@ -60,7 +61,16 @@ pub fn host() -> Host {
         cpus,
         memory_bytes: memory_bytes(),
         onnxruntime_paths: onnxruntime_paths(),
+        variables: variables(),
     }
+}
+
+/// What the environment says about stores.
+pub fn variables() -> Variables {
+    Variables::of(
+        env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -50,7 +50,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn open(input: &str, output: &str) {
-    let (Ok(input), Ok(output)) = (Location::open(input), Location::open(output)) else {
+    let (Ok(input), Ok(output)) = (Location::local(input), Location::local(output)) else {
         return;
     };
     for location in [&input, &output] {

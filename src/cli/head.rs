@@ -6,17 +6,16 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use floe::error::{Error, Result};
 use floe::plan::list;
 use floe::read::head;
-use floe::storage::Location;
 use floe::telemetry::text::is_treacherous;
 
-use super::{HeadArgs, say};
+use super::{HeadArgs, say, storage};
 
 /// Longest cell of a table.
 const CELL_CHARS: usize = 40;
 
 /// Prints the rows.
 pub async fn head(args: HeadArgs) -> Result<()> {
-    let location = Location::open(&args.location)?;
+    let location = storage(args.connection)?.open(&args.location).await?;
     let listed = location.list().await?;
     let is_file = location.local_path().is_some_and(|path| path.is_file());
     let pattern = (!is_file).then_some("**/*.parquet");

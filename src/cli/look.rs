@@ -8,12 +8,12 @@ use floe::config::schema::job_schema;
 use floe::error::{Error, ErrorKind, Result};
 use floe::job;
 use floe::model::{card, inspect};
-use floe::storage::{Location, OutputStore};
+use floe::storage::OutputStore;
 use floe::telemetry::units;
 use floe::write;
 
-use super::say;
 use super::{InspectArgs, JobArgs, SchemaArgs, VerifyArgs};
+use super::{say, storage};
 use crate::environment;
 
 /// `floe plan`
@@ -23,7 +23,7 @@ pub async fn plan(args: JobArgs) -> Result<()> {
         Launch::Local { count } => count,
         Launch::Replica(replica) => replica.count,
     };
-    let report = job::plan(&resolved.job, replicas).await?;
+    let report = job::plan(&resolved.job, &environment::host(), replicas).await?;
     if args.json {
         return say::json(&report);
     }
@@ -95,7 +95,9 @@ pub async fn check(args: JobArgs) -> Result<()> {
 
 /// `floe inspect`
 pub async fn inspect(args: InspectArgs) -> Result<()> {
-    let model = job::open_model(&args.model, None, Device::Auto, &environment::host()).await?;
+    let host = environment::host();
+    let storage = storage(args.connection)?;
+    let model = job::open_model(&args.model, None, Device::Auto, &host, &storage).await?;
     if args.json {
         return say::json(&inspect::to_json(&*model));
     }
@@ -105,7 +107,7 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
 
 /// `floe verify`
 pub async fn verify(args: VerifyArgs) -> Result<()> {
-    let store = OutputStore::new(Location::open(&args.output)?);
+    let store = OutputStore::new(storage(args.connection)?.open(&args.output).await?);
     let depth = if args.shallow {
         Depth::Sizes
     } else {

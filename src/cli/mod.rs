@@ -8,10 +8,12 @@ pub mod say;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
+use floe::config::StorageOptions;
 use floe::config::document::is_document;
 use floe::config::overrides::Overrides;
 use floe::config::resolve::{self, Resolved};
 use floe::error::{Error, ErrorKind, Result};
+use floe::storage::Storage;
 use floe::telemetry::redact;
 
 use crate::environment;
@@ -122,6 +124,9 @@ pub struct JobArgs {
     /// With --mode overwrite: supersede a run that has not finished
     #[arg(long)]
     pub take_over: bool,
+    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
+    #[arg(long, short, value_name = "NAME")]
+    pub connection: Option<String>,
     /// Cores to use [default: all that the container has]
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
@@ -146,6 +151,9 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
+    #[arg(long, short, value_name = "NAME")]
+    pub connection: Option<String>,
 }
 
 #[derive(Args)]
@@ -158,6 +166,9 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
+    #[arg(long, short, value_name = "NAME")]
+    pub connection: Option<String>,
 }
 
 #[derive(Args)]
@@ -173,6 +184,9 @@ pub struct HeadArgs {
     /// Print one JSON object per row
     #[arg(long)]
     pub json: bool,
+    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
+    #[arg(long, short, value_name = "NAME")]
+    pub connection: Option<String>,
 }
 
 #[derive(Args)]
@@ -222,6 +236,7 @@ impl JobArgs {
             max_batch_rows: args.max_batch_rows,
             grace_secs: args.grace_secs,
             help: args.no_help.then_some(false),
+            connection: args.connection,
             cpus: args.cpus,
             memory: args.memory,
             replicas: args.replicas,
@@ -230,6 +245,15 @@ impl JobArgs {
             run_id: args.run_id,
         }
     }
+}
+
+/// The stores that a command without a job can reach.
+fn storage(connection: Option<String>) -> Result<Storage> {
+    let options = StorageOptions {
+        connection,
+        ..StorageOptions::default()
+    };
+    Storage::new(options, environment::variables())
 }
 
 /// Says what is wrong with the command line, as clap says it, and ends the program.

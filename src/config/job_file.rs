@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use crate::config::naming;
 use crate::config::quantity::{self, Quantity};
 use crate::config::sections;
-use crate::config::{Backend, Compression, OnOutOfRange, SaveMode};
+use crate::config::{Backend, Compression, LocalWriter, OnOutOfRange, SaveMode};
 
 /// A Floe job: a model, the Parquet files to run it over, and where results go. YAML or JSON.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -49,6 +49,8 @@ pub struct JobFile {
     pub input: Option<InputSection>,
     /// Where results go.
     pub output: Option<OutputSection>,
+    /// How stores are reached. Needed only where the environment does not say it.
+    pub storage: Option<StorageSection>,
     /// What each replica's container was promised.
     pub resources: Option<ResourcesSection>,
     /// How the worker pool is set up.
@@ -239,6 +241,48 @@ pub struct ResourcesSection {
     pub gpu_requests: Option<Quantity>,
 }
 
+/// How stores are reached: settings, limits and patience. Nothing here changes results.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    /// Settings of the object store clients, under the names that the `object_store` crate gives them. The same names
+    /// in upper case are read from the environment, which is the better place for secrets.
+    ///
+    /// Default: what the environment says (`AWS_…`, `AZURE_…`, `GOOGLE_…`), else the machine's own identity.
+    #[schemars(example = example_storage())]
+    pub options: Option<BTreeMap<String, Value>>,
+    /// Settings for locations that begin with a URL, laid over `options`: input and output may need different ones.
+    ///
+    /// Default: none.
+    #[schemars(example = example_by_location())]
+    pub by_location: Option<BTreeMap<String, BTreeMap<String, Value>>>,
+    /// Requests in flight at once, to each store. Where a store says that it is busy, fewer are made by themselves.
+    ///
+    /// Default: `64`.
+    #[schemars(example = 64, range(min = 1, max = 4096))]
+    pub max_requests: Option<u32>,
+    /// Seconds for which a request that fails for the moment is repeated, with growing pauses.
+    ///
+    /// Default: `180`.
+    #[schemars(example = 180, range(min = 0, max = 3600))]
+    pub retry_secs: Option<f64>,
+    /// Seconds without a byte after which a request counts as stalled and is made again.
+    ///
+    /// Default: `30`.
+    #[schemars(example = 30, range(min = 1, max = 3600))]
+    pub stall_secs: Option<f64>,
+    /// How files of the local file system are written.
+    ///
+    /// Default: `auto`.
+    #[schemars(example = &"sequential")]
+    pub local_writer: Option<LocalWriter>,
+    /// Which connection of `connections.toml` reaches Snowflake stages. Inside SPCS none is needed.
+    ///
+    /// Default: `SNOWFLAKE_DEFAULT_CONNECTION_NAME`, else `default`.
+    #[schemars(example = &"prod", length(min = 1))]
+    pub connection: Option<String>,
+}
+
 /// How the worker pool is set up.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -299,6 +343,19 @@ pub struct ImageBuildSection {
 
 fn example_params() -> BTreeMap<String, f64> {
     BTreeMap::from([("threshold".to_string(), 0.5)])
+}
+
+fn example_storage() -> BTreeMap<String, Value> {
+    BTreeMap::from([
+        ("aws_region".to_string(), "eu-central-1".into()),
+        ("aws_endpoint".to_string(), "http://localhost:9000".into()),
+        ("aws_allow_http".to_string(), true.into()),
+    ])
+}
+
+fn example_by_location() -> BTreeMap<String, BTreeMap<String, Value>> {
+    let settings = BTreeMap::from([("aws_region".to_string(), "us-west-2".into())]);
+    BTreeMap::from([("s3://results".to_string(), settings)])
 }
 
 fn example_rename() -> BTreeMap<String, String> {

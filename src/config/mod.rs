@@ -19,6 +19,7 @@ pub mod replica;
 pub mod resolve;
 pub mod schema;
 pub mod sections;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use replica::Replica;
+pub use storage::{LocalWriter, Settings, StorageOptions};
 
 use crate::signature::OnNull;
 
@@ -46,6 +48,8 @@ pub struct Job {
     pub input: InputOptions,
     /// Where results go.
     pub output: OutputOptions,
+    /// How stores are reached.
+    pub storage: StorageOptions,
     /// What the container was promised.
     pub resources: Resources,
     /// How the worker pool is set up.

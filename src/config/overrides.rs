@@ -38,6 +38,8 @@ pub struct Overrides {
     pub grace_secs: Option<f64>,
     /// `--no-help`
     pub help: Option<bool>,
+    /// `--connection`
+    pub connection: Option<String>,
     /// `--cpus`
     pub cpus: Option<String>,
     /// `--memory`
@@ -91,6 +93,7 @@ const FLAGS: &[(&str, &str, Taker)] = &[
     }),
     ("inference.grace_secs", "--grace-secs", |o| json(&o.grace_secs)),
     ("inference.help", "--no-help", |o| json(&o.help)),
+    ("storage.connection", "--connection", |o| json(&o.connection)),
     ("resources.cpu_requests", "--cpus", |o| json(&o.cpus)),
     ("resources.memory_requests", "--memory", |o| json(&o.memory)),
     ("replicas", "--replicas", |o| json(&o.replicas)),
@@ -239,6 +242,7 @@ mod tests {
             max_batch_rows: Some(2),
             grace_secs: Some(3.0),
             help: Some(false),
+            connection: Some("connection".into()),
             cpus: Some("cpus".into()),
             memory: Some("memory".into()),
             replicas: Some(4),

@@ -17,6 +17,7 @@ use crate::config::overrides::{self, Environment, Overrides, lay_over};
 use crate::config::replica::{self, Replica, Wanted};
 use crate::config::schema::{NO_EFFECT, NOT_YET, inline_schema};
 use crate::config::sections;
+use crate::config::storage::storage;
 use crate::config::{Backend, Job};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,6 +61,7 @@ pub fn resolve(
         model: sections::model(job_file.model.unwrap_or_default(), &mut faults),
         input: sections::input(job_file.input.unwrap_or_default(), &mut faults),
         output: sections::output(output, location, &mut faults),
+        storage: storage(job_file.storage.unwrap_or_default(), &mut faults),
         resources: sections::resources(job_file.resources.unwrap_or_default(), &mut faults),
         inference: sections::inference(job_file.inference.unwrap_or_default()),
         name: name.text,

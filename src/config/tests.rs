@@ -70,6 +70,7 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             prefix: String::new(),
             take_over: false,
         },
+        storage: StorageOptions::default(),
         resources: Resources::default(),
         inference: InferenceOptions {
             num_workers: None,

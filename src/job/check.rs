@@ -43,9 +43,10 @@ pub struct CheckReport {
 /// # Errors
 /// Whatever a run would fail with before its first batch.
 pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
-    let places = Places::open(job)?;
+    let storage = host.storage(job)?;
+    let places = Places::open(job, &storage).await?;
     let store = OutputStore::new(places.output.clone());
-    let scoring = Scoring::open(job, host).await?;
+    let scoring = Scoring::open(job, host, &storage).await?;
     let survey = Survey::of(job, &places).await?;
     let plan = scoring.plan(job, "check", survey)?;
     scoring.bind(job, &plan)?;
@@ -150,8 +151,8 @@ pub struct UnitShare {
 ///
 /// # Errors
 /// `Data`, `Config`, `Storage`, as a run would when it plans.
-pub async fn plan(job: &Job, replicas: usize) -> Result<PlanReport> {
-    let places = Places::open(job)?;
+pub async fn plan(job: &Job, host: &Host, replicas: usize) -> Result<PlanReport> {
+    let places = Places::open(job, &host.storage(job)?).await?;
     let survey = Survey::of(job, &places).await?;
     let units = &survey.units;
     let describe = |id: &u32| {

@@ -304,7 +304,7 @@ mod tests {
 
     fn memory() -> (storage::OutputStore, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let location = Location::local(folder.path().to_str().unwrap()).unwrap();
         (storage::OutputStore::new(location), folder)
     }
 

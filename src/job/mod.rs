@@ -34,6 +34,7 @@ use crate::plan::{Plan, Unit};
 use crate::read::{Footer, Reader};
 #[cfg(not(feature = "fail-points"))]
 use crate::storage::OutputStore;
+use crate::storage::{Storage, Variables};
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::write;
 use budget::WorkerPool;
@@ -51,6 +52,18 @@ pub struct Host {
     pub memory_bytes: u64,
     /// Where ONNX Runtime may be found, best first.
     pub onnxruntime_paths: Vec<PathBuf>,
+    /// What the environment says about stores.
+    pub variables: Variables,
+}
+
+impl Host {
+    /// The stores that a job can reach from here.
+    ///
+    /// # Errors
+    /// `Config` when the job sets an option that no store knows.
+    pub fn storage(&self, job: &Job) -> Result<Storage> {
+        Storage::new(job.storage.clone(), self.variables.clone())
+    }
 }
 
 /// What one replica's run came to.
@@ -131,10 +144,11 @@ impl<'a> Replica<'a> {
     /// Opens locations and model; tries whether the output can do what the protocol needs, before anything costs time.
     async fn open(job: &'a Job, host: &'a Host, metrics: &'a Arc<Metrics>) -> Result<Replica<'a>> {
         let began = Instant::now();
-        let places = Places::open(job)?;
+        let storage = host.storage(job)?;
+        let places = Places::open(job, &storage).await?;
         let store = OutputStore::new(places.output.clone());
         let as_found = probe(&store).await?;
-        let scoring = Scoring::open(job, host).await?;
+        let scoring = Scoring::open(job, host, &storage).await?;
         Ok(Replica {
             job,
             host,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::Job;
 use crate::error::{Error, Result};
-use crate::storage::{Location, Overlap, overlap};
+use crate::storage::{Location, Overlap, Storage, overlap};
 
 /// The opened locations of a job.
 pub struct Places {
@@ -17,15 +17,21 @@ pub struct Places {
 }
 
 impl Places {
-    /// Opens and compares the locations. Nothing is read or written.
+    /// Opens and compares the locations. Nothing is read or written; Snowflake stages are looked up.
     ///
     /// # Errors
     /// `Config` when a location can't be opened, when the output is a root, or when the output contains the input or
     /// the model: overwriting it would delete them.
-    pub fn open(job: &Job) -> Result<Places> {
+    pub async fn open(job: &Job, storage: &Storage) -> Result<Places> {
         let in_key = |key: &'static str| move |error: Error| error.with("key", key);
-        let input = Location::open(&job.input.location).map_err(in_key("input.stage_location"))?;
-        let output = Location::open(&job.output.location).map_err(in_key("output.stage_location"))?;
+        let input = storage
+            .open(&job.input.location)
+            .await
+            .map_err(in_key("input.stage_location"))?;
+        let output = storage
+            .open(&job.output.location)
+            .await
+            .map_err(in_key("output.stage_location"))?;
         refuse_root(&output)?;
         match overlap(&output, &input) {
             Overlap::Same => return Err(clash("the output is the input", &output, &input)),
@@ -33,7 +39,10 @@ impl Places {
             Overlap::Within | Overlap::None => {}
         }
         if job.model.location != "echo" {
-            let model = Location::open(&job.model.location).map_err(in_key("model.location"))?;
+            let model = storage
+                .open(&job.model.location)
+                .await
+                .map_err(in_key("model.location"))?;
             if matches!(overlap(&output, &model), Overlap::Same | Overlap::Contains) {
                 return Err(clash("the output contains the model", &output, &model));
             }

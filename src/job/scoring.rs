@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Host, Survey, budget, digest};
-use crate::config::{Backend, Device, Job};
+use crate::config::{Backend, Device, Job, ModelOptions};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
+use crate::storage::Storage;
 use crate::write::columns::{self, OutputColumn};
 use crate::write::{EncoderOptions, partition};
 
@@ -39,8 +40,14 @@ impl Scoring {
     ///
     /// # Errors
     /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
-    pub async fn open(job: &Job, host: &Host) -> Result<Scoring> {
-        let model = open_model(&job.model.location, job.model.backend, job.model.device, host).await?;
+    pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
+        let ModelOptions {
+            location,
+            backend,
+            device,
+            ..
+        } = &job.model;
+        let model = open_model(location, *backend, *device, host, storage).await?;
         let function = choose(model.functions(), job.model.function_name.as_deref())?.clone();
         for note in model.notes() {
             tracing::info!(model = %job.model.location, "{note}");
@@ -145,6 +152,7 @@ pub async fn open_model(
     backend: Option<Backend>,
     device: Device,
     host: &Host,
+    storage: &Storage,
 ) -> Result<Arc<dyn Loaded>> {
     let files = if location == "echo" || backend == Some(Backend::Echo) {
         ModelFiles {
@@ -152,7 +160,7 @@ pub async fn open_model(
             files: BTreeMap::new(),
         }
     } else {
-        model::files::read(location).await?
+        model::files::read(storage, location).await?
     };
     let options = OpenOptions {
         backend,

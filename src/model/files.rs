@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::{ModelFiles, card};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::storage::{Listed, Location};
+use crate::storage::{Listed, Location, Storage};
 
 /// Largest model file: protobuf allows no larger message.
 pub const MAX_FILE_BYTES: u64 = (2 << 30) - 1;
@@ -26,14 +26,19 @@ const SAMPLE_BYTES: u64 = 64 << 10;
 ///
 /// # Errors
 /// `Config` when nothing is there; `Model` when the folder is not one that a model has; `Storage`.
-pub async fn read(location: &str) -> Result<ModelFiles> {
-    read_within(location, MAX_FILES, MAX_FILE_BYTES)
+pub async fn read(storage: &Storage, location: &str) -> Result<ModelFiles> {
+    read_within(storage, location, MAX_FILES, MAX_FILE_BYTES)
         .await
         .map_err(|error| error.with("model", location))
 }
 
-async fn read_within(location: &str, max_files: usize, max_file_bytes: u64) -> Result<ModelFiles> {
-    let place = Location::open(location)?;
+async fn read_within(
+    storage: &Storage,
+    location: &str,
+    max_files: usize,
+    max_file_bytes: u64,
+) -> Result<ModelFiles> {
+    let place = storage.open(location).await?;
     if let Some(folder) = place.local_path().filter(|path| path.is_dir()) {
         check_folder(folder, max_files)?;
     }
@@ -189,7 +194,12 @@ mod tests {
 
     fn read_limited(folder: &Path, max_files: usize, max_file_bytes: u64) -> Result<ModelFiles> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(read_within(folder.to_str().unwrap(), max_files, max_file_bytes))
+        runtime.block_on(read_within(
+            &Storage::local(),
+            folder.to_str().unwrap(),
+            max_files,
+            max_file_bytes,
+        ))
     }
 
     #[test]

@@ -94,7 +94,7 @@ struct Setup {
 async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behaviour: Arc<Behaviour>) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     write_input(folder.path(), files);
-    let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+    let location = Location::local(folder.path().to_str().unwrap()).unwrap();
     let mut listed = location.list().await.unwrap();
     listed.sort_by(|a, b| a.path.cmp(&b.path));
     let footers = read_footers(&location, &listed).map_ok(Arc::new);

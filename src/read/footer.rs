@@ -298,7 +298,7 @@ mod tests {
     async fn footer_of(content: &[u8]) -> Result<Footer> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x.parquet"), content).unwrap();
-        let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+        let location = Location::local(folder.path().to_str().unwrap()).unwrap();
         let listed = location.list().await?.remove(0);
         Footer::read(&location, &listed).await
     }

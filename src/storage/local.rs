@@ -1,5 +1,6 @@
 //! What only a local file system can be asked: canonical paths, free space, leftovers of killed writers.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::Location;
@@ -18,20 +19,25 @@ pub enum Overlap {
     Within,
 }
 
-/// Compares two locations after following symbolic links as far as the paths exist.
+/// Compares two locations: paths after following symbolic links as far as they exist, others by store and name.
 pub fn overlap(first: &Location, second: &Location) -> Overlap {
-    let (Some(first), Some(second)) = (first.local_path(), second.local_path()) else {
-        return Overlap::None;
-    };
-    let (first, second) = (canonical(first), canonical(second));
-    if first == second {
-        Overlap::Same
-    } else if second.starts_with(&first) {
-        Overlap::Contains
-    } else if first.starts_with(&second) {
-        Overlap::Within
-    } else {
-        Overlap::None
+    if let (Some(first), Some(second)) = (first.local_path(), second.local_path()) {
+        let (first, second) = (canonical(first), canonical(second));
+        let names = |path: &Path| path.iter().map(OsStr::to_os_string).collect::<Vec<_>>();
+        return compare(&names(&first), &names(&second));
+    }
+    match (first.address(), second.address()) {
+        ((one, first), (other, second)) if one == other => compare(&first, &second),
+        _ => Overlap::None,
+    }
+}
+
+fn compare<T: PartialEq>(first: &[T], second: &[T]) -> Overlap {
+    match (second.starts_with(first), first.starts_with(second)) {
+        (true, true) => Overlap::Same,
+        (true, false) => Overlap::Contains,
+        (false, true) => Overlap::Within,
+        (false, false) => Overlap::None,
     }
 }
 
@@ -121,7 +127,7 @@ mod tests {
         std::fs::create_dir(&real).unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let open = |path: PathBuf| Location::open(path.to_str().unwrap()).unwrap();
+        let open = |path: PathBuf| Location::local(path.to_str().unwrap()).unwrap();
         let cases = [
             (real.clone(), link.clone(), Overlap::Same),
             (real.clone(), link.join("new/deep"), Overlap::Contains),
@@ -136,7 +142,7 @@ mod tests {
     #[test]
     fn free_space_is_known_even_for_a_folder_that_does_not_exist() {
         let folder = tempfile::tempdir().unwrap();
-        let location = Location::open(folder.path().join("x/y").to_str().unwrap()).unwrap();
+        let location = Location::local(folder.path().join("x/y").to_str().unwrap()).unwrap();
         assert!(available_bytes(&location).is_some_and(|bytes| bytes > 0));
     }
 }

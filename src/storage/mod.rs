@@ -9,14 +9,20 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
+mod cloud;
 mod fault;
 mod local;
 mod location;
+mod open;
 mod output;
+mod snowflake;
+mod variables;
 
 pub use local::{Overlap, available_bytes, overlap};
 pub use location::{Listed, Location};
+pub use open::Storage;
 pub use output::OutputStore;
+pub use variables::Variables;
 
 /// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

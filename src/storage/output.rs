@@ -167,7 +167,7 @@ mod tests {
         let memory = Location::within(Arc::new(InMemory::new()), "out", "memory").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not/yet there");
-        let local = Location::open(path.to_str().unwrap()).unwrap();
+        let local = Location::local(path.to_str().unwrap()).unwrap();
         vec![
             (OutputStore::new(memory), None),
             (OutputStore::new(local), Some(folder)),
@@ -227,7 +227,7 @@ mod tests {
         ] {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }
-        let store = OutputStore::new(Location::open(folder.path().to_str().unwrap()).unwrap());
+        let store = OutputStore::new(Location::local(folder.path().to_str().unwrap()).unwrap());
         let swept = store.sweep_leftovers(|name| name.starts_with("part-")).unwrap();
         assert_eq!(swept, 1);
         assert!(!folder.path().join("part-1.parquet#2").exists());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::model_trial::{MEMORY, Trial, adding, ones};
 use crate::onnx_bytes::*;
 use crate::support::project;
+use floe::storage::{Storage, Variables};
 
 /// Failure matrix: 53.
 #[test]
@@ -70,11 +71,18 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
         cpus: 1,
         memory_bytes: 1 << 30,
         onnxruntime_paths: candidates,
+        variables: Variables::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let location = folder.path().to_str().unwrap();
     let opened = runtime
-        .block_on(floe::job::open_model(location, None, Default::default(), &host))
+        .block_on(floe::job::open_model(
+            location,
+            None,
+            Default::default(),
+            &host,
+            &Storage::local(),
+        ))
         .unwrap();
     // As somebody does who waits for the check to be over.
     std::fs::write(&file, adding(&[field(5, external("W", "/etc/hostname"))], &[])).unwrap();

@@ -127,7 +127,7 @@ async fn live(store: OutputStore, index: u32, replicas: u32) -> Result<Finished>
 fn twins_of_two_replicas_at_once_on_a_real_folder_end_in_one_sound_output() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("old.parquet"), "x").unwrap();
-    let store = OutputStore::new(Location::open(folder.path().to_str().unwrap()).unwrap());
+    let store = OutputStore::new(Location::local(folder.path().to_str().unwrap()).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_time()

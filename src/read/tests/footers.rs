@@ -38,7 +38,7 @@ async fn a_footer_beyond_the_limit_is_not_even_read() {
     holes.set_len(400 << 20).unwrap();
     let tail = [&(300u32 << 20).to_le_bytes()[..], b"PAR1"].concat();
     std::os::unix::fs::FileExt::write_all_at(&holes, &tail, (400 << 20) - 8).unwrap();
-    let location = Location::open(folder.path().to_str().unwrap()).unwrap();
+    let location = Location::local(folder.path().to_str().unwrap()).unwrap();
     let listed = location.list().await.unwrap().remove(0);
     let Err(error) = Footer::read(&location, &listed).await else {
         panic!("300 MiB of footer")

@@ -20,7 +20,7 @@ use crate::storage::Location;
 async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.parquet"), file).unwrap();
-    let location = Location::open(folder.path().to_str().unwrap())?;
+    let location = Location::local(folder.path().to_str().unwrap())?;
     let listed = location.list().await?.remove(0);
     let footer = Footer::read(&location, &listed).await?;
     let plan = Arc::new(Plan {

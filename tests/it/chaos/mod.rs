@@ -141,7 +141,7 @@ fn killed_stopped_doubled_and_misled_processes_lose_no_row_and_double_none() {
 #[test]
 fn a_process_that_starts_while_another_sweeps_up_behind_its_run_is_not_disturbed() {
     let folder = tempfile::tempdir().unwrap();
-    let store = OutputStore::new(Location::open(folder.path().to_str().unwrap()).unwrap());
+    let store = OutputStore::new(Location::local(folder.path().to_str().unwrap()).unwrap());
     let is_done = AtomicBool::new(false);
     let verdict = thread::scope(|scope| {
         scope.spawn(|| {
