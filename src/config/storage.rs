@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::check::given;
 use crate::config::faults::Faults;
 use crate::config::job_file::StorageSection;
 
@@ -19,6 +18,8 @@ pub const DEFAULT_RETRY_SECS: f64 = 180.0;
 
 /// How long nothing may arrive when nothing is said.
 pub const DEFAULT_STALL_SECS: f64 = 30.0;
+
+const ALLOWED: &str = "a text, number or true/false allowed";
 
 /// Section `storage`.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +105,13 @@ fn settings(key: &str, values: BTreeMap<String, Value>, faults: &mut Faults) -> 
         let text = match value {
             Value::String(text) => text,
             Value::Bool(_) | Value::Number(_) => value.to_string(),
-            other => {
-                let message = format!("{} given, a text, number or true/false allowed", given(&other));
-                faults.push(format!("{key}.{name}"), message);
+            // What was given is not repeated: it may be a secret.
+            Value::Array(_) => {
+                faults.push(format!("{key}.{name}"), format!("a list given, {ALLOWED}"));
+                continue;
+            }
+            Value::Object(_) | Value::Null => {
+                faults.push(format!("{key}.{name}"), format!("no value given, {ALLOWED}"));
                 continue;
             }
         };

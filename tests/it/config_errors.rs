@@ -69,7 +69,7 @@ fn flags() -> Overrides {
 
 const INFERENCE: &str = "inference knows num_workers, max_batch_rows, grace_secs, help";
 
-const TOP: &str = "a job file knows job_name, job_name_prefix, run_id, model, input, output, resources, inference, replicas";
+const TOP: &str = "a job file knows job_name, job_name_prefix, run_id, model, input, output, storage, resources, inference, replicas";
 
 #[test]
 fn unknown_keys_name_their_path_the_nearest_key_and_what_is_known() {
@@ -222,6 +222,18 @@ fn wrong_values_say_what_was_given_and_what_is_allowed() {
         (
             job_out("resources: {gpu_requests: [1]}"),
             "resources.gpu_requests: [1] given, a whole number from 0 to 64 allowed",
+        ),
+        (
+            job_out("storage: {options: {aws_region: [s3cret]}}"),
+            "storage.options.aws_region: a list given, a text, number or true/false allowed",
+        ),
+        (
+            job_out("storage: {max_requests: 0}"),
+            "storage.max_requests: 0 given, a whole number from 1 to 4096 allowed",
+        ),
+        (
+            job_out("storage: {local_writer: rename}"),
+            "storage.local_writer: \"rename\" given, auto, link or sequential allowed",
         ),
     ] {
         check(&document, &format!("job.yaml: {expected}"));
