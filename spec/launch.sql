@@ -3,8 +3,7 @@
 -- Every call is a new run: a fresh run id goes to all its replicas, and its results get a folder of their own.
 -- That is what lets a replica which is started again find its own work, and keeps two launches apart.
 --
--- In this version the job stops at once with an explanation: results can't go to a stage volume yet. See the top
--- of job-service.yaml for what to change to try a single replica.
+-- The specification is that of job-service.yaml: stages by name. Not tried on an account yet.
 USE ROLE FLOE_RUNNER;
 USE SCHEMA FLOE.JOBS;
 
@@ -27,23 +26,16 @@ spec:
       FLOE_JOB: |
         job_name: score_flights
         model:
-          location: /mnt/model
+          location: "@FLOE.JOBS.MODELS/flights"
         input:
-          stage_location: /mnt/input
+          stage_location: "@FLOE.JOBS.INPUT/flights"
           file_pattern: "**/*.parquet"
         output:
-          stage_location: /mnt/output/' || LOWER(job) || '
+          stage_location: "@FLOE.JOBS.OUTPUT/' || LOWER(job) || '"
           mode: error
       FLOE_RUN_ID: "' || run_id || '"
       FLOE_LOG: info
       MLRS_MIN_INSTANCES: "' || replicas || '"
-    volumeMounts:
-    - name: model
-      mountPath: /mnt/model
-    - name: input
-      mountPath: /mnt/input
-    - name: output
-      mountPath: /mnt/output
     resources:
       requests:
         cpu: 2
@@ -51,31 +43,6 @@ spec:
       limits:
         cpu: 2
         memory: 8Gi
-    mountSessionToken: false
-  volumes:
-  - name: model
-    source: stage
-    uid: 65532
-    gid: 65532
-    stageConfig:
-      name: "@FLOE.JOBS.MODELS/flights"
-      metadataCache: 1h
-  - name: input
-    source: stage
-    uid: 65532
-    gid: 65532
-    stageConfig:
-      name: "@FLOE.JOBS.INPUT/flights"
-      metadataCache: 1h
-      resources:
-        requests: {cpu: 0.25, memory: 0.5Gi}
-        limits: {cpu: 1, memory: 1Gi}
-  - name: output
-    source: stage
-    uid: 65532
-    gid: 65532
-    stageConfig:
-      name: "@FLOE.JOBS.OUTPUT"
   logExporters:
     eventTableConfig:
       logLevel: INFO
@@ -85,7 +52,7 @@ spec:
       - system
       - system_limits
       - status
-      - storage
+      - network
 ';
   -- Properties come before the specification: the command takes them in this order only.
   command :=

@@ -26,7 +26,7 @@ CREATE COMPUTE POOL IF NOT EXISTS FLOE_CPU
 
 CREATE IMAGE REPOSITORY IF NOT EXISTS FLOE.JOBS.IMAGES;
 
--- Server-side encryption: stage volumes ask for it.
+-- Server-side encryption: Floe refuses stages whose clients encrypt, and stage volumes ask for it too.
 CREATE STAGE IF NOT EXISTS FLOE.JOBS.MODELS ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE') COMMENT = 'Floe: one folder per model';
 CREATE STAGE IF NOT EXISTS FLOE.JOBS.INPUT  ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE') COMMENT = 'Floe: one folder per data set, Parquet';
 CREATE STAGE IF NOT EXISTS FLOE.JOBS.OUTPUT ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE') COMMENT = 'Floe: one folder per launch';
@@ -52,8 +52,8 @@ GRANT READ, WRITE ON STAGE FLOE.JOBS.MODELS            TO ROLE FLOE_PUBLISHER;
 GRANT READ, WRITE ON STAGE FLOE.JOBS.INPUT             TO ROLE FLOE_PUBLISHER;
 GRANT READ, WRITE ON STAGE FLOE.JOBS.SPECS             TO ROLE FLOE_PUBLISHER;
 
--- The runner owns the job, and so is the role that the containers act as. No WRITE on model and input: their
--- volumes are then read-only, whatever the specification says.
+-- The runner owns the job, and so is the role that the containers act as. No WRITE on model and input:
+-- they can only be read then, whatever a job asks for.
 GRANT CREATE SERVICE  ON SCHEMA FLOE.JOBS               TO ROLE FLOE_RUNNER;
 GRANT CREATE TABLE    ON SCHEMA FLOE.JOBS               TO ROLE FLOE_RUNNER;
 GRANT USAGE, MONITOR  ON COMPUTE POOL FLOE_CPU          TO ROLE FLOE_RUNNER;
