@@ -17,7 +17,7 @@ const CELL_CHARS: usize = 40;
 pub async fn head(args: HeadArgs) -> Result<()> {
     let location = storage(args.connection)?.open(&args.location).await?;
     let listed = location.list().await?;
-    let is_file = location.local_path().is_some_and(|path| path.is_file());
+    let is_file = location.is_object().await?;
     let pattern = (!is_file).then_some("**/*.parquet");
     let files = list::select(listed, pattern, None)?.files;
     let batches = head::head(&location, &files, args.rows, args.columns.as_deref()).await?;

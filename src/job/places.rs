@@ -1,10 +1,8 @@
 //! Where a job reads and writes, and that the two do not get in each other's way.
 
-use std::path::Path;
-
 use crate::config::Job;
 use crate::error::{Error, Result};
-use crate::storage::{Location, Overlap, Storage, overlap};
+use crate::storage::{Location, Overlap, Storage, overlap, path_within};
 
 /// The opened locations of a job.
 pub struct Places {
@@ -71,18 +69,4 @@ fn clash(what: &str, output: &Location, other: &Location) -> Error {
         .with("output", output.display())
         .with("other", other.display())
         .with_hint("write to a folder of its own")
-}
-
-/// The path of `inner` relative to `outer`, with `/` between segments.
-fn path_within(inner: &Location, outer: &Location) -> Option<String> {
-    if overlap(inner, outer) != Overlap::Within {
-        return None;
-    }
-    let relative = |inner: &Path, outer: &Path| {
-        let path = inner.strip_prefix(outer).ok()?;
-        let segments: Option<Vec<&str>> = path.iter().map(|segment| segment.to_str()).collect();
-        Some(segments?.join("/"))
-    };
-    let (inner, outer) = (inner.local_path()?, outer.local_path()?);
-    relative(inner, outer).or_else(|| relative(inner, &outer.canonicalize().ok()?))
 }

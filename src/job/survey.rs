@@ -42,7 +42,7 @@ impl Survey {
     /// `Data` when there is nothing to read, when a file is not Parquet, or when files differ in schema.
     pub async fn of(job: &Job, places: &Places) -> Result<Survey> {
         let listed = places.input.list().await?;
-        let is_file = places.input.local_path().is_some_and(|path| path.is_file());
+        let is_file = places.input.is_object().await?;
         let pattern = (!is_file).then_some(job.input.file_pattern.as_str());
         let Selection {
             files,

@@ -1,31 +1,117 @@
 //! Errors of stores, as Floe's errors: what the user should do differently decides the kind.
 
 use object_store::Error as StoreError;
+use object_store::client::HttpErrorKind;
 
+use super::diagnosis::Diagnosis;
 use crate::error::{Error, ErrorKind};
 
 /// An error of a store while doing `action` on `key` in `location`.
 pub(super) fn explain(error: StoreError, action: &str, key: &str, location: &str) -> Error {
-    let (kind, hint) = match &error {
-        StoreError::NotFound { .. } => (ErrorKind::Storage, Some("check the path")),
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => (
-            ErrorKind::Storage,
-            Some("check that the process may read and write there"),
-        ),
-        StoreError::InvalidPath { .. } => (
-            ErrorKind::Data,
-            Some("rename it: names may not hold control characters, nor be . or .."),
-        ),
-        StoreError::Precondition { .. } => (ErrorKind::InputChanged, None),
-        other => (ErrorKind::Storage, io_hint(other)),
-    };
+    let diagnosis = Diagnosis::of(&error);
+    let (kind, hint) = advise(&error, &diagnosis);
     let mut explained = Error::new(kind, format!("can't {action}"))
         .with("key", if key.is_empty() { "." } else { key })
         .with("location", location);
     if let Some(hint) = hint {
         explained = explained.with_hint(hint);
     }
-    explained.with_source(error)
+    match diagnosis.is_cloud() {
+        // In its place: the error itself quotes URLs and answers, with signatures and tokens.
+        true => explained.with_source(diagnosis),
+        false => explained.with_source(error),
+    }
+}
+
+/// What kind of error it is to the user, and what to do about it.
+fn advise(error: &StoreError, diagnosis: &Diagnosis) -> (ErrorKind, Option<&'static str>) {
+    match error {
+        StoreError::InvalidPath { .. } => {
+            let hint = "rename it: names may not hold control characters, nor be . or ..";
+            return (ErrorKind::Data, Some(hint));
+        }
+        StoreError::Precondition { .. } => return (ErrorKind::InputChanged, None),
+        _ => {}
+    }
+    if diagnosis.says(&["NoSuchBucket", "ContainerNotFound", "InvalidBucketName"]) {
+        let hint = "there is no such bucket or container: check its name and the endpoint, or make it";
+        return (ErrorKind::Config, Some(hint));
+    }
+    let hint = match error {
+        _ if diagnosis.is_cloud() => cloud_hint(error, diagnosis),
+        StoreError::NotFound { .. } => Some("check the path"),
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            Some("check that the process may read and write there")
+        }
+        other => io_hint(other),
+    };
+    (ErrorKind::Storage, hint)
+}
+
+fn cloud_hint(error: &StoreError, diagnosis: &Diagnosis) -> Option<&'static str> {
+    if diagnosis.lacks_credentials {
+        return Some(
+            "give some by the AWS_…, AZURE_… or GOOGLE_… variables or in storage.options; see docs/storage.md",
+        );
+    }
+    if diagnosis.says(&["RequestTimeTooSkewed", "RequestNotYetValid"]) {
+        return Some(
+            "this machine's clock differs from the store's by more than it tolerates: set the clock",
+        );
+    }
+    if diagnosis.is_expired() {
+        return Some("the credentials have expired: give new ones, or a source that renews them");
+    }
+    if diagnosis.is_redirect
+        || diagnosis.says(&[
+            "PermanentRedirect",
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        ])
+    {
+        return Some("the bucket is in another region: set aws_region (or AWS_REGION) to its own");
+    }
+    if diagnosis.says(&[
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "AuthenticationFailed",
+        "InvalidAuthenticationInfo",
+        "NoAuthenticationInformation",
+        "AuthenticationRequired",
+    ]) || matches!(error, StoreError::Unauthenticated { .. })
+    {
+        return Some(
+            "the store does not accept these credentials: check the key, and that it is for this store",
+        );
+    }
+    if matches!(error, StoreError::PermissionDenied { .. }) {
+        return Some("these credentials may not do that there: they need to list, read, write and delete");
+    }
+    if matches!(diagnosis.status, Some(429 | 503)) || diagnosis.says(&["SlowDown", "ServerBusy"]) {
+        return Some(
+            "the store is busy: start again later, lower storage.max_requests or raise storage.retry_secs",
+        );
+    }
+    if diagnosis.cause_says("certificate") {
+        return Some(
+            "the server's certificate is not one this machine trusts: check the endpoint, or give the issuer's \
+             certificate (SSL_CERT_FILE)",
+        );
+    }
+    if diagnosis.cause_says("URL scheme is not allowed") {
+        return Some("the endpoint is http://, not https://: set allow_http to true if that is meant");
+    }
+    if diagnosis.is_stall {
+        return Some("start again later; if the line is slow, raise storage.stall_secs");
+    }
+    match (error, diagnosis.transport) {
+        (_, Some(HttpErrorKind::Connect | HttpErrorKind::Timeout)) => {
+            Some("check the endpoint, the network and the proxy settings")
+        }
+        (StoreError::NotFound { .. }, _) => Some("check the path"),
+        _ => None,
+    }
 }
 
 /// Whether the store says that the object is not there.

@@ -32,6 +32,23 @@ pub fn overlap(first: &Location, second: &Location) -> Overlap {
     }
 }
 
+/// The path of `inner` relative to `outer`, with `/` between segments, if it lies there.
+pub fn path_within(inner: &Location, outer: &Location) -> Option<String> {
+    if overlap(inner, outer) != Overlap::Within {
+        return None;
+    }
+    let (Some(inner), Some(outer)) = (inner.local_path(), outer.local_path()) else {
+        let depth = outer.address().1.len();
+        return Some(inner.address().1[depth..].join("/"));
+    };
+    let relative = |inner: &Path, outer: &Path| {
+        let path = inner.strip_prefix(outer).ok()?;
+        let segments: Option<Vec<&str>> = path.iter().map(|segment| segment.to_str()).collect();
+        Some(segments?.join("/"))
+    };
+    relative(inner, outer).or_else(|| relative(inner, &outer.canonicalize().ok()?))
+}
+
 fn compare<T: PartialEq>(first: &[T], second: &[T]) -> Overlap {
     match (second.starts_with(first), first.starts_with(second)) {
         (true, true) => Overlap::Same,

@@ -7,6 +7,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 use super::fault::{explain, is_not_found};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,8 @@ pub struct Location {
     root: String,
     display: String,
     local: Option<PathBuf>,
+    /// Whether a place that is not local is one object, once somebody looked.
+    object: Arc<OnceCell<bool>>,
 }
 
 impl Location {
@@ -67,6 +70,7 @@ impl Location {
             root: "file://".to_string(),
             display: display.to_string(),
             local: Some(absolute),
+            object: Arc::default(),
         })
     }
 
@@ -90,6 +94,7 @@ impl Location {
             root,
             display: display.to_string(),
             local: None,
+            object: Arc::default(),
         }
     }
 
@@ -115,16 +120,21 @@ impl Location {
     }
 
     /// Every object below the location, in no particular order; the object itself if the location is one.
+    ///
+    /// # Errors
+    /// `Config` when nothing is there: no file or folder, or no object whose name begins so.
     pub async fn list(&self) -> Result<Vec<Listed>> {
-        if let Some(local) = &self.local
-            && !local.exists()
-        {
-            return Err(Error::config("there is no such folder or file")
-                .with("location", &self.display)
-                .with_hint("check the path"));
-        }
-        if let Some(file) = self.as_file().await? {
-            return Ok(vec![file]);
+        if let Some(local) = &self.local {
+            if !local.exists() {
+                return Err(self.nothing_there());
+            }
+            if local.is_file() {
+                return self
+                    .as_object()
+                    .await?
+                    .map(|file| vec![file])
+                    .ok_or_else(|| self.nothing_there());
+            }
         }
         let objects: Vec<ObjectMeta> = self
             .store
@@ -132,6 +142,17 @@ impl Location {
             .try_collect()
             .await
             .map_err(|error| explain(error, "list", "", &self.display))?;
+        if self.local.is_none() && objects.is_empty() {
+            // A store has no empty folders: this is one object, or nothing. A bucket may be empty.
+            let object = self.as_object().await?;
+            let _ = self.object.set(object.is_some());
+            return match object {
+                Some(object) => Ok(vec![object]),
+                None if self.prefix.as_ref().is_empty() => Ok(Vec::new()),
+                None => Err(self.nothing_there()),
+            };
+        }
+        let _ = self.object.set(false);
         let depth = self.prefix.parts().count();
         let mut listed = Vec::with_capacity(objects.len());
         for object in objects {
@@ -141,13 +162,30 @@ impl Location {
         Ok(listed)
     }
 
-    /// The location as one object, or `None` when it is a folder (or nothing).
-    async fn as_file(&self) -> Result<Option<Listed>> {
-        if let Some(local) = &self.local
-            && !local.is_file()
-        {
-            return Ok(None);
+    /// Whether the location is one object, and not a folder.
+    ///
+    /// # Errors
+    /// `Storage` when the store can't be asked.
+    pub async fn is_object(&self) -> Result<bool> {
+        if let Some(local) = &self.local {
+            return Ok(local.is_file());
         }
+        let look = || async {
+            let first = self.store.list(Some(&self.prefix)).next().await.transpose();
+            let first = first.map_err(|error| explain(error, "list", "", &self.display))?;
+            Ok(first.is_none() && self.as_object().await?.is_some())
+        };
+        self.object.get_or_try_init(look).await.copied()
+    }
+
+    fn nothing_there(&self) -> Error {
+        Error::config("there is no such folder or file")
+            .with("location", &self.display)
+            .with_hint("check the path")
+    }
+
+    /// The object that has the location's own name, if there is one.
+    async fn as_object(&self) -> Result<Option<Listed>> {
         if self.prefix.as_ref().is_empty() {
             return Ok(None);
         }
@@ -162,12 +200,15 @@ impl Location {
     }
 
     /// Where the object listed as `path` lies in the store.
-    fn resolve(&self, path: &str) -> Result<StorePath> {
-        // A location that is one file lists itself under its own name.
-        if self.prefix.filename() == Some(path) && self.local.as_deref().is_some_and(Path::is_file) {
+    async fn resolve(&self, path: &str) -> Result<StorePath> {
+        // A location that is one object lists itself under its own name.
+        if self.prefix.filename() == Some(path) && self.is_object().await? {
             return Ok(self.prefix.clone());
         }
-        parse(&format!("{}/{path}", self.prefix))
+        match self.prefix.as_ref() {
+            "" => parse(path),
+            prefix => parse(&format!("{prefix}/{path}")),
+        }
     }
 
     /// Reads `ranges` of an object whose identity is pinned by `etag`, each as one buffer, in their order.
@@ -181,7 +222,7 @@ impl Location {
         etag: Option<&str>,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        let object = self.resolve(path)?;
+        let object = self.resolve(path).await?;
         let fetch = |range: Range<u64>| {
             let options = GetOptions {
                 if_match: etag.map(str::to_string),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::error::Result;
 
 mod cloud;
+mod diagnosis;
 mod fault;
 mod local;
 mod location;
@@ -18,7 +19,7 @@ mod output;
 mod snowflake;
 mod variables;
 
-pub use local::{Overlap, available_bytes, overlap};
+pub use local::{Overlap, available_bytes, overlap, path_within};
 pub use location::{Listed, Location};
 pub use open::Storage;
 pub use output::OutputStore;

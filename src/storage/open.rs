@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cloud::Clouds;
 use super::location::Location;
 use super::variables::Variables;
 use super::{cloud, snowflake};
@@ -23,6 +24,7 @@ pub struct Storage {
 struct Inner {
     options: StorageOptions,
     variables: Variables,
+    clouds: Clouds,
 }
 
 /// What a location is, by its text alone.
@@ -41,7 +43,11 @@ impl Storage {
     pub fn new(options: StorageOptions, variables: Variables) -> Result<Storage> {
         cloud::check_options(&options)?;
         Ok(Storage {
-            inner: Arc::new(Inner { options, variables }),
+            inner: Arc::new(Inner {
+                options,
+                variables,
+                clouds: Clouds::default(),
+            }),
         })
     }
 
@@ -50,6 +56,7 @@ impl Storage {
         let inner = Inner {
             options: StorageOptions::default(),
             variables: Variables::default(),
+            clouds: Clouds::default(),
         };
         Storage {
             inner: Arc::new(inner),
@@ -63,11 +70,15 @@ impl Storage {
     /// `Config` for a location that can't be one, or an incomplete set of options; `Storage` when a stage can't be
     /// looked up.
     pub async fn open(&self, location: &str) -> Result<Location> {
-        let Inner { options, variables } = &*self.inner;
+        let Inner {
+            options,
+            variables,
+            clouds,
+        } = &*self.inner;
         match scheme(location)? {
             Scheme::Path(path) => Location::at_path(Path::new(path), location),
             Scheme::File => Location::at_path(&file_url_path(location)?, location),
-            Scheme::Cloud => cloud::open(location, options, variables),
+            Scheme::Cloud => clouds.open(location, options, variables),
             Scheme::Snowflake => snowflake::open(location, options, variables).await,
         }
     }

@@ -1,33 +1,71 @@
 //! The HTTP client under every cloud store: patience and limits in one place.
+//!
+//! `object_store` asks its [`HttpConnector`] for clients, one for requests to the store and one for credentials. This
+//! one puts [`Watchful`] around the crate's own: it waits for a place in the store's [`Throttle`], holds it until the
+//! answer has been read to its end, and gives up on whatever is silent for too long. Repeating is done above: what the
+//! crate repeats, by its `RetryConfig`; the rest in [`super::patient`].
 
-use object_store::client::{ClientOptions, HttpClient, HttpConnector, ReqwestConnector};
-use object_store::{BackoffConfig, RetryConfig};
+use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use http::StatusCode;
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
+};
+use object_store::{BackoffConfig, RetryConfig};
+
+use super::throttle::Throttle;
+use super::watch::{AnswerBody, Stalled, patience};
 use crate::config::StorageOptions;
 
-/// How requests are made. Cheap to clone; all clones share the limit on requests in flight.
+/// Longest time to a connection; a server that is there accepts at once.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The services on a cloud machine that hand out its credentials. They are near: who does not hear them soon never will.
+const METADATA_HOSTS: [&str; 5] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "[fd00:ec2::254]",
+    "metadata.google.internal",
+    "metadata",
+];
+
+/// How often such a service is asked before it counts as absent, and for how long each time.
+const METADATA_TRIES: usize = 3;
+const METADATA_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How requests to one store are made. Cheap to clone; all clones share the limit on requests in flight.
 #[derive(Clone, Debug)]
 pub struct Client {
+    throttle: Throttle,
     retry: Duration,
     stall: Duration,
 }
+
+/// There are no credentials in the settings, and nothing on this machine gives any.
+#[derive(Debug)]
+pub(in crate::storage) struct NoCredentials;
 
 impl Client {
     /// With the limits of the job.
     pub fn new(options: &StorageOptions) -> Client {
         Client {
+            throttle: Throttle::new(options.max_requests),
             retry: options.retry,
             stall: options.stall,
         }
     }
 
-    /// Time limits: none on a whole request, whose size nobody knows, but on the silence within it.
+    /// Time limits: none on a whole request, whose size nobody knows; silence within it is [`Watchful`]'s matter, since
+    /// reqwest's own limit on it counts the time that a request's body takes as silence.
     pub fn options(&self) -> ClientOptions {
         ClientOptions::new()
             .with_timeout_disabled()
-            .with_connect_timeout(Duration::from_secs(10).min(self.stall))
-            .with_read_timeout(self.stall)
+            .with_read_timeout_disabled()
+            .with_connect_timeout(CONNECT.min(self.stall))
     }
 
     /// Exponential pauses with jitter, until the time budget is spent.
@@ -35,17 +73,186 @@ impl Client {
         RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(15),
+                max_backoff: Duration::from_secs(15).min(self.retry),
                 base: 2.0,
             },
             max_retries: usize::MAX,
             retry_timeout: self.retry,
         }
     }
+
+    /// How long a request is repeated.
+    pub fn budget(&self) -> Duration {
+        self.retry
+    }
 }
 
 impl HttpConnector for Client {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        ReqwestConnector::default().connect(options)
+        Ok(HttpClient::new(Watchful {
+            client: ReqwestConnector::default().connect(options)?,
+            throttle: self.throttle.clone(),
+            stall: self.stall,
+        }))
+    }
+}
+
+/// An HTTP client that keeps to the limits.
+#[derive(Debug)]
+struct Watchful {
+    client: HttpClient,
+    throttle: Throttle,
+    stall: Duration,
+}
+
+#[async_trait]
+impl HttpService for Watchful {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if request
+            .uri()
+            .host()
+            .is_some_and(|host| METADATA_HOSTS.contains(&host))
+        {
+            return self.ask_for_credentials(request).await;
+        }
+        let permit = self.throttle.acquire().await;
+        let limit = patience(self.stall, request.body().content_length());
+        let answer = tokio::time::timeout(limit, self.client.execute(request)).await;
+        let answer = answer
+            .unwrap_or_else(|_| Err(HttpError::new(HttpErrorKind::Timeout, Stalled(limit))))
+            .map_err(final_if_distrusted)?;
+        match answer.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => permit.refused(),
+            status if !status.is_server_error() => permit.succeeded(),
+            _ => {}
+        }
+        let (parts, body) = answer.into_parts();
+        let body = HttpResponseBody::new(AnswerBody::new(body, permit, self.stall));
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// A server whose certificate is not trusted will not be trusted in a minute either: not to be repeated.
+fn final_if_distrusted(error: HttpError) -> HttpError {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if at.to_string().contains("certificate") {
+            return HttpError::new(HttpErrorKind::Unknown, error);
+        }
+        cause = at.source();
+    }
+    error
+}
+
+impl Watchful {
+    async fn ask_for_credentials(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        for _ in 0..METADATA_TRIES {
+            let asked = self.client.execute(request.clone());
+            if let Ok(Ok(answer)) = tokio::time::timeout(METADATA_PATIENCE, asked).await {
+                return Ok(answer);
+            }
+        }
+        // Of an unknown kind: not to be repeated for minutes.
+        Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials))
+    }
+}
+
+impl fmt::Display for NoCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no credentials were given, and nothing on this machine hands out any")
+    }
+}
+
+impl StdError for NoCredentials {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers by a function of the request; the crate's own client is not in it.
+    struct Server<F>(F);
+
+    impl<F> fmt::Debug for Server<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Server")
+        }
+    }
+
+    #[async_trait]
+    impl<F, A> HttpService for Server<F>
+    where
+        F: Fn(HttpRequest) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<HttpResponse, HttpError>> + Send + 'static,
+    {
+        async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            (self.0)(request).await
+        }
+    }
+
+    fn watchful<F, A>(answer: F) -> Watchful
+    where
+        F: Fn(HttpRequest) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<HttpResponse, HttpError>> + Send + 'static,
+    {
+        Watchful {
+            client: HttpClient::new(Server(answer)),
+            throttle: Throttle::new(2),
+            stall: Duration::from_secs(30),
+        }
+    }
+
+    fn get(uri: &str) -> HttpRequest {
+        let body = object_store::client::HttpRequestBody::empty();
+        http::Request::get(uri).body(body).unwrap()
+    }
+
+    /// Failure matrix: 47.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_is_given_up_as_a_timeout() {
+        let client = watchful(|_| std::future::pending());
+        let error = client.call(get("http://store/x")).await.unwrap_err();
+        assert_eq!(error.kind(), HttpErrorKind::Timeout);
+        // Its place is free again.
+        assert!(format!("{:?}", client.throttle).contains("in_flight: 0"));
+    }
+
+    #[tokio::test]
+    async fn a_place_is_held_until_the_answer_was_read() {
+        let client = watchful(|_| async { Ok(HttpResponse::new("body".to_string().into())) });
+        let first = client.call(get("http://store/1")).await.unwrap();
+        let _second = client.call(get("http://store/2")).await.unwrap();
+        let mut third = client.call(get("http://store/3"));
+        assert!(futures::poll!(&mut third).is_pending());
+        assert_eq!(first.into_body().bytes().await.unwrap(), "body");
+        third.await.unwrap();
+    }
+
+    /// Failure matrix: 46.
+    #[tokio::test]
+    async fn a_busy_store_is_asked_less() {
+        let client = watchful(|_| async {
+            let mut answer = HttpResponse::new(Vec::new().into());
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Ok(answer)
+        });
+        client.call(get("http://store/1")).await.unwrap();
+        assert!(
+            format!("{:?}", client.throttle).contains("limit: 1.0"),
+            "{:?}",
+            client.throttle
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_without_a_metadata_service_is_known_within_seconds() {
+        let client = watchful(|_| std::future::pending());
+        let began = tokio::time::Instant::now();
+        let error = client
+            .call(get("http://169.254.169.254/latest"))
+            .await
+            .unwrap_err();
+        assert!(std::error::Error::source(&error).unwrap().is::<NoCredentials>());
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert_eq!(error.kind(), HttpErrorKind::Unknown);
     }
 }
