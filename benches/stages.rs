@@ -13,7 +13,7 @@ use floe::origin::Origin;
 use floe::plan::{self, Part, Plan, PlannedFile, Unit};
 use floe::read::{Footer, Reader};
 use floe::signature::{Function, OnNull, bind};
-use floe::storage::Location;
+use floe::storage::{Location, Storage};
 use floe::write::{EncoderOptions, UnitEncoder};
 
 use crate::table;
@@ -27,6 +27,7 @@ pub fn host() -> Host {
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get()),
         memory_bytes: 4 << 30,
         onnxruntime_paths: floe::model::onnx::runtime::default_candidates(None, cache.as_deref(), None),
+        variables: Default::default(),
     }
 }
 
@@ -34,7 +35,13 @@ fn model(runtime: &Runtime) -> (Arc<dyn Loaded>, Function) {
     let location = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flights/model");
     let location = location.to_str().expect("a UTF-8 path").to_string();
     let model = runtime
-        .block_on(open_model(&location, None, Device::Auto, &host()))
+        .block_on(open_model(
+            &location,
+            None,
+            Device::Auto,
+            &host(),
+            &Storage::local(),
+        ))
         .expect("the flights model");
     let function = model.functions()[0].clone();
     (model, function)
@@ -65,6 +72,7 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
         run_id: "bench".into(),
         job_name: "bench".into(),
         mode: Default::default(),
+        store_class: Default::default(),
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),

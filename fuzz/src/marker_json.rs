@@ -44,6 +44,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         versions: Versions {
             worker: "0.1.0".into(),
         },
+        store_class: Default::default(),
         units: 2,
         rows: 20,
         files,

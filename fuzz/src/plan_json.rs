@@ -45,6 +45,7 @@ pub fn plan() -> Plan {
         run_id: "run".into(),
         job_name: "job".into(),
         mode: Default::default(),
+        store_class: Default::default(),
         config_digest: "sha256:0".into(),
         model_digest: "sha256:1".into(),
         worker_version: "0.1.0".into(),

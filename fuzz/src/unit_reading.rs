@@ -144,6 +144,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
         run_id: "run".into(),
         job_name: "job".into(),
         mode: Default::default(),
+        store_class: Default::default(),
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),

@@ -195,6 +195,7 @@ impl Claim {
     fn check_candidate(&self, plan: &Plan) -> Result<Bytes> {
         let request = &self.request;
         let same = (plan.run_id.as_str(), plan.mode) == (request.run_id.as_str(), request.mode)
+            && plan.store_class == request.store_class
             && plan.config_digest == request.config_digest
             && plan.model_digest == request.model_digest;
         if !same {
@@ -316,10 +317,17 @@ pub fn check_newest(listing: &[Entry], claimed: &Claimed) -> Result<()> {
     }
 }
 
-/// Reads this run's plan and checks that it is for the same job and model.
+/// Reads this run's plan and checks that it is for the same job, model and class of store.
 pub fn adopt(body: &[u8], key: &str, request: &ClaimRequest) -> Result<Plan> {
     let plan = read_plan(body, key)?;
     request.check(&plan.config_digest, &plan.model_digest)?;
+    if plan.store_class != request.store_class {
+        return Err(refusal::other_class(
+            &plan.run_id,
+            plan.store_class,
+            request.store_class,
+        ));
+    }
     Ok(plan)
 }
 

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use crate::config::SaveMode;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::storage::Store;
+use crate::storage::{Store, StoreClass};
 
 pub mod claim;
 pub mod digest;
@@ -76,6 +76,8 @@ pub struct ClaimRequest {
     pub take_over: bool,
     /// Replica 0 plans at once; the others first look for its plan for a while.
     pub replica_index: u32,
+    /// What the store can promise, as [`probe`](fn@probe) found; the plan of the run must say the same.
+    pub store_class: StoreClass,
 }
 
 /// What came of a claim.

@@ -1,38 +1,32 @@
-//! Can this location do put-if-absent? Everything rests on it, so it is tried before any work.
+//! What can the output's store do? The protocol goes by its class, so that is found out before any work.
+//!
+//! Two creates of one object with exactly one winner: class A. A store that says it has no such operation, or lets both
+//! of them win, is of class B, provided that the last writer's bytes stay. Anything else is an error: no room, no
+//! permission, a store that doesn't keep what it is given.
 
 use bytes::Bytes;
 
 use super::layout::probe_key;
 use crate::error::{Error, Result};
-use crate::storage::{Created, Store};
-
-const WHICH_CAN: &str = "choose an output on a store that can: a local disk or NFS folder on a file system with hard \
-                         links; a mounted stage volume can't";
+use crate::storage::{Created, Store, StoreClass, lacks_create};
 
 /// How often a try that was not answered is repeated. A process that fails while this one starts may take the output's
 /// folder away under it, since it leaves none behind that it did not find.
 const TRIES: u32 = 8;
 
-/// Creates one object twice under a name made from `token` (random, so that no two processes share it) and removes it
-/// again: the first must win and the second must be told so. An error says what the location does instead.
-pub async fn probe(store: &dyn Store, token: &str) -> Result<()> {
+/// Finds the class of the store with a small object under a name made from `token` (random, so that no two processes
+/// share it), which is removed again. An error says what the location does instead.
+pub async fn probe(store: &dyn Store, token: &str) -> Result<StoreClass> {
     let mut attempt = 1;
     loop {
         // A name of its own: of an earlier try it is not known what was stored.
         let key = probe_key(&format!("{token}-{attempt}"));
-        let verdict = try_twice(store, &key).await;
+        let class = class_of(store, &key).await;
         let removed = store.delete(&key).await;
-        match verdict {
-            Ok(true) => {
-                return removed
-                    .map_err(|error| error.with_hint("the output must allow objects to be removed"));
-            }
-            Ok(false) => {
-                return Err(
-                    Error::storage("the output location lets two writers create the same object")
-                        .with("key", key)
-                        .with_hint(WHICH_CAN),
-                );
+        match class {
+            Ok(class) => {
+                removed.map_err(|error| error.with_hint("the output must allow objects to be removed"))?;
+                return Ok(class);
             }
             Err(error) if attempt == TRIES => return Err(error.with("probe", key)),
             Err(error) => tracing::debug!(key, attempt, "probing the output again: {error}"),
@@ -41,25 +35,47 @@ pub async fn probe(store: &dyn Store, token: &str) -> Result<()> {
     }
 }
 
-/// Whether the store did what it must. An error says that it didn't answer.
-async fn try_twice(store: &dyn Store, key: &str) -> Result<bool> {
-    let first = create(store, key, b"first").await?;
-    let second = create(store, key, b"second").await?;
-    let stored = store.get(key).await?;
-    Ok((first, second) == (Created::Yes, Created::Exists) && stored.as_deref() == Some(b"first"))
+/// An error says that the store didn't answer, or doesn't keep what it is given.
+async fn class_of(store: &dyn Store, key: &str) -> Result<StoreClass> {
+    match create_twice(store, key).await {
+        Ok([Created::Yes, Created::Exists]) => {
+            keeps(store, key, b"first").await?;
+            Ok(StoreClass::A)
+        }
+        Ok([Created::Yes, Created::Yes]) => {
+            keeps(store, key, b"second").await?;
+            Ok(StoreClass::B)
+        }
+        Ok([Created::Exists, _]) => Err(broken("says that an object exists which nobody has stored")),
+        Err(error) if lacks_create(&error) => {
+            for body in [b"first", b"other"] {
+                store.put(key, Bytes::from_static(body)).await?;
+                keeps(store, key, body).await?;
+            }
+            Ok(StoreClass::B)
+        }
+        Err(error) if error.hint().is_some() => Err(error),
+        Err(error) => Err(broken("can't create an object").with_source(error)),
+    }
 }
 
-async fn create(store: &dyn Store, key: &str, body: &'static [u8]) -> Result<Created> {
-    let created = store.create(key, Bytes::from_static(body)).await;
-    created.map_err(|error| {
-        if error.hint().is_some() {
-            // No room, no permission: the store knows what to do about it.
-            return error;
-        }
-        Error::storage("the output location can't create an object only if its name is free")
-            .with_source(error)
-            .with_hint(WHICH_CAN)
-    })
+async fn create_twice(store: &dyn Store, key: &str) -> Result<[Created; 2]> {
+    let first = store.create(key, Bytes::from_static(b"first")).await?;
+    let second = store.create(key, Bytes::from_static(b"second")).await?;
+    Ok([first, second])
+}
+
+async fn keeps(store: &dyn Store, key: &str, body: &[u8]) -> Result<()> {
+    if store.get(key).await?.as_deref() == Some(body) {
+        return Ok(());
+    }
+    Err(broken("does not keep an object as it was stored"))
+}
+
+fn broken(what: &str) -> Error {
+    Error::storage(format!("the output location {what}")).with_hint(
+        "the output must let a job create, read, replace and remove objects; choose another location",
+    )
 }
 
 #[cfg(test)]
@@ -70,48 +86,126 @@ mod tests {
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// Stores an object and says that it could not, so many times.
-    struct Unsteady(MapStore, AtomicU32);
+    /// What a store does when it is to create an object.
+    #[derive(Clone, Copy, Debug)]
+    enum Habit {
+        /// Stores it and says that it could not, so many times; then it is of class A.
+        Unsteady(u32),
+        /// Takes no notice of what is there.
+        Overwrites,
+        /// Says that it can't do that.
+        Lacks,
+        /// Refuses, and gives no reason.
+        Refuses,
+        /// Refuses for want of room.
+        Full,
+        /// Stores nothing, and says that it did.
+        DoesNotKeep,
+        /// Says that what isn't there exists.
+        SaysExists,
+    }
+
+    struct Odd {
+        map: MapStore,
+        habit: Habit,
+        creates: AtomicU32,
+    }
+
+    impl Odd {
+        fn new(habit: Habit) -> Odd {
+            Odd {
+                map: MapStore::default(),
+                habit,
+                creates: AtomicU32::new(0),
+            }
+        }
+
+        fn is_empty(&self) -> bool {
+            self.map.0.lock().unwrap().0.is_empty()
+        }
+    }
 
     #[async_trait]
-    impl Store for Unsteady {
+    impl Store for Odd {
         async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-            self.0.list(prefix).await
+            self.map.list(prefix).await
         }
         async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-            self.0.get(key).await
+            self.map.get(key).await
         }
         async fn head(&self, key: &str) -> Result<Option<u64>> {
-            self.0.head(key).await
+            self.map.head(key).await
         }
         async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
-            let created = self.0.create(key, body).await;
-            let left = self.1.load(Ordering::Relaxed);
-            self.1.store(left.saturating_sub(1), Ordering::Relaxed);
-            if left > 0 {
-                Err(Error::storage("the folder is gone"))
-            } else {
-                created
+            let earlier = self.creates.fetch_add(1, Ordering::Relaxed);
+            match self.habit {
+                Habit::Unsteady(failures) => {
+                    let created = self.map.create(key, body).await;
+                    if earlier < failures {
+                        return Err(Error::storage("the folder is gone"));
+                    }
+                    created
+                }
+                Habit::Overwrites => self.map.put(key, body).await.map(|()| Created::Yes),
+                Habit::Lacks => {
+                    let lacks = object_store::Error::NotImplemented {
+                        operation: "put_opts(Create)".into(),
+                        implementer: "mount".into(),
+                    };
+                    Err(Error::storage("can't write").with_source(lacks))
+                }
+                Habit::Refuses => Err(Error::storage("connection refused")),
+                Habit::Full => Err(Error::storage("no room").with_hint("make room there")),
+                Habit::DoesNotKeep => self.map.create(key, Bytes::new()).await,
+                Habit::SaysExists => Ok(Created::Exists),
             }
         }
         async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-            self.0.put(key, body).await
+            self.map.put(key, body).await
         }
         async fn delete(&self, key: &str) -> Result<()> {
-            self.0.delete(key).await
+            self.map.delete(key).await
+        }
+    }
+
+    /// Failure matrix: 69.
+    #[tokio::test]
+    async fn what_a_store_does_with_two_creators_of_a_name_tells_its_class() {
+        for (habit, class) in [
+            (Habit::Unsteady(0), StoreClass::A),
+            (Habit::Overwrites, StoreClass::B),
+            (Habit::Lacks, StoreClass::B),
+        ] {
+            let store = Odd::new(habit);
+            assert_eq!(probe(&store, "t").await.unwrap(), class, "{habit:?}");
+            assert!(store.is_empty(), "the probe is removed again");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_can_be_of_no_class_is_refused_with_the_reason() {
+        for (habit, words) in [
+            (Habit::Refuses, "connection refused"),
+            (Habit::Full, "make room there"),
+            (Habit::DoesNotKeep, "does not keep"),
+            (Habit::SaysExists, "nobody has stored"),
+        ] {
+            let store = Odd::new(habit);
+            let error = probe(&store, "t").await.unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Storage);
+            let text = format!("{error} {}", error.hint().unwrap_or_default());
+            assert!(text.contains(words), "{habit:?}: {text}");
+            assert!(store.is_empty(), "the probe is removed again");
         }
     }
 
     #[tokio::test]
     async fn a_try_that_was_not_answered_is_repeated_under_another_name() {
         for (failures, passes) in [(1, true), (TRIES - 1, true), (TRIES, false)] {
-            let store = Unsteady(MapStore::default(), AtomicU32::new(failures));
-            let verdict = probe(&store, "t").await;
-            assert_eq!(verdict.is_ok(), passes, "{failures}: {verdict:?}");
-            assert!(
-                store.0.0.lock().unwrap().0.is_empty(),
-                "the probe is removed again"
-            );
+            let store = Odd::new(Habit::Unsteady(failures));
+            let class = probe(&store, "t").await;
+            assert_eq!(class.is_ok(), passes, "{failures}: {class:?}");
+            assert!(store.is_empty(), "the probe is removed again");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every way in which the protocol refuses to go on, in the words the user reads.
 
 use crate::error::{Error, ErrorKind};
+use crate::storage::StoreClass;
 
 /// How many names a message gives.
 const SHOWN: usize = 5;
@@ -65,6 +66,18 @@ pub fn mismatch(run_id: &str, what: &str, pinned: &str, ours: &str) -> Error {
         "run {run_id} was started with another {what}: {pinned}, not {ours}"
     ))
     .with_hint("use what the run was started with, or start a new run with another run_id")
+}
+
+/// Replicas of a run see its output through different kinds of store.
+pub fn other_class(run_id: &str, pinned: StoreClass, ours: StoreClass) -> Error {
+    Error::config(format!(
+        "run {run_id} was planned on a store of class {pinned}, but this process finds its output to be one of class \
+         {ours}"
+    ))
+    .with_hint(
+        "give every replica and restart the output in the same way, all by URL or all by the same kind of mount, or \
+         start a new run",
+    )
 }
 
 /// Two runs would share the names of their data.

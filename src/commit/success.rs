@@ -12,7 +12,7 @@ use super::json::{self, MAX_PLAN_BYTES};
 use super::layout::MARKER;
 use super::record::OutputFile;
 use crate::error::{Error, Result};
-use crate::storage::Entry;
+use crate::storage::{Entry, StoreClass};
 
 /// Version of the marker's JSON form.
 pub const FORMAT: u32 = 1;
@@ -40,6 +40,9 @@ pub struct Success {
     pub function: Option<String>,
     /// What ran.
     pub versions: Versions,
+    /// What the output's store could promise.
+    #[serde(default)]
+    pub store_class: StoreClass,
     /// How many units the plan has.
     pub units: u32,
     /// Rows of all data objects.
@@ -88,6 +91,7 @@ impl Success {
             versions: Versions {
                 worker: claimed.plan.worker_version.clone(),
             },
+            store_class: claimed.plan.store_class,
             units: claimed.plan.units.len() as u32,
             rows: files.iter().map(|file| file.rows).sum(),
             files,

@@ -8,7 +8,7 @@ use crate::commit;
 use crate::config::{Job, SaveMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::assign;
-use crate::storage::{Store, available_bytes};
+use crate::storage::{Store, StoreClass, available_bytes};
 
 /// What `floe check` found to be fine.
 #[derive(Clone, Debug, Serialize)]
@@ -48,12 +48,16 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
     let store = OutputStore::new(places.output.clone());
     let scoring = Scoring::open(job, host, &storage).await?;
     let survey = Survey::of(job, &places).await?;
-    let plan = scoring.plan(job, "check", survey)?;
+    // The class makes no difference to what is checked.
+    let plan = scoring.plan(job, "check", StoreClass::A, survey)?;
     scoring.bind(job, &plan)?;
     let mut notes = job.notes.clone();
     notes.extend(scoring.model.notes().iter().cloned());
     notes.extend(output_state(job, &store).await?);
-    let _as_found = super::probe(&store).await?;
+    let (store_class, _as_found) = super::probe(&store).await?;
+    if store_class == StoreClass::B {
+        notes.push(store_class.meaning().to_string());
+    }
     notes.extend(free_space(&places, plan.bytes()));
     let pool = budget::WorkerPool::of(job, host);
     Ok(CheckReport {

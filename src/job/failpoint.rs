@@ -18,9 +18,9 @@ use crate::commit::layout::{
     records_folder,
 };
 use crate::error::{Error, Result};
-use crate::storage::{self, Created, Entry, Location, Store};
+use crate::storage::{self, Created, Entry, Location, Store, StoreClass};
 
-/// Operations and what they touch, as far as the protocol combines them.
+/// Operations and what they touch, as far as the protocol combines them on a store of class A …
 const STEPS: &[(&str, &[&str])] = &[
     (
         "create",
@@ -32,12 +32,27 @@ const STEPS: &[(&str, &[&str])] = &[
     ("list", &["epochs", "progress", "records", "output"]),
 ];
 
+/// … and those that come up on a store of class B only.
+const STEPS_OF_CLASS_B: &[(&str, &[&str])] = &[
+    ("put", &["probe", "epoch", "prepared", "data", "record", "marker"]),
+    ("head", &["data"]),
+];
+
 /// What was armed in this process.
 static ARMED: OnceLock<FailPoints> = OnceLock::new();
 
-/// The name of every point.
+/// The name of every point that a job on a store of class A comes past.
 pub fn names() -> Vec<String> {
-    let steps = STEPS
+    names_of(STEPS)
+}
+
+/// The names of the points that only a job on a store of class B comes past.
+pub fn names_of_class_b() -> Vec<String> {
+    names_of(STEPS_OF_CLASS_B)
+}
+
+fn names_of(steps: &[(&str, &[&str])]) -> Vec<String> {
+    let steps = steps
         .iter()
         .flat_map(|(op, objects)| objects.iter().map(move |object| format!("{op}:{object}")));
     let names = steps.flat_map(|step| ["before", "after"].map(|moment| format!("{moment}:{step}")));
@@ -78,6 +93,9 @@ enum Action {
     Error,
     /// The operation is done, but its answer gets lost.
     Lose,
+    /// The operation is not done, and the answer is that the store has no such operation. At the creation of the probe
+    /// it makes any store one of class B.
+    Lack,
     /// Time passes.
     Delay(Duration),
 }
@@ -126,7 +144,7 @@ impl FailPoint {
             },
             None => (place, None),
         };
-        let known = names();
+        let known = [names(), names_of_class_b()].concat();
         if !known.iter().any(|known| known == name) {
             return Err(format!(
                 "there is no point {name:?}, but there are {}",
@@ -135,12 +153,12 @@ impl FailPoint {
         }
         let action = Action::parse(action)?;
         let moment = match action {
-            Action::Error => "before:",
+            Action::Error | Action::Lack => "before:",
             Action::Lose => "after:",
             Action::Kill | Action::Stop | Action::Delay(_) => "",
         };
         if !name.starts_with(moment) {
-            return Err("error goes with before: and lose with after:".into());
+            return Err("error and lack go with before: and lose with after:".into());
         }
         Ok(FailPoint {
             name: name.to_string(),
@@ -157,6 +175,10 @@ impl FailPoint {
             Action::Kill => raise(libc::SIGKILL),
             Action::Stop => raise(libc::SIGSTOP),
             Action::Delay(pause) => tokio::time::sleep(pause).await,
+            Action::Lack => {
+                let lack = std::io::Error::from(std::io::ErrorKind::Unsupported);
+                return Err(Error::storage(format!("fail point {}#{count}", self.name)).with_source(lack));
+            }
             Action::Error | Action::Lose => {
                 return Err(Error::storage(format!("fail point {}#{count}", self.name)));
             }
@@ -172,10 +194,11 @@ impl Action {
             "stop" => Ok(Action::Stop),
             "error" => Ok(Action::Error),
             "lose" => Ok(Action::Lose),
+            "lack" => Ok(Action::Lack),
             _ => match text.strip_prefix("delay=").map(str::parse) {
                 Some(Ok(millis)) => Ok(Action::Delay(Duration::from_millis(millis))),
                 _ => Err(format!(
-                    "there is no action {text:?}, but there are kill, stop, error, lose, delay=MILLISECONDS"
+                    "there is no action {text:?}, but there are kill, stop, error, lose, lack, delay=MILLISECONDS"
                 )),
             },
         }
@@ -204,6 +227,14 @@ impl OutputStore {
         Failing {
             store: storage::OutputStore::new(location),
             points: ARMED.get_or_init(FailPoints::default),
+        }
+    }
+
+    /// See [`storage::OutputStore::with_class`].
+    pub fn with_class(self, class: StoreClass) -> OutputStore {
+        Failing {
+            store: self.store.with_class(class),
+            ..self
         }
     }
 }
@@ -350,7 +381,7 @@ mod tests {
             ("during:create:record=kill", "no point"),
             ("before:create:record#0=kill", "count from 1"),
             ("before:create:record#x=kill", "count from 1"),
-            ("before:create:record=die", "kill, stop, error, lose"),
+            ("before:create:record=die", "kill, stop, error, lose, lack"),
             ("before:create:record=delay", "delay=MILLISECONDS"),
             ("after:create:record=error", "before:"),
             ("before:create:record=lose", "after:"),

@@ -34,7 +34,7 @@ use crate::plan::{Plan, Unit};
 use crate::read::{Footer, Reader};
 #[cfg(not(feature = "fail-points"))]
 use crate::storage::OutputStore;
-use crate::storage::{Storage, Variables};
+use crate::storage::{Storage, StoreClass, Variables};
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::write;
 use budget::WorkerPool;
@@ -135,6 +135,7 @@ struct Replica<'a> {
     metrics: &'a Arc<Metrics>,
     places: Places,
     store: OutputStore,
+    store_class: StoreClass,
     scoring: Scoring,
     began: Instant,
     _as_found: AsFound,
@@ -147,7 +148,12 @@ impl<'a> Replica<'a> {
         let storage = host.storage(job)?;
         let places = Places::open(job, &storage).await?;
         let store = OutputStore::new(places.output.clone());
-        let as_found = probe(&store).await?;
+        let (store_class, as_found) = probe(&store).await?;
+        let store = store.with_class(store_class);
+        match store_class {
+            StoreClass::A => tracing::debug!(%store_class, "{}", store_class.meaning()),
+            StoreClass::B => tracing::info!(%store_class, "{}", store_class.meaning()),
+        }
         let scoring = Scoring::open(job, host, &storage).await?;
         Ok(Replica {
             job,
@@ -155,6 +161,7 @@ impl<'a> Replica<'a> {
             metrics,
             places,
             store,
+            store_class,
             scoring,
             began,
             _as_found: as_found,
@@ -193,12 +200,13 @@ impl<'a> Replica<'a> {
             mode: job.output.mode,
             take_over: job.output.take_over,
             replica_index: job.replica.index as u32,
+            store_class: self.store_class,
         };
         let footers = Mutex::new(Vec::new());
         let outcome = commit::claim(&self.store, request, || async {
             let survey = Survey::of(job, &self.places).await?;
             *footers.lock().await = survey.footers.clone();
-            self.scoring.plan(job, &run_id, survey)
+            self.scoring.plan(job, &run_id, self.store_class, survey)
         });
         Ok((outcome.await?, footers.into_inner()))
     }
@@ -418,12 +426,11 @@ async fn asked_to_stop(stop: &mut watch::Receiver<bool>) -> bool {
     }
 }
 
-/// Tries whether the output can do put-if-absent, under a name no other process uses.
-async fn probe(store: &OutputStore) -> Result<AsFound> {
+/// Finds out what the output's store can do, under a name no other process uses.
+async fn probe(store: &OutputStore) -> Result<(StoreClass, AsFound)> {
     let as_found = AsFound((!store.folder_exists()).then(|| store.clone()));
     let token = uuid::Uuid::new_v4().simple().to_string();
-    commit::probe(store, &token).await?;
-    Ok(as_found)
+    Ok((commit::probe(store, &token).await?, as_found))
 }
 
 /// Takes back, when it is dropped, the folders that a probe made and nobody has used: a job that fails before the claim

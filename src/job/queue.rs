@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Supply, UnitSource};
 use crate::plan::Unit;
 use crate::plan::help::{Next, Queue};
+use crate::storage::StoreClass;
 use crate::telemetry::metrics::Metrics;
 
 /// While there is work, the listing is taken to be good for this long.
@@ -97,6 +98,12 @@ impl UnitQueue {
         metrics: Arc<Metrics>,
     ) -> Result<UnitQueue> {
         let helps = helps && replica.count > 1;
+        if helps && claimed.plan.store_class == StoreClass::B {
+            tracing::info!(
+                "replicas don't help each other on a store of class B: a unit may be in one hand at a time"
+            );
+        }
+        let helps = helps && claimed.plan.store_class == StoreClass::A;
         let queue = Queue::new(
             &claimed.plan.units,
             replica.count,

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
-use crate::storage::Storage;
+use crate::storage::{Storage, StoreClass};
 use crate::write::columns::{self, OutputColumn};
 use crate::write::{EncoderOptions, partition};
 
@@ -64,7 +64,7 @@ impl Scoring {
     ///
     /// # Errors
     /// `Data` or `Config` when model, input and output options do not go together.
-    pub fn plan(&self, job: &Job, run_id: &str, survey: Survey) -> Result<Plan> {
+    pub fn plan(&self, job: &Job, run_id: &str, store_class: StoreClass, survey: Survey) -> Result<Plan> {
         let binding = signature::bind(&self.function, &survey.schema, &job.input.params)?;
         let outputs = columns::plan(&self.function.outputs, &job.output, &survey.schema)?;
         for note in &binding.notes {
@@ -77,6 +77,7 @@ impl Scoring {
             run_id: run_id.to_string(),
             job_name: job.name.clone(),
             mode: job.output.mode,
+            store_class,
             config_digest: self.config_digest.clone(),
             model_digest: self.model.digest().to_string(),
             worker_version: env!("CARGO_PKG_VERSION").to_string(),

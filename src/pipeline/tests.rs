@@ -109,6 +109,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         run_id: "test".into(),
         job_name: "test".into(),
         mode: Default::default(),
+        store_class: Default::default(),
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),

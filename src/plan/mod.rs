@@ -8,7 +8,7 @@ use arrow_schema::{Field, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SaveMode;
-use crate::storage::Listed;
+use crate::storage::{Listed, StoreClass};
 
 pub mod assign;
 pub mod help;
@@ -31,6 +31,9 @@ pub struct Plan {
     pub job_name: String,
     /// What the run does with what is in the output already.
     pub mode: SaveMode,
+    /// What the output's store can promise, as whoever planned found out; every replica must find the same.
+    #[serde(default)]
+    pub store_class: StoreClass,
     /// Digest of everything in the job that decides output bytes, the model's digest aside.
     pub config_digest: String,
     /// `sha256:<hex>` of the model.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
+mod class;
 mod cloud;
 mod diagnosis;
 mod fault;
@@ -19,6 +20,7 @@ mod output;
 mod snowflake;
 mod variables;
 
+pub use class::{StoreClass, lacks_create};
 pub use local::{Overlap, available_bytes, overlap, path_within};
 pub use location::{Listed, Location};
 pub use open::Storage;
@@ -45,7 +47,7 @@ pub enum Created {
 
 /// The six operations the commit protocol needs, over keys relative to the output folder.
 ///
-/// Strongly consistent: a list or get that starts after a create returned sees it.
+/// On a store of [class A](StoreClass::A) strongly consistent: a list or get that starts after a create returned sees it.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Every object whose key starts with the folder `prefix` (`""`: all), recursively, sorted by key.
@@ -54,7 +56,8 @@ pub trait Store: Send + Sync {
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
     /// The object's size, or `None`.
     async fn head(&self, key: &str) -> Result<Option<u64>>;
-    /// Stores the object only if the key is free: put-if-absent, durable when it returns.
+    /// Stores the object only if the key is free: put-if-absent, durable when it returns. On a store of class B no more
+    /// than a look and then a put: it settles nothing between two writers, and the commit protocol doesn't use it there.
     async fn create(&self, key: &str, body: Bytes) -> Result<Created>;
     /// Stores the object, replacing what is there.
     async fn put(&self, key: &str, body: Bytes) -> Result<()>;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::fault::{explain, is_not_found};
 use super::location::{Location, parse};
-use super::{Created, Entry, Store, local};
+use super::{Created, Entry, Store, StoreClass, local};
 use crate::error::Result;
 
 /// [`Store`] over the location of an output.
@@ -18,17 +18,25 @@ pub struct OutputStore {
     store: Arc<dyn ObjectStore>,
     prefix: StorePath,
     location: Location,
+    class: StoreClass,
 }
 
 impl OutputStore {
-    /// The output at `location`. Nothing is created until something is stored.
+    /// The output at `location`, taken to be of class A until [`with_class`](Self::with_class) says otherwise. Nothing
+    /// is created until something is stored.
     pub fn new(location: Location) -> OutputStore {
         let (store, prefix) = location.parts();
         OutputStore {
             store,
             prefix,
             location,
+            class: StoreClass::A,
         }
+    }
+
+    /// The same output, as a store of this class: one of class B is not asked for what it doesn't have.
+    pub fn with_class(self, class: StoreClass) -> OutputStore {
+        OutputStore { class, ..self }
     }
 
     /// The location behind it.
@@ -124,6 +132,12 @@ impl Store for OutputStore {
     }
 
     async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+        if self.class == StoreClass::B {
+            if self.head(key).await?.is_some() {
+                return Ok(Created::Exists);
+            }
+            return self.put(key, body).await.map(|()| Created::Yes);
+        }
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.path(key)?, body.into(), options).await {
             Ok(_) => Ok(Created::Yes),
@@ -193,6 +207,16 @@ mod tests {
             assert_eq!(keys(store.list("nothing").await.unwrap()), Vec::<String>::new());
             store.delete("a/b").await.unwrap();
             assert_eq!(store.get("a/b").await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_of_class_b_is_looked_at_before_it_is_written_to() {
+        for (store, _folder) in stores() {
+            let store = store.with_class(StoreClass::B);
+            assert_eq!(store.create("a/b", "one".into()).await.unwrap(), Created::Yes);
+            assert_eq!(store.create("a/b", "two".into()).await.unwrap(), Created::Exists);
+            assert_eq!(store.get("a/b").await.unwrap().unwrap(), "one");
         }
     }
 

@@ -4,6 +4,8 @@ mod bad_input;
 mod bounded;
 #[cfg(feature = "fail-points")]
 mod chaos;
+#[cfg(feature = "fail-points")]
+mod class_b;
 mod clock;
 mod commands;
 mod config_errors;

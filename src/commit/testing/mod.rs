@@ -156,6 +156,7 @@ pub fn plan_of(run_id: &str, mode: SaveMode, rows: &[u64]) -> Plan {
         run_id: run_id.into(),
         job_name: "job".into(),
         mode,
+        store_class: Default::default(),
         config_digest: "c".into(),
         model_digest: "m".into(),
         worker_version: "0".into(),
@@ -177,6 +178,7 @@ pub fn request(run_id: &str, mode: SaveMode) -> ClaimRequest {
         mode,
         take_over: false,
         replica_index: 0,
+        store_class: StoreClass::A,
     }
 }
 

@@ -1,10 +1,9 @@
 //! The async functions over a store in memory: what `job` calls.
 
 use super::*;
-use async_trait::async_trait;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::storage::{Created, Entry, Location, OutputStore};
+use crate::storage::{Location, OutputStore, StoreClass};
 
 fn claimed(outcome: ClaimOutcome) -> Claimed {
     match outcome {
@@ -22,7 +21,7 @@ fn a_job_claims_commits_and_finishes() {
             plans.fetch_add(1, Ordering::Relaxed);
             Ok(plan_of(RUN, SaveMode::Error, &[2, 0]))
         };
-        probe(&store, "t").await.unwrap();
+        assert_eq!(probe(&store, "t").await.unwrap(), StoreClass::A);
         assert!(store.0.lock().unwrap().0.is_empty(), "the probe is removed again");
 
         let first = claimed(claim(&store, request(RUN, SaveMode::Error), build).await.unwrap());
@@ -149,58 +148,6 @@ fn twins_of_two_replicas_at_once_on_a_real_folder_end_in_one_sound_output() {
         assert_eq!((report.rows, report.files), (36, 12));
     });
     assert!(!folder.path().join("old.parquet").exists());
-}
-
-/// A store on which put-if-absent doesn't work, in one of the ways that occur.
-struct Weak(MapStore, Weakness);
-
-#[derive(Clone, Copy)]
-enum Weakness {
-    Overwrites,
-    Refuses,
-    DoesNotKeep,
-}
-
-#[async_trait]
-impl Store for Weak {
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
-        self.0.list(prefix).await
-    }
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.0.get(key).await
-    }
-    async fn head(&self, key: &str) -> Result<Option<u64>> {
-        self.0.head(key).await
-    }
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
-        match self.1 {
-            Weakness::Overwrites => self.0.put(key, body).await.map(|()| Created::Yes),
-            Weakness::Refuses => Err(Error::storage("operation not permitted")),
-            Weakness::DoesNotKeep if self.0.get(key).await?.is_some() => Ok(Created::Exists),
-            Weakness::DoesNotKeep => self.0.put(key, Bytes::new()).await.map(|()| Created::Yes),
-        }
-    }
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.0.put(key, body).await
-    }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.0.delete(key).await
-    }
-}
-
-/// Failure matrix: 69.
-#[test]
-fn a_store_without_put_if_absent_is_found_out_before_any_work() {
-    for weakness in [Weakness::Overwrites, Weakness::Refuses, Weakness::DoesNotKeep] {
-        let store = Weak(MapStore::default(), weakness);
-        let error = block_on(probe(&store, "t")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Storage);
-        assert!(error.hint().unwrap().contains("hard links"), "{error}");
-        assert!(
-            store.0.0.lock().unwrap().0.is_empty(),
-            "the probe is removed again"
-        );
-    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
         run_id: "run".into(),
         job_name: "job".into(),
         mode: Default::default(),
+        store_class: Default::default(),
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),
