@@ -89,6 +89,10 @@ pub fn available_bytes(location: &Location) -> Option<u64> {
     }
     // SAFETY: statvfs filled it, since it returned 0.
     let stats = unsafe { stats.assume_init() };
+    // A mount without a size of its own says that it has none, not that it is full.
+    if stats.f_blocks == 0 {
+        return None;
+    }
     #[allow(clippy::unnecessary_cast)] // the field widths differ between platforms
     Some(stats.f_bavail as u64 * stats.f_frsize as u64)
 }

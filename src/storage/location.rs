@@ -10,6 +10,8 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::fault::{explain, is_not_found};
+use super::mount;
+use crate::config::LocalWriter;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Ranges closer than this are fetched in one request: a request costs more than reading the gap.
@@ -50,22 +52,19 @@ impl Location {
     /// # Errors
     /// `Config` for a path that can't be one.
     pub fn local(path: &str) -> Result<Location> {
-        Location::at_path(Path::new(path), path)
+        Location::at_path(Path::new(path), path, LocalWriter::default())
     }
 
     /// A path of the local file system that the user wrote as `display`.
-    pub(super) fn at_path(path: &Path, display: &str) -> Result<Location> {
+    pub(super) fn at_path(path: &Path, display: &str, writer: LocalWriter) -> Result<Location> {
         let absolute = std::path::absolute(path).map_err(|error| {
             Error::config("not a usable path")
                 .with("location", display)
                 .with_source(error)
         })?;
         let prefix = store_path(&absolute)?;
-        let store = object_store::local::LocalFileSystem::new()
-            .with_fsync(true)
-            .with_automatic_cleanup(false);
         Ok(Location {
-            store: Arc::new(store),
+            store: mount::store(&absolute, writer),
             prefix,
             root: "file://".to_string(),
             display: display.to_string(),

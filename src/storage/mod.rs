@@ -15,6 +15,7 @@ mod diagnosis;
 mod fault;
 mod local;
 mod location;
+mod mount;
 mod open;
 mod output;
 mod snowflake;

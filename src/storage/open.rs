@@ -76,8 +76,8 @@ impl Storage {
             clouds,
         } = &*self.inner;
         match scheme(location)? {
-            Scheme::Path(path) => Location::at_path(Path::new(path), location),
-            Scheme::File => Location::at_path(&file_url_path(location)?, location),
+            Scheme::Path(path) => Location::at_path(Path::new(path), location, options.local_writer),
+            Scheme::File => Location::at_path(&file_url_path(location)?, location, options.local_writer),
             Scheme::Cloud => clouds.open(location, options, variables),
             Scheme::Snowflake => snowflake::open(location, options, variables).await,
         }

@@ -1,0 +1,155 @@
+//! One file from beginning to end under its own name: all that a mounted stage allows.
+//!
+//! Such a mount uploads what was written when the file is synced or closed, so both are asked what came of it, and it
+//! may show the object only after a while, so the file is looked at until it has its size.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// How long a closed file may take to show its size.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The first pause between two looks; each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes `pieces`, one after the other, as the whole of the file at `path`: it replaces what is there.
+///
+/// What is there after an error is unknown: the old file, none, or the beginning of the new one.
+pub async fn write(path: PathBuf, pieces: Vec<Bytes>) -> io::Result<()> {
+    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let target = path.clone();
+    blocking(move || write_and_close(&target, &pieces)).await?;
+    until_visible(path, size).await
+}
+
+fn write_and_close(path: &Path, pieces: &[Bytes]) -> io::Result<()> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+    };
+    let mut file = with_folder(path, open)?;
+    let written = pieces.iter().try_for_each(|piece| file.write_all(piece));
+    let synced = written.and_then(|()| sync(&file));
+    let closed = close(file);
+    synced.and(closed)
+}
+
+/// Syncs a file. A mount that doesn't know how uploads it at the close.
+fn sync(file: &File) -> io::Result<()> {
+    // An empty file it may upload even later, with nobody to tell of an error: Floe stores none.
+    file.sync_all().or_else(|error| match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => Ok(()),
+        _ => Err(error),
+    })
+}
+
+/// Looks at the file until it has `size` bytes.
+async fn until_visible(path: PathBuf, size: u64) -> io::Result<()> {
+    let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
+    loop {
+        let target = path.clone();
+        let found = match blocking(move || std::fs::metadata(target)).await {
+            Ok(metadata) if metadata.len() == size => return Ok(()),
+            Ok(metadata) => format!("{} bytes", metadata.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => "nothing".to_string(),
+            Err(error) => return Err(error),
+        };
+        if waited >= VISIBLE_WITHIN {
+            return Err(io::Error::other(format!(
+                "{size} bytes were written and closed without an error, but {waited:?} later the file system shows \
+                 {found} there: does another process write the same file, or is the mount out of order?"
+            )));
+        }
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Runs `open`; where the file's folder is missing, makes it and runs `open` again.
+pub fn with_folder(path: &Path, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    match (open(), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder)?;
+            open()
+        }
+        (opened, _) => opened,
+    }
+}
+
+/// Closes a file and says what came of it, which dropping it would not.
+pub fn close(file: File) -> io::Result<()> {
+    // SAFETY: the descriptor was the file's own and is used no more. It is closed even when there is an error.
+    match unsafe { libc::close(file.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Runs file I/O where it holds up nothing.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_written_whole_and_replaced_whole_and_folders_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b c/file");
+        let pieces = vec![
+            Bytes::from(vec![7; 3 << 20]),
+            Bytes::new(),
+            Bytes::from_static(b"end"),
+        ];
+        write(path.clone(), pieces.clone()).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), pieces.concat());
+        write(path.clone(), vec![Bytes::from_static(b"short")])
+            .await
+            .unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        write(path.clone(), Vec::new()).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_shows_another_size_for_ever_is_an_error_that_says_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let absent = until_visible(path.clone(), 3).await.unwrap_err().to_string();
+        assert!(
+            absent.contains("3 bytes") && absent.contains("shows nothing"),
+            "{absent}"
+        );
+        std::fs::write(&path, "longer").unwrap();
+        let other = until_visible(path, 3).await.unwrap_err().to_string();
+        assert!(other.contains("shows 6 bytes"), "{other}");
+    }
+
+    #[tokio::test]
+    async fn a_write_or_close_that_fails_is_an_error() {
+        // The device takes nothing.
+        let full = write("/dev/full".into(), vec![Bytes::from_static(b"x")])
+            .await
+            .unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        // SAFETY: a number that no open file has; closing it is the error that is wanted, and touches nothing.
+        let unknown = unsafe { <File as std::os::fd::FromRawFd>::from_raw_fd(1 << 20) };
+        assert_eq!(close(unknown).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}
