@@ -10,12 +10,14 @@ pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
     /// Beginnings of the names that stores look for.
-    pub const PREFIXES: [&'static str; 7] = [
+    pub const PREFIXES: [&'static str; 9] = [
         "AWS_",
         "AZURE_",
         "GOOGLE_",
         "SERVICE_ACCOUNT",
         "SNOWFLAKE_",
+        "FLOE_SNOWFLAKE_",
+        "PRIVATE_KEY_PASSPHRASE",
         "HOME",
         "XDG_",
     ];

@@ -5,6 +5,12 @@ use super::variables::Variables;
 use crate::config::StorageOptions;
 use crate::error::{Error, Result};
 
+mod connection;
+mod files;
+mod key_pair;
+mod name;
+mod secret;
+
 /// Looks a stage up and opens the store behind it.
 ///
 /// # Errors
