@@ -131,7 +131,9 @@ impl Diagnosis {
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
                 Worth::FreshCredentials
             }
-            StoreError::Generic { .. } if self.is_expired() => Worth::FreshCredentials,
+            StoreError::Generic { .. } if self.is_expired() || matches!(self.status, Some(401 | 403)) => {
+                Worth::FreshCredentials
+            }
             // Whatever was worth it has been asked again by the crate, for as long as it may.
             StoreError::Generic { .. }
                 if self.status.is_some_and(|status| status >= 300) || self.is_redirect =>

@@ -79,13 +79,13 @@ fn cloud_hint(error: &StoreError, diagnosis: &Diagnosis) -> Option<&'static str>
         "InvalidAuthenticationInfo",
         "NoAuthenticationInformation",
         "AuthenticationRequired",
-    ]) || matches!(error, StoreError::Unauthenticated { .. })
+    ]) || diagnosis.status == Some(401)
     {
         return Some(
             "the store does not accept these credentials: check the key, and that it is for this store",
         );
     }
-    if matches!(error, StoreError::PermissionDenied { .. }) {
+    if diagnosis.status == Some(403) {
         return Some("these credentials may not do that there: they need to list, read, write and delete");
     }
     if matches!(diagnosis.status, Some(429 | 503)) || diagnosis.says(&["SlowDown", "ServerBusy"]) {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+use super::diagnosis::Diagnosis;
 use super::fault::{explain, is_not_found};
 use super::mount;
 use crate::config::LocalWriter;
@@ -279,7 +280,9 @@ impl Location {
     }
 
     fn read_error(&self, error: object_store::Error, path: &str) -> Error {
-        if is_not_found(&error) || matches!(error, object_store::Error::Precondition { .. }) {
+        // When a reading is taken up again in the middle, the store's answer is one of the causes.
+        let is_another = matches!(Diagnosis::of(&error).status, Some(404 | 412));
+        if is_another || is_not_found(&error) || matches!(error, object_store::Error::Precondition { .. }) {
             return Error::new(
                 ErrorKind::InputChanged,
                 "the object changed or vanished after the plan was made",

@@ -29,5 +29,6 @@ mod recovery;
 mod resources;
 mod secrets;
 mod shutdown;
+mod stores;
 mod support;
 mod untrusted_models;

@@ -37,6 +37,13 @@ const METADATA_HOSTS: [&str; 5] = [
 const METADATA_TRIES: usize = 3;
 const METADATA_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How the page of a listing ends.
+const LISTING_ENDS: [&str; 3] = [
+    "</ListBucketResult>",
+    "</EnumerationResults>",
+    "<ListBucketResult/>",
+];
+
 /// How requests to one store are made. Cheap to clone; all clones share the limit on requests in flight.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -116,6 +123,7 @@ impl HttpService for Watchful {
             return self.ask_for_credentials(request).await;
         }
         let permit = self.throttle.acquire().await;
+        let is_listing = is_listing(&request);
         let limit = patience(self.stall, request.body().content_length());
         let answer = tokio::time::timeout(limit, self.client.execute(request)).await;
         let answer = answer
@@ -128,8 +136,30 @@ impl HttpService for Watchful {
         }
         let (parts, body) = answer.into_parts();
         let body = HttpResponseBody::new(AnswerBody::new(body, permit, self.stall));
+        let body = match is_listing && parts.status.is_success() {
+            true => whole_listing(body).await?.into(),
+            false => body,
+        };
         Ok(HttpResponse::from_parts(parts, body))
     }
+}
+
+/// Whether a request asks for a page of a listing: S3's and Google's way, or Azure's.
+fn is_listing(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.method() == http::Method::GET && (query.contains("list-type=2") || query.contains("comp=list"))
+}
+
+/// The body of a page, if it is one from beginning to end. The crate takes any XML for a listing, and one without
+/// objects, as an error sent with status 200 is, for an empty one; files would be overlooked.
+async fn whole_listing(body: HttpResponseBody) -> Result<bytes::Bytes, HttpError> {
+    let body = body.bytes().await?;
+    let text = body.trim_ascii_end();
+    if LISTING_ENDS.iter().any(|end| text.ends_with(end.as_bytes())) {
+        return Ok(body);
+    }
+    // Of a kind that is repeated: asking for a list changes nothing.
+    Err(HttpError::new(HttpErrorKind::Interrupted, NoListing))
 }
 
 /// A server whose certificate is not trusted will not be trusted in a minute either: not to be repeated.
@@ -156,6 +186,18 @@ impl Watchful {
         Err(HttpError::new(HttpErrorKind::Unknown, NoCredentials))
     }
 }
+
+/// The store was asked for a list and sent something else.
+#[derive(Debug)]
+struct NoListing;
+
+impl fmt::Display for NoListing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the store's answer is no listing, or not a whole one")
+    }
+}
+
+impl StdError for NoListing {}
 
 impl fmt::Display for NoCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
