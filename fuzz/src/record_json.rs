@@ -37,7 +37,7 @@ pub fn run(bytes: &[u8]) {
         size: body.len() as u64,
     };
     let plan = super::plan_json::plan();
-    if let Ok(names) = read_names(&[entry], EPOCH, &plan) {
+    if let Ok(names) = read_names(&[entry], EPOCH, &plan, "sha256:2") {
         assert!(names.keys().all(|unit| (*unit as usize) < plan.units.len()));
     }
     if let Ok(record) = Record::read(body, name, EPOCH) {

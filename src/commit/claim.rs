@@ -3,13 +3,18 @@
 //! The epochs of an output are its history of runs. Whoever creates the next one, by put-if-absent, decides what
 //! every process of that run will do, because the epoch's object *is* the plan. All others adopt what is stored;
 //! the creator too reads it back, so that everyone works from the same bytes.
+//!
+//! On a store of class B nothing decides between two creators. So replica 0 alone plans there: it looks, puts, reads
+//! back. An epoch that was cut short under its writer pins nothing and is written again by replica 0; its name still
+//! counts for the fence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::confirm::CheckFiles;
 use super::json::{self, MAX_PLAN_BYTES};
 use super::layout::{self, DataName, EPOCHS, MARKER, MAX_EPOCH, RunTag, epoch_key, parse_epoch_key};
 use super::machine::{Answer, Creation, Machine, Op, Step, Tries, out_of_turn};
@@ -19,11 +24,14 @@ use super::{ClaimOutcome, ClaimRequest, Claimed, digest, refusal};
 use crate::config::SaveMode;
 use crate::error::{Error, Result};
 use crate::plan::{self, Plan};
-use crate::storage::Entry;
+use crate::storage::{Entry, StoreClass};
 
 /// How often a replica other than the first looks for the plan before it makes one itself. With the driver's
 /// pauses that is about ten seconds: time for one replica to list the input, so that not all of them do.
 pub const LOOKS_FOR_PLAN: u32 = 7;
+/// How often it looks on a store of class B, where it may not make one: for about fifteen minutes, since the first
+/// replica may still be starting, or read the footers of very many files.
+pub const LOOKS_FOR_FIRST_REPLICA: u32 = 360;
 
 /// Steps P1 and P2. See the [module](self) page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,11 +41,16 @@ pub struct Claim {
     epochs: Vec<u64>,
     /// Whose they are, as far as read. An epoch never changes, so none is read twice.
     owners: BTreeMap<u64, String>,
+    /// Epochs of the last listing that were cut short when they were read (class B).
+    torn: BTreeSet<u64>,
     /// The plan this process would pin.
     candidate: Option<Bytes>,
     /// The epoch this process created, if the store said so clearly.
     created: Option<u64>,
     looks: u32,
+    /// Whether it looks for the plan without end: how long others take is the checker's choice.
+    #[cfg(test)]
+    endless: bool,
     tries: Tries,
     at: At,
 }
@@ -54,12 +67,20 @@ enum At {
         marker: bool,
     },
     /// The run is known to be complete from its marker alone: are its files there?
-    CheckFiles(Success),
+    CheckFiles(CheckFiles),
     AwaitPlan,
     BuildPlan {
         epoch: u64,
     },
+    /// Class B: is the epoch still free?
+    Look {
+        epoch: u64,
+    },
     Create {
+        epoch: u64,
+    },
+    /// Class B: what is stored now?
+    ReadBack {
         epoch: u64,
     },
     Backoff,
@@ -73,9 +94,12 @@ impl Claim {
             request,
             epochs: Vec::new(),
             owners: BTreeMap::new(),
+            torn: BTreeSet::new(),
             candidate: None,
             created: None,
             looks: 0,
+            #[cfg(test)]
+            endless: false,
             tries: Tries::default(),
             at: At::ListEpochs,
         }
@@ -85,16 +109,39 @@ impl Claim {
     #[cfg(test)]
     pub fn impatient(mut self) -> Claim {
         self.looks = LOOKS_FOR_PLAN - 1;
+        self.endless = self.class() == StoreClass::B;
         self
     }
 
+    fn class(&self) -> StoreClass {
+        self.request.store_class
+    }
+
+    /// The newest epoch that pins a plan.
     fn highest(&self) -> Option<u64> {
-        self.epochs.last().copied()
+        let pins = |epoch: &&u64| !self.torn.contains(epoch);
+        self.epochs.iter().rev().find(pins).copied()
+    }
+
+    fn listed(&mut self, epochs: Vec<u64>) -> At {
+        self.epochs = epochs;
+        // One that was cut short may have been written again.
+        self.torn.clear();
+        self.read_next_epoch()
+    }
+
+    /// An epoch that was found by its name; a listing that lags may not show it yet.
+    fn found(&mut self, epoch: u64) {
+        if !self.epochs.contains(&epoch) {
+            self.epochs.push(epoch);
+            self.epochs.sort_unstable();
+        }
+        self.torn.remove(&epoch);
     }
 
     /// From the highest epoch down, until one is this run's or all are known.
     fn read_next_epoch(&self) -> At {
-        let unread = |epoch: &&u64| !self.owners.contains_key(epoch);
+        let unread = |epoch: &&u64| !self.owners.contains_key(epoch) && !self.torn.contains(epoch);
         match self.epochs.iter().rev().find(unread) {
             Some(&epoch) => At::ReadEpoch(epoch),
             None => At::ReadMarker,
@@ -104,6 +151,10 @@ impl Claim {
     fn saw_epoch(&mut self, epoch: u64, body: Bytes) -> Result<At> {
         let key = epoch_key(epoch);
         let Some(owner) = epoch_owner(&body) else {
+            if self.class() == StoreClass::B {
+                self.torn.insert(epoch);
+                return Ok(self.read_next_epoch());
+            }
             return Err(
                 Error::storage("can't tell which run an epoch of the output belongs to")
                     .with("key", key)
@@ -111,7 +162,8 @@ impl Claim {
             );
         };
         if owner == self.request.run_id {
-            let highest = self.highest().unwrap_or(epoch);
+            // By its name: whoever has begun to write a newer epoch means to have the output.
+            let highest = self.epochs.last().copied().unwrap_or(epoch);
             if epoch < highest {
                 return Err(refusal::superseded(&owner, epoch, highest));
             }
@@ -121,7 +173,7 @@ impl Claim {
                 plan: Arc::new(plan),
                 plan_digest: digest::sha256(&body),
                 function: self.request.function.clone(),
-                resumed: self.created != Some(epoch),
+                resumed: self.created != Some(epoch) || self.candidate.as_ref() != Some(&body),
                 cleared: 0,
             })));
         }
@@ -142,7 +194,13 @@ impl Claim {
                 let success = Success::read(&marker.unwrap_or_default())?;
                 self.request
                     .check(&success.config_digest, &success.model_digest)?;
-                Ok(At::CheckFiles(success))
+                Ok(At::CheckFiles(CheckFiles::new(self.class(), success)))
+            }
+            // The marker was written after the epoch: the listing lags.
+            (Some(_), _) if self.class() == StoreClass::B && wrote_marker(&self.request.run_id) => {
+                let epoch = owner.map_or(0, |owner| owner.epoch);
+                self.found(epoch);
+                Ok(At::ReadEpoch(epoch))
             }
             (None, SaveMode::Error) => Ok(At::ListOutput {
                 marker: marker.is_some(),
@@ -150,16 +208,14 @@ impl Claim {
             // Numbers go on from the marker's, so that a process of a run whose state was removed can't take the
             // new epoch for its own.
             (None, SaveMode::Overwrite) => {
-                Ok(self.plan_or_create(owner.map_or(0, |owner| owner.epoch.min(MAX_EPOCH - 1))))
+                self.plan_or_create(owner.map_or(0, |owner| owner.epoch.min(MAX_EPOCH - 1)))
             }
             (Some(highest), mode) => {
                 let other = &self.owners[&highest];
                 let complete = wrote_marker(other);
                 match mode {
                     SaveMode::Error => Err(refusal::other_run(other, highest, complete)),
-                    SaveMode::Overwrite if complete || self.request.take_over => {
-                        Ok(self.plan_or_create(highest))
-                    }
+                    SaveMode::Overwrite if complete || self.request.take_over => self.plan_or_create(highest),
                     SaveMode::Overwrite => Ok(At::ConfirmUnfinished),
                 }
             }
@@ -177,19 +233,31 @@ impl Claim {
         if !foreign.is_empty() {
             return Err(refusal::not_empty(foreign.into_iter()));
         }
-        Ok(self.plan_or_create(0))
+        self.plan_or_create(0)
     }
 
     /// The output is free for an epoch after `last`.
-    fn plan_or_create(&self, last: u64) -> At {
+    fn plan_or_create(&self, last: u64) -> Result<At> {
         let epoch = last + 1;
-        if self.candidate.is_some() {
-            At::Create { epoch }
-        } else if self.request.replica_index > 0 && self.looks < LOOKS_FOR_PLAN {
-            At::AwaitPlan
-        } else {
-            At::BuildPlan { epoch }
-        }
+        let index = self.request.replica_index;
+        let may_plan = self.class() == StoreClass::A || index == 0 || seeded(Bug::AnyonePlans);
+        let (looks, is_first) = (self.looks, index == 0);
+        Ok(match self.class() {
+            StoreClass::A if self.candidate.is_some() => At::Create { epoch },
+            StoreClass::B if self.candidate.is_some() => At::Look { epoch },
+            _ if is_first || (may_plan && looks >= LOOKS_FOR_PLAN) => At::BuildPlan { epoch },
+            _ if looks >= LOOKS_FOR_FIRST_REPLICA => return Err(refusal::no_plan(index)),
+            _ => At::AwaitPlan,
+        })
+    }
+
+    fn waited(&mut self) -> At {
+        #[cfg(test)]
+        let counts = !self.endless || self.looks < LOOKS_FOR_PLAN;
+        #[cfg(not(test))]
+        let counts = true;
+        self.looks += u32::from(counts);
+        At::ListEpochs
     }
 
     fn check_candidate(&self, plan: &Plan) -> Result<Bytes> {
@@ -215,29 +283,31 @@ impl Machine for Claim {
     fn next(&self) -> Step<ClaimOutcome> {
         Step::Store(match &self.at {
             At::ListEpochs | At::ConfirmUnfinished => Op::list(EPOCHS),
-            At::ReadEpoch(epoch) => Op::get(epoch_key(*epoch)),
+            At::ReadEpoch(epoch) | At::Look { epoch } | At::ReadBack { epoch } => Op::get(epoch_key(*epoch)),
             At::ReadMarker => Op::get(MARKER),
-            At::ListOutput { .. } | At::CheckFiles(_) => Op::list(""),
+            At::ListOutput { .. } => Op::list(""),
+            At::CheckFiles(check) => return check.next(),
             At::AwaitPlan => {
                 return Step::Pause { attempt: self.looks };
             }
             At::BuildPlan { .. } => return Step::BuildPlan,
-            At::Create { epoch } => Op::Create {
-                key: epoch_key(*epoch),
-                body: self.candidate.clone().unwrap_or_default(),
-            },
+            At::Create { epoch } => {
+                let (key, body) = (epoch_key(*epoch), self.candidate.clone().unwrap_or_default());
+                match self.class() {
+                    StoreClass::A => Op::Create { key, body },
+                    StoreClass::B => Op::Put { key, body },
+                }
+            }
             At::Backoff => return self.tries.pause(),
             At::Done(outcome) => return Step::Done(outcome.clone()),
         })
     }
 
     fn apply(&mut self, answer: Answer) -> Result<()> {
-        self.at = match (&self.at, answer) {
-            (At::ListEpochs, Answer::Listed(listing)) => {
-                self.epochs = read_epochs(&listing)?;
-                self.read_next_epoch()
-            }
-            (At::ReadEpoch(epoch), Answer::Got(Some(body))) => self.saw_epoch(*epoch, body)?,
+        let class = self.class();
+        self.at = match (&mut self.at, answer) {
+            (At::ListEpochs, Answer::Listed(listing)) => self.listed(read_epochs(&listing)?),
+            (&mut At::ReadEpoch(epoch), Answer::Got(Some(body))) => self.saw_epoch(epoch, body)?,
             (At::ReadEpoch(epoch), Answer::Got(None)) => return Err(refusal::state_lost(*epoch)),
             (At::ReadMarker, Answer::Got(marker)) => self.saw_marker(marker)?,
             (At::ConfirmUnfinished, Answer::Listed(listing)) => {
@@ -246,23 +316,37 @@ impl Machine for Claim {
                     Some(highest) if epochs == self.epochs => {
                         return Err(refusal::may_be_alive(&self.owners[&highest], highest));
                     }
-                    _ => self.epochs = epochs,
+                    _ => self.listed(epochs),
                 }
-                self.read_next_epoch()
             }
-            (At::ListOutput { marker }, Answer::Listed(listing)) => self.saw_output(&listing, *marker)?,
-            (At::CheckFiles(success), Answer::Listed(listing)) => {
-                success.check_sizes(&listing)?;
-                At::Done(ClaimOutcome::AlreadyComplete(success.clone()))
-            }
-            (At::AwaitPlan, Answer::Waited) => {
-                self.looks += 1;
-                At::ListEpochs
-            }
-            (At::BuildPlan { epoch }, Answer::Planned(plan)) => {
-                let epoch = *epoch;
+            (&mut At::ListOutput { marker }, Answer::Listed(listing)) => self.saw_output(&listing, marker)?,
+            (At::CheckFiles(check), answer) => match check.apply(answer)? {
+                None => At::CheckFiles(check.clone()),
+                Some(success) => At::Done(ClaimOutcome::AlreadyComplete(success)),
+            },
+            (At::AwaitPlan, Answer::Waited) => self.waited(),
+            (&mut At::BuildPlan { epoch }, Answer::Planned(plan)) => {
                 self.candidate = Some(self.check_candidate(&plan)?);
-                At::Create { epoch }
+                match self.class() {
+                    StoreClass::A => At::Create { epoch },
+                    StoreClass::B => At::Look { epoch },
+                }
+            }
+            (&mut (At::Look { epoch } | At::ReadBack { epoch }), Answer::Got(Some(body)))
+                if epoch_owner(&body).is_some() =>
+            {
+                self.found(epoch);
+                self.saw_epoch(epoch, body)?
+            }
+            (&mut At::Look { epoch }, Answer::Got(_)) => At::Create { epoch },
+            (At::ReadBack { epoch }, Answer::Got(_)) => {
+                self.tries
+                    .again(&epoch_key(*epoch), "what was read back is not what was stored")?;
+                At::Backoff
+            }
+            (&mut At::Create { epoch }, Answer::Created(said)) if class == StoreClass::B => {
+                self.created = (said == Creation::Yes).then_some(epoch);
+                At::ReadBack { epoch }
             }
             // Whatever the answer, the listing decides.
             (At::Create { epoch }, Answer::Created(Creation::Yes)) => {
@@ -307,13 +391,40 @@ pub fn read_epochs(listing: &[Entry]) -> Result<Vec<u64>> {
 }
 
 /// The fence: fails if a listing of [`EPOCHS`] shows that `claimed` is not the newest run any more.
-pub fn check_newest(listing: &[Entry], claimed: &Claimed) -> Result<()> {
+fn check_newest(listing: &[Entry], claimed: &Claimed) -> Result<()> {
     match read_epochs(listing)?.last() {
         Some(&newest) if newest == claimed.epoch || seeded(Bug::SkipFence) => Ok(()),
         Some(&newest) if newest > claimed.epoch => {
             Err(refusal::superseded(&claimed.plan.run_id, claimed.epoch, newest))
         }
         _ => Err(refusal::state_lost(claimed.epoch)),
+    }
+}
+
+/// The fence's question: is there a newer epoch? Where listings may lag it is asked by name; epochs are numbered without
+/// gaps.
+pub fn fence(claimed: &Claimed) -> Op {
+    match claimed.store_class() {
+        StoreClass::A => Op::list(EPOCHS),
+        StoreClass::B => Op::head(epoch_key(claimed.epoch + 1)),
+    }
+}
+
+/// Takes the answer to [`fence`]: fails if `claimed` is not the newest run any more. Returns the epochs up to its own.
+pub fn fenced(answer: &Answer, claimed: &Claimed) -> Result<Vec<u64>> {
+    match (answer, claimed.store_class()) {
+        (Answer::Listed(listing), StoreClass::A) => {
+            check_newest(listing, claimed)?;
+            read_epochs(listing)
+        }
+        (Answer::Size(newer), StoreClass::B) if newer.is_none() || seeded(Bug::SkipFence) => {
+            Ok((1..=claimed.epoch).collect())
+        }
+        (Answer::Size(Some(_)), StoreClass::B) => {
+            let epoch = claimed.epoch;
+            Err(refusal::superseded(&claimed.plan.run_id, epoch, epoch + 1))
+        }
+        _ => Err(out_of_turn(answer)),
     }
 }
 

@@ -82,6 +82,15 @@ pub async fn perform(store: &dyn Store, op: Op) -> Result<Answer> {
             tracing::debug!(key, bytes, answer = ?creation, "create");
             Ok(Answer::Created(creation))
         }
+        Op::Put { key, body } => {
+            let bytes = body.len();
+            let creation = match store.put(&key, body).await {
+                Ok(()) => Creation::Yes,
+                Err(error) => Creation::Unknown(error.to_string()),
+            };
+            tracing::debug!(key, bytes, answer = ?creation, "put");
+            Ok(Answer::Created(creation))
+        }
         Op::Delete { key } => {
             store.delete(&key).await?;
             tracing::debug!(key, "delete");

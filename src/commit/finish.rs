@@ -3,20 +3,28 @@
 //! No process waits for another. Records only grow, so the process that stored the last one sees all of them when it
 //! lists afterwards; several may, and the marker's content doesn't depend on who writes it. The newest epoch is
 //! looked at before the marker and after it: a run that finds itself superseded takes its marker back.
+//!
+//! Listings of a store of class B may lag, so nothing there is held to be missing, cut or foreign before it has been
+//! [looked at by name](super::confirm). A committed object that then turns out to be damaged is its caller's to mend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{check_newest, epoch_owner, read_epochs};
+use super::claim::{epoch_owner, fence, fenced, read_epochs};
+use super::confirm::{Confirm, Doubt, doubts};
 use super::json::{self, MAX_PLAN_BYTES};
-use super::layout::{self, DataName, EPOCHS, MARKER, RecordName, RunTag, epoch_key, records_folder};
+use super::layout::{self, DataName, MARKER, RecordName, RunTag, epoch_key, records_folder};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
-use super::record::{OutputFile, Record, files_of_name, read_names};
+use super::record::{OutputFile, Record, files_of_name};
 use super::seeded::{Bug, seeded};
-use super::success::{Success, check_sizes};
+use super::success::{Owner, Success, check_sizes};
 use super::{Claimed, Finished, refusal};
 use crate::config::SaveMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Entry;
+use crate::storage::{Entry, StoreClass};
+
+/// How often the records are listed again on a store of class B when some are missing: its listings may lag, and if the
+/// last two processes didn't see each other's records, nobody would write the marker.
+const LOOKS_AGAIN: u32 = 4;
 
 /// Steps P7 to P11. See the [module](self) page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +35,8 @@ pub struct Finish {
     files: Vec<OutputFile>,
     /// Runs of older epochs, as far as they had to be read.
     older: BTreeMap<u64, RunTag>,
+    /// How often the records will be listed again if some are missing.
+    looks: u32,
     tries: Tries,
     at: At,
 }
@@ -34,6 +44,8 @@ pub struct Finish {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
     ListRecords,
+    /// Class B: some are missing in the listing.
+    LookAgain,
     /// Units without a record. Were ours cleared by a newer run?
     FencePart(Vec<u32>),
     /// Units whose record's body has to be read, the next one last.
@@ -41,6 +53,11 @@ enum At {
     ListOutput,
     /// The output's listing, to be judged if no newer run exists.
     Fence(Vec<Entry>),
+    /// Class B: does the listing mislead?
+    Confirm {
+        confirm: Confirm,
+        epochs: Vec<u64>,
+    },
     /// Whose files are these? Older epochs left to read, the next one last.
     ReadOlder {
         left: Vec<u64>,
@@ -65,22 +82,42 @@ impl Finish {
     /// Begins at the listing of records.
     pub fn new(claimed: Claimed) -> Finish {
         Finish {
-            claimed,
             records: BTreeMap::new(),
             files: Vec::new(),
             older: BTreeMap::new(),
+            looks: match claimed.store_class() {
+                StoreClass::A => 0,
+                StoreClass::B => LOOKS_AGAIN,
+            },
             tries: Tries::default(),
             at: At::ListRecords,
+            claimed,
         }
     }
 
+    /// Believes the first listing of records: what others do meanwhile is the checker's choice.
+    #[cfg(test)]
+    pub fn impatient(self) -> Finish {
+        Finish { looks: 0, ..self }
+    }
+
+    /// The hold on the output.
+    pub fn claimed(&self) -> &Claimed {
+        &self.claimed
+    }
+
     fn saw_records(&mut self, listing: &[Entry]) -> Result<At> {
-        self.records = read_names(listing, self.claimed.epoch, &self.claimed.plan)?;
+        self.records = self.claimed.records(listing)?;
         let units = 0..self.claimed.plan.units.len() as u32;
         let missing: Vec<u32> = units.filter(|unit| !self.records.contains_key(unit)).collect();
         if !missing.is_empty() && !seeded(Bug::MarkerTooEarly) {
-            return Ok(At::FencePart(missing));
+            return Ok(if self.looks > 0 {
+                At::LookAgain
+            } else {
+                At::FencePart(missing)
+            });
         }
+        self.files.clear();
         let mut unread = Vec::new();
         for (unit, name) in &self.records {
             match files_of_name(name, &self.claimed.plan.run_id) {
@@ -92,29 +129,62 @@ impl Finish {
         Ok(read_or_list(unread))
     }
 
-    fn saw_record(&mut self, unit: u32, body: &[u8]) -> Result<()> {
-        let record = Record::read(body, self.records[&unit], self.claimed.epoch)?;
-        if record.plan_digest != self.claimed.plan_digest {
-            return Err(
-                Error::storage("a unit was committed by a process that worked from another plan")
-                    .with("unit", unit)
-                    .with_hint("start a new run"),
-            );
+    fn saw_record(&mut self, unit: u32, body: &[u8]) -> Result<Option<At>> {
+        match Record::read(body, self.records[&unit], self.claimed.epoch) {
+            Ok(record) => self.files.extend(record.files),
+            // Its writer was killed over it: that is no record.
+            Err(_) if self.class() == StoreClass::B => return Ok(Some(At::FencePart(vec![unit]))),
+            Err(error) => return Err(error),
         }
-        self.files.extend(record.files);
-        Ok(())
+        Ok(None)
+    }
+
+    fn class(&self) -> StoreClass {
+        self.claimed.store_class()
     }
 
     /// Judges what the output holds; no newer run exists.
-    fn judge(&self, listing: &[Entry], epochs: &[u64]) -> Result<At> {
-        check_sizes(&self.files, listing)?;
+    fn judge(&self, listing: &[Entry], epochs: Vec<u64>) -> Result<At> {
         let recorded: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
-        let foreign: Vec<String> = listing
+        let foreign = listing
             .iter()
-            .map(|entry| entry.key.as_str())
-            .filter(|key| layout::may_be_data(key) && !recorded.contains(key))
-            .map(str::to_string)
+            .filter(|entry| layout::may_be_data(&entry.key) && !recorded.contains(entry.key.as_str()));
+        if self.class() == StoreClass::A {
+            check_sizes(&self.files, listing)?;
+            return self.judge_foreign(foreign.map(|entry| entry.key.clone()).collect(), &epochs);
+        }
+        let foreign = foreign.map(|entry| Doubt {
+            key: entry.key.clone(),
+            expected: None,
+            seen: Some(entry.size),
+        });
+        let doubts: Vec<Doubt> = doubts(&self.files, listing).chain(foreign).collect();
+        if doubts.is_empty() {
+            return self.create_marker();
+        }
+        Ok(At::Confirm {
+            confirm: Confirm::new(doubts),
+            epochs,
+        })
+    }
+
+    /// Class B: these objects are not as they should be.
+    fn confirmed(&self, doubts: Vec<Doubt>, epochs: &[u64]) -> Result<At> {
+        let damaged: BTreeSet<u32> = doubts
+            .iter()
+            .filter(|doubt| doubt.expected.is_some())
+            .filter_map(|doubt| DataName::parse(&doubt.key))
+            .map(|name| name.unit)
             .collect();
+        if damaged.is_empty() {
+            return self.judge_foreign(doubts.into_iter().map(|doubt| doubt.key).collect(), epochs);
+        }
+        Ok(At::Done(Finished::Damaged {
+            units: damaged.into_iter().collect(),
+        }))
+    }
+
+    fn judge_foreign(&self, foreign: Vec<String>, epochs: &[u64]) -> Result<At> {
         if foreign.is_empty() {
             return self.create_marker();
         }
@@ -152,7 +222,7 @@ impl Finish {
             error
                 .with_hint("the output has too many files for one run: use fewer partitions or split the job")
         })?;
-        Ok(At::Create(CreateOnce::new(MARKER, body.into())))
+        Ok(At::Create(CreateOnce::new(self.class(), MARKER, body.into())))
     }
 
     fn saw_stored_marker(&mut self, body: &[u8]) -> Result<At> {
@@ -192,7 +262,13 @@ impl Machine for Finish {
                 Op::get(self.records[&unit].key(epoch))
             }
             At::ListOutput => Op::list(""),
-            At::FencePart(_) | At::Fence(_) | At::FenceMarker | At::LastFence => Op::list(EPOCHS),
+            At::FencePart(_) | At::Fence(_) | At::FenceMarker | At::LastFence => fence(&self.claimed),
+            At::Confirm { confirm, .. } => return confirm.next(),
+            At::LookAgain => {
+                return Step::Pause {
+                    attempt: LOOKS_AGAIN - self.looks,
+                };
+            }
             At::ReadOlder { left, .. } => Op::get(epoch_key(left.last().copied().unwrap_or_default())),
             At::DeleteFiles(left) => Op::delete(left.last().cloned().unwrap_or_default()),
             At::Create(once) => once.op(),
@@ -206,29 +282,48 @@ impl Machine for Finish {
     fn apply(&mut self, answer: Answer) -> Result<()> {
         self.at = match (&mut self.at, answer) {
             (At::ListRecords, Answer::Listed(listing)) => self.saw_records(&listing)?,
-            (At::FencePart(missing), Answer::Listed(epochs)) => {
-                check_newest(&epochs, &self.claimed)?;
+            (At::LookAgain, Answer::Waited) => {
+                self.looks -= 1;
+                At::ListRecords
+            }
+            (At::FencePart(missing), answer) => {
+                fenced(&answer, &self.claimed)?;
                 At::Done(Finished::Incomplete {
                     missing: std::mem::take(missing),
                 })
             }
             (At::ReadRecords(left), Answer::Got(Some(body))) => {
                 let mut left = std::mem::take(left);
-                if let Some(unit) = left.pop() {
-                    self.saw_record(unit, &body)?;
+                let unit = left.pop().unwrap_or_default();
+                match self.saw_record(unit, &body)? {
+                    None => read_or_list(left),
+                    Some(at) => at,
                 }
-                read_or_list(left)
             }
             (At::ListOutput, Answer::Listed(listing)) => At::Fence(listing),
-            (At::Fence(listing), Answer::Listed(epochs)) => {
+            (At::Fence(listing), answer) => {
                 // First the fence: under a newer run our files may be gone, and that is nobody's fault.
-                check_newest(&epochs, &self.claimed)?;
+                let epochs = fenced(&answer, &self.claimed)?;
                 let listing = std::mem::take(listing);
-                self.judge(&listing, &read_epochs(&epochs)?)?
+                self.judge(&listing, epochs)?
             }
-            (At::ReadOlder { left, foreign }, Answer::Got(Some(body))) => {
+            (At::Confirm { confirm, epochs }, answer) => match confirm.apply(answer)? {
+                None => {
+                    let (confirm, epochs) = (confirm.clone(), std::mem::take(epochs));
+                    At::Confirm { confirm, epochs }
+                }
+                Some(doubts) => {
+                    let epochs = std::mem::take(epochs);
+                    self.confirmed(doubts, &epochs)?
+                }
+            },
+            // On class B the numbers are guessed, down to the first: numbers go on from a marker's.
+            (At::ReadOlder { left, foreign }, Answer::Got(body))
+                if body.is_some() || self.claimed.store_class() == StoreClass::B =>
+            {
                 let (mut left, foreign) = (std::mem::take(left), std::mem::take(foreign));
-                if let (Some(epoch), Some(run_id)) = (left.pop(), epoch_owner(&body)) {
+                let run_id = body.and_then(|body| epoch_owner(&body));
+                if let (Some(epoch), Some(run_id)) = (left.pop(), run_id) {
                     self.older.insert(epoch, RunTag::of(&run_id));
                 }
                 self.read_older_or_delete(left, foreign)?
@@ -244,23 +339,38 @@ impl Machine for Finish {
             (At::Create(once), answer) => match once.apply(answer)? {
                 None => At::Create(once.clone()),
                 Some(Found::Made) => At::LastFence,
+                // It was cut short under its writer: that is no marker.
+                Some(Found::There { body, exists }) if once.is_class_b() && Owner::of(&body).is_none() => {
+                    let mut once = once.clone();
+                    if exists {
+                        once.replace();
+                        At::Create(once)
+                    } else {
+                        self.tries
+                            .again(MARKER, "what was read back is not what was stored")?;
+                        At::Backoff
+                    }
+                }
                 Some(Found::There { body, .. }) => self.saw_stored_marker(&body)?,
                 Some(Found::Absent(why)) => {
                     self.tries.again(MARKER, &why)?;
                     At::Backoff
                 }
             },
-            (At::FenceMarker, Answer::Listed(epochs)) => {
-                check_newest(&epochs, &self.claimed)?;
+            (At::FenceMarker, answer) => {
+                fenced(&answer, &self.claimed)?;
                 At::DeleteMarker
             }
             // Time has passed, or an older run was at work: judge the output anew.
             (At::DeleteMarker, Answer::Deleted) | (At::Backoff, Answer::Waited) => At::ListOutput,
-            (At::LastFence, Answer::Listed(epochs)) => At::ReadMarker {
-                superseded_by: match check_newest(&epochs, &self.claimed) {
-                    Ok(()) => None,
-                    Err(error) if error.kind() == ErrorKind::Superseded => read_epochs(&epochs)?.pop(),
-                    Err(error) => return Err(error),
+            (At::LastFence, answer) => At::ReadMarker {
+                superseded_by: match (fenced(&answer, &self.claimed), answer) {
+                    (Ok(_), _) => None,
+                    (Err(error), Answer::Listed(epochs)) if error.kind() == ErrorKind::Superseded => {
+                        read_epochs(&epochs)?.pop()
+                    }
+                    (Err(error), _) if error.kind() == ErrorKind::Superseded => Some(self.claimed.epoch + 1),
+                    (Err(error), _) => return Err(error),
                 },
             },
             (&mut At::ReadMarker { superseded_by }, Answer::Got(marker)) => {

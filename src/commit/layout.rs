@@ -192,6 +192,23 @@ pub fn data_key(folder: &str, unit: u32, run_id: &str) -> String {
     .key()
 }
 
+/// A plan's short name in its records: units that were committed under two plans show in one listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlanTag(u64);
+
+impl PlanTag {
+    /// The tag of the plan with this digest.
+    pub fn of(plan_digest: &str) -> PlanTag {
+        PlanTag(xxh3_64(plan_digest.as_bytes()))
+    }
+}
+
+impl std::fmt::Display for PlanTag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A commit record's name. It carries the facts, so that one listing decides everything and a record can't be torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordName {
@@ -203,6 +220,8 @@ pub struct RecordName {
     pub bytes: u64,
     /// How many objects.
     pub files: u32,
+    /// The plan that the unit is a part of.
+    pub plan: PlanTag,
     /// What the objects hold.
     pub seal: Seal,
 }
@@ -230,6 +249,7 @@ impl RecordName {
         let mut fields = text.split('.');
         let mut field = |letter: &str| number(fields.next()?.strip_prefix(letter)?);
         let (unit, rows, bytes, files) = (field("")?, field("r")?, field("b")?, field("f")?);
+        let plan = fields.next()?.strip_prefix('p')?;
         let seal = match fields.next() {
             None => Seal::Nothing,
             Some(sum) if sum.starts_with('x') => Seal::Object(Checksum::from_hex(&sum[1..])?),
@@ -241,6 +261,7 @@ impl RecordName {
             rows,
             bytes,
             files: files.try_into().ok()?,
+            plan: PlanTag(u64::from_str_radix(plan, 16).ok()?),
             seal,
         };
         let sealed_count = match seal {
@@ -259,9 +280,10 @@ impl std::fmt::Display for RecordName {
             rows,
             bytes,
             files,
+            plan,
             seal,
         } = self;
-        write!(f, "{unit:06}.r{rows}.b{bytes}.f{files}")?;
+        write!(f, "{unit:06}.r{rows}.b{bytes}.f{files}.p{plan}")?;
         match seal {
             Seal::Nothing => Ok(()),
             Seal::Object(sum) => write!(f, ".x{}", sum.hex()),
@@ -302,9 +324,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_name_reads_back_as_what_was_written(
-            unit: u32, epoch in 1u64.., (rows, bytes, files, seal) in seals(),
+            unit: u32, epoch in 1u64.., plan: u64, (rows, bytes, files, seal) in seals(),
         ) {
-            let name = RecordName { unit, rows, bytes, files, seal };
+            let name = RecordName { unit, rows, bytes, files, plan: PlanTag(plan), seal };
             let key = name.key(epoch);
             prop_assert_eq!(RecordName::parse(&key, epoch), Some(name));
             prop_assert_eq!(RecordName::parse(&key, epoch ^ 1), None, "another epoch's record");
@@ -334,7 +356,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_read_as_a_name_that_would_be_written_differently(text in "[0-9.rbfxl+-]{0,40}") {
+        fn no_text_is_read_as_a_name_that_would_be_written_differently(text in "[0-9.rbfpxl+-]{0,60}") {
             let key = format!("_floe/e1/c/{text}");
             if let Some(name) = RecordName::parse(&key, 1) {
                 prop_assert_eq!(name.key(1), key);
@@ -350,11 +372,12 @@ mod tests {
             rows: 10,
             bytes: 99,
             files: 1,
+            plan: PlanTag(0xdef),
             seal: Seal::Object(sum),
         };
         assert_eq!(
             record.key(3),
-            "_floe/e3/c/000007.r10.b99.f1.x00000000000000000000000000000abc"
+            "_floe/e3/c/000007.r10.b99.f1.p0000000000000def.x00000000000000000000000000000abc"
         );
         assert_eq!(epoch_key(3), "_floe/epochs/00000003.json");
         assert_eq!(prepared_key(3), "_floe/e3/prepared");
@@ -369,17 +392,20 @@ mod tests {
 
     #[test]
     fn near_misses_are_not_names() {
-        let zeros = "0".repeat(32);
+        let (plan, zeros) = ("p0123456789abcdef", "0".repeat(32));
         for text in [
-            "7.r1.b1.f1.x".to_string() + &zeros,
-            "000007.r01.b1.f1.x".to_string() + &zeros,
-            "000007.r+1.b1.f1.x".to_string() + &zeros,
-            "000007.r1.b1.f1.xA".to_string() + &zeros[1..],
-            "000007.r1.b1.f2.x".to_string() + &zeros,
-            "000007.r1.b1.f0".to_string(),
-            "000007.r1.b1.f1".to_string(),
-            format!("000007.r1.b1.f1.x{zeros}.x"),
-            "000007.r1.b1.f1.x".to_string(),
+            format!("7.r1.b1.f1.{plan}.x{zeros}"),
+            format!("000007.r01.b1.f1.{plan}.x{zeros}"),
+            format!("000007.r+1.b1.f1.{plan}.x{zeros}"),
+            format!("000007.r1.b1.f1.{plan}.xA{}", &zeros[1..]),
+            format!("000007.r1.b1.f2.{plan}.x{zeros}"),
+            format!("000007.r1.b1.f0.{plan}"),
+            format!("000007.r1.b1.f1.{plan}"),
+            format!("000007.r1.b1.f1.{plan}.x{zeros}.x"),
+            format!("000007.r1.b1.f1.{plan}.x"),
+            format!("000007.r1.b1.f1.x{zeros}"),
+            format!("000007.r1.b1.f1.p123.x{zeros}"),
+            format!("000007.r1.b1.f1.p0123456789ABCDEF.x{zeros}"),
         ] {
             assert_eq!(
                 RecordName::parse(&format!("_floe/e1/c/{text}"), 1),
@@ -387,6 +413,11 @@ mod tests {
                 "{text}"
             );
         }
+        let good = format!("_floe/e1/c/000007.r1.b1.f1.{plan}.x{zeros}");
+        assert!(
+            RecordName::parse(&good, 1).is_some(),
+            "what the others nearly are"
+        );
         for key in [
             "part-1-00000000.parquet",
             "part-000001-0000000G.parquet",

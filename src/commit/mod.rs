@@ -26,9 +26,10 @@ use serde_json::{Map, Value};
 use crate::config::SaveMode;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::storage::{Store, StoreClass};
+use crate::storage::{Entry, Store, StoreClass};
 
 pub mod claim;
+pub mod confirm;
 pub mod digest;
 pub mod driver;
 pub mod finish;
@@ -106,6 +107,18 @@ pub struct Claimed {
     pub cleared: u64,
 }
 
+impl Claimed {
+    /// What the store can promise, as all processes of the run found.
+    pub fn store_class(&self) -> StoreClass {
+        self.plan.store_class
+    }
+
+    /// The run's records in a listing of its record folder; see [`record::read_names`].
+    pub(crate) fn records(&self, listing: &[Entry]) -> Result<BTreeMap<u32, RecordName>> {
+        record::read_names(listing, self.epoch, &self.plan, &self.plan_digest)
+    }
+}
+
 /// A data object about to be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NewFile {
@@ -152,6 +165,12 @@ pub enum Finished {
     Incomplete {
         /// Units without a record.
         missing: Vec<u32>,
+    },
+    /// On a store of class B: objects of these units are committed, and missing or cut short. They can be mended by
+    /// committing the units once more; what to do then is to finish again.
+    Damaged {
+        /// The units.
+        units: Vec<u32>,
     },
 }
 
@@ -204,7 +223,7 @@ where
 /// The units that have been committed so far, by this process or any other.
 pub async fn committed(store: &dyn Store, claimed: &Claimed) -> Result<BTreeMap<u32, RecordName>> {
     let listing = store.list(&layout::records_folder(claimed.epoch)).await?;
-    record::read_names(&listing, claimed.epoch, &claimed.plan)
+    claimed.records(&listing)
 }
 
 /// Commits `unit`, whose output is `files` (none if it has no rows). `stats` are kept in the record for people.

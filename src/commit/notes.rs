@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Claimed;
 use super::layout::{Note, epoch_folder};
-use super::{Claimed, record};
 use crate::error::Result;
 use crate::storage::{Created, Store};
 
@@ -40,7 +40,7 @@ pub async fn progress(store: &dyn Store, claimed: &Claimed) -> Result<Progress> 
             _ => {}
         }
     }
-    let committed = record::read_names(&listing, claimed.epoch, &claimed.plan)?;
+    let committed = claimed.records(&listing)?;
     progress.committed = committed.into_keys().collect();
     Ok(progress)
 }

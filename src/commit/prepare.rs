@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
-use super::claim::check_newest;
-use super::layout::{self, DataName, EPOCHS, MARKER, RunTag, prepared_key};
+use super::claim::{fence, fenced};
+use super::confirm::CheckFiles;
+use super::layout::{self, DataName, MARKER, RunTag, prepared_key};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
 use super::seeded::{Bug, seeded};
 use super::success::Success;
@@ -30,7 +31,7 @@ enum At {
         prepared: bool,
     },
     /// The run is complete: are its files there?
-    CheckFiles(Success),
+    CheckFiles(CheckFiles),
     FenceMarker,
     DeleteMarker,
     ListOutput,
@@ -69,7 +70,8 @@ impl Prepare {
     fn saw_marker(&self, marker: Option<Bytes>, prepared: bool) -> Result<At> {
         match marker {
             Some(marker) if Success::is_of(&marker, &self.claimed) => {
-                Ok(At::CheckFiles(Success::read(&marker)?))
+                let class = self.claimed.store_class();
+                Ok(At::CheckFiles(CheckFiles::new(class, Success::read(&marker)?)))
             }
             // A foreign marker that turns up later than this is for `Finish` to judge.
             _ if prepared => Ok(self.ready()),
@@ -98,7 +100,8 @@ impl Prepare {
             return At::DeleteFiles(left);
         }
         let body = serde_json::json!({ "run_id": self.claimed.plan.run_id }).to_string();
-        At::Create(CreateOnce::new(prepared_key(self.claimed.epoch), body.into()))
+        let key = prepared_key(self.claimed.epoch);
+        At::Create(CreateOnce::new(self.claimed.store_class(), key, body.into()))
     }
 }
 
@@ -109,8 +112,9 @@ impl Machine for Prepare {
         Step::Store(match &self.at {
             At::ReadPrepared => Op::get(prepared_key(self.claimed.epoch)),
             At::ReadMarker { .. } => Op::get(MARKER),
-            At::CheckFiles(_) | At::ListOutput => Op::list(""),
-            At::FenceMarker | At::FenceFiles(_) => Op::list(EPOCHS),
+            At::ListOutput => Op::list(""),
+            At::CheckFiles(check) => return check.next(),
+            At::FenceMarker | At::FenceFiles(_) => fence(&self.claimed),
             At::DeleteMarker => Op::delete(MARKER),
             At::DeleteFiles(left) => Op::delete(left.last().cloned().unwrap_or_default()),
             At::Create(once) => once.op(),
@@ -125,19 +129,19 @@ impl Machine for Prepare {
                 prepared: found.is_some() && !seeded(Bug::WipeUnprepared),
             },
             (&mut At::ReadMarker { prepared }, Answer::Got(marker)) => self.saw_marker(marker, prepared)?,
-            (At::CheckFiles(success), Answer::Listed(listing)) => {
-                success.check_sizes(&listing)?;
-                At::Done(ClaimOutcome::AlreadyComplete(success.clone()))
-            }
-            (At::FenceMarker, Answer::Listed(epochs)) => {
-                check_newest(&epochs, &self.claimed)?;
+            (At::CheckFiles(check), answer) => match check.apply(answer)? {
+                None => At::CheckFiles(check.clone()),
+                Some(success) => At::Done(ClaimOutcome::AlreadyComplete(success)),
+            },
+            (At::FenceMarker, answer) => {
+                fenced(&answer, &self.claimed)?;
                 At::DeleteMarker
             }
             (At::DeleteMarker, Answer::Deleted) => At::ListOutput,
             (At::ListOutput, Answer::Listed(listing)) => self.saw_output(listing),
-            (At::FenceFiles(foreign), Answer::Listed(epochs)) => {
-                // The output was listed before the epochs: a file of a newer run implies that its epoch shows here.
-                check_newest(&epochs, &self.claimed)?;
+            (At::FenceFiles(foreign), answer) => {
+                // The output was listed before the fence: a file of a newer run implies that its epoch shows here.
+                fenced(&answer, &self.claimed)?;
                 if !foreign.is_empty() && self.claimed.plan.mode == SaveMode::Error {
                     return Err(refusal::not_empty(foreign.iter().map(String::as_str)));
                 }

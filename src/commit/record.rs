@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::json::{self, MAX_RECORD_BYTES};
-use super::layout::{RecordName, Seal, data_key};
+use super::layout::{PlanTag, RecordName, Seal, data_key};
+use super::refusal;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::storage::Entry;
@@ -115,6 +116,7 @@ impl Record {
             rows: self.rows,
             bytes: self.files.iter().map(|file| file.bytes).sum(),
             files: self.files.len() as u32,
+            plan: PlanTag::of(&self.plan_digest),
             seal,
         }
     }
@@ -154,14 +156,24 @@ pub fn files_of_name(name: &RecordName, run_id: &str) -> Option<Vec<OutputFile>>
 }
 
 /// The records in a listing of an epoch's record folder, by unit. A name that no record has is left out: it proves
-/// nothing. Two records of one unit, a unit that the plan doesn't have, or other rows than the plan's are errors.
-pub fn read_names(listing: &[Entry], epoch: u64, plan: &Plan) -> Result<BTreeMap<u32, RecordName>> {
+/// nothing. A record of another plan, two records of one unit, a unit that the plan doesn't have, or other rows than the
+/// plan's are errors.
+pub fn read_names(
+    listing: &[Entry],
+    epoch: u64,
+    plan: &Plan,
+    plan_digest: &str,
+) -> Result<BTreeMap<u32, RecordName>> {
+    let tag = PlanTag::of(plan_digest);
     let mut records: BTreeMap<u32, RecordName> = BTreeMap::new();
     for entry in listing {
         let Some(name) = RecordName::parse(&entry.key, epoch) else {
             continue;
         };
         json::check_size(entry.size, &entry.key, MAX_RECORD_BYTES)?;
+        if name.plan != tag {
+            return Err(refusal::two_plans(name.unit).with("key", &entry.key));
+        }
         let Some(unit) = plan.units.get(name.unit as usize) else {
             return Err(
                 Error::storage("a commit record names a unit that the plan does not have")

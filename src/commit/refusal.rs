@@ -80,6 +80,25 @@ pub fn other_class(run_id: &str, pinned: StoreClass, ours: StoreClass) -> Error 
     )
 }
 
+/// Units of one run were committed under two plans.
+pub fn two_plans(unit: u32) -> Error {
+    Error::storage("a unit was committed by a process that worked from another plan")
+        .with("unit", unit)
+        .with_hint(
+            "replica 0 ran twice at once, and its twins pinned different plans; start a new run, into an empty folder \
+             or in mode overwrite",
+        )
+}
+
+/// Nobody has pinned a plan, and this replica may not.
+pub fn no_plan(replica_index: u32) -> Error {
+    Error::storage(format!("replica 0 has not pinned a plan, and replica {replica_index} waited for it in vain"))
+        .with_hint(
+            "on a store of class B only replica 0 may plan: see why it does not start or takes so long, then start this \
+             replica again",
+        )
+}
+
 /// Two runs would share the names of their data.
 pub fn same_tag(run_id: &str, other: &str) -> Error {
     Error::config(format!(

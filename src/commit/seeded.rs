@@ -22,6 +22,12 @@ pub enum Bug {
     /// Clear one's own run's objects as well: with [`WipeUnprepared`](Bug::WipeUnprepared), "each replica wipes the
     /// output when it starts".
     WipeOwn,
+    /// On class B: let any replica plan that has waited for the first one.
+    AnyonePlans,
+    /// On class B: take a data object that is there for one's own, whatever it holds.
+    TrustPresence,
+    /// On class B: go on to the record without reading back what was put.
+    RecordUnread,
 }
 
 /// Whether `bug` is planted on this thread: never, outside of tests.

@@ -126,23 +126,22 @@ pub fn check_sizes(files: &[OutputFile], listing: &[Entry]) -> Result<()> {
         .iter()
         .map(|entry| (entry.key.as_str(), entry.size))
         .collect();
-    let damaged = |what: String, file: &OutputFile| {
-        Err(Error::storage(what)
-            .with("key", &file.path)
-            .with_hint("something other than floe changed the output; start a new run"))
-    };
     for file in files {
-        match sizes.get(file.path.as_str()) {
-            None => return damaged("a committed data object is missing".into(), file),
-            Some(&size) if size != file.bytes => {
-                let expected = file.bytes;
-                return damaged(
-                    format!("a committed data object has {size} bytes instead of {expected}"),
-                    file,
-                );
-            }
-            Some(_) => {}
+        let size = sizes.get(file.path.as_str()).copied();
+        if size != Some(file.bytes) {
+            return Err(damaged(&file.path, size, file.bytes));
         }
     }
     Ok(())
+}
+
+/// A data object that was committed is not as it was.
+pub fn damaged(key: &str, size: Option<u64>, expected: u64) -> Error {
+    let what = match size {
+        None => "a committed data object is missing".to_string(),
+        Some(size) => format!("a committed data object has {size} bytes instead of {expected}"),
+    };
+    Error::storage(what)
+        .with("key", key)
+        .with_hint("something other than this run changed the output; start a new run")
 }

@@ -3,16 +3,23 @@
 //! Data names depend on run and unit only and are created by put-if-absent, so of several attempts the first one's
 //! bytes stay, for ever. Whoever comes later checks what is stored and records *that*: an object that a killed
 //! attempt left without a record is adopted, never doubled.
+//!
+//! On a store of class B an object that is there proves nothing: its writer may have been killed over it. The same bytes
+//! are left alone; others are replaced by this attempt's, unless a record vouches for another attempt. Fence and marker
+//! are looked at just before, and what was put is read back before the record is written. So a committed object that
+//! somebody tore is mended in place by committing its unit again, and no record is ever taken back.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::layout::{DataName, RunTag, epoch_key};
+use super::layout::{DataName, MARKER, RunTag, epoch_key, records_folder};
 use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
 use super::record::{self, Checksum, OutputFile, Record};
 use super::seeded::{Bug, seeded};
+use super::success::Success;
 use super::{Claimed, CommitOutcome, NewFile, refusal};
 use crate::error::{Error, Result};
+use crate::storage::{Entry, StoreClass};
 
 /// Step P6 for one unit. See the [module](self) page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +38,14 @@ pub struct CommitUnit {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum At {
-    Fence,
+    /// Does a newer run exist? Then this is stored, or whatever comes next.
+    Fence(Option<CreateOnce>),
+    /// Class B: is the run complete?
+    FenceMarker(Option<CreateOnce>),
     Create(CreateOnce),
+    /// Class B: other bytes are there. Is the unit committed with them?
+    ListRecords(CreateOnce),
+    /// Class A: an earlier attempt's object, to be adopted.
     CountRows(Bytes),
     CreateRecord(CreateOnce),
     Backoff,
@@ -79,24 +92,33 @@ impl CommitUnit {
             stored: Vec::new(),
             outcome: CommitOutcome::Committed,
             tries: Tries::default(),
-            at: At::Fence,
+            at: At::Fence(None),
         })
+    }
+
+    fn class(&self) -> StoreClass {
+        self.claimed.store_class()
     }
 
     /// The next object, or the record when all are stored.
     fn create_next(&self) -> At {
         match self.files.get(self.stored.len()) {
-            Some(_) if seeded(Bug::RecordFirst) && self.stored.is_empty() => {
-                self.create_record(self.files.iter().map(NewFile::facts).collect())
-            }
-            Some(file) => At::Create(CreateOnce::new(&file.path, file.body.clone())),
+            Some(_) if seeded(Bug::RecordFirst) && self.stored.is_empty() => self.create_record(),
+            Some(file) => At::Create(self.once(file)),
             None if seeded(Bug::RecordFirst) && !self.files.is_empty() => At::Done,
-            None => self.create_record(self.stored.clone()),
+            None => self.create_record(),
         }
     }
 
-    fn create_record(&self, files: Vec<OutputFile>) -> At {
-        let record = Record {
+    fn once(&self, file: &NewFile) -> CreateOnce {
+        CreateOnce::new(self.class(), &file.path, file.body.clone())
+    }
+
+    /// The record of what is stored; of what will be, if not all is yet.
+    fn record(&self) -> Record {
+        let left = self.files[self.stored.len()..].iter().map(NewFile::facts);
+        let files: Vec<OutputFile> = self.stored.iter().cloned().chain(left).collect();
+        Record {
             format: record::FORMAT,
             run_id: self.claimed.plan.run_id.clone(),
             epoch: self.claimed.epoch,
@@ -105,9 +127,13 @@ impl CommitUnit {
             rows: files.iter().map(|file| file.rows).sum(),
             files,
             stats: self.stats.clone(),
-        };
+        }
+    }
+
+    fn create_record(&self) -> At {
+        let record = self.record();
         let key = record.name().key(self.claimed.epoch);
-        At::CreateRecord(CreateOnce::new(key, record.to_json().into()))
+        At::CreateRecord(CreateOnce::new(self.class(), key, record.to_json().into()))
     }
 
     fn is_stored(&mut self, bytes: u64, checksum: Checksum) -> At {
@@ -118,7 +144,10 @@ impl CommitUnit {
             ..file.facts()
         });
         self.tries = Tries::default();
-        self.create_next()
+        match self.class() {
+            StoreClass::B if self.stored.len() < self.files.len() => At::Fence(None),
+            _ => self.create_next(),
+        }
     }
 
     fn lost_race(&mut self, same: bool) {
@@ -127,6 +156,34 @@ impl CommitUnit {
             same_bytes: same && before,
         };
     }
+
+    /// The whole run is complete, and so is this unit.
+    fn is_complete(&mut self, marker: &[u8]) -> Result<At> {
+        let success = Success::read(marker)?;
+        let named = |file: &NewFile| success.files.contains(&file.facts());
+        self.lost_race(self.files.iter().all(named));
+        Ok(At::Done)
+    }
+
+    /// Class B: other bytes than these are stored under the object's name.
+    fn saw_records(&mut self, mut once: CreateOnce, listing: &[Entry]) -> Result<At> {
+        let records = self.claimed.records(listing)?;
+        match records.get(&self.unit) {
+            Some(name) if *name != self.record().name() => {
+                self.lost_race(false);
+                Ok(At::Done)
+            }
+            _ => {
+                once.replace();
+                Ok(At::Fence(Some(once)))
+            }
+        }
+    }
+
+    /// Class B: whether a record's body is whole.
+    fn is_record(&self, body: &[u8]) -> bool {
+        Record::read(body, self.record().name(), self.claimed.epoch).is_ok()
+    }
 }
 
 impl Machine for CommitUnit {
@@ -134,8 +191,10 @@ impl Machine for CommitUnit {
 
     fn next(&self) -> Step<CommitOutcome> {
         Step::Store(match &self.at {
-            At::Fence => Op::head(epoch_key(self.claimed.epoch + 1)),
+            At::Fence(_) => Op::head(epoch_key(self.claimed.epoch + 1)),
+            At::FenceMarker(_) => Op::get(MARKER),
             At::Create(once) | At::CreateRecord(once) => once.op(),
+            At::ListRecords(_) => Op::list(records_folder(self.claimed.epoch)),
             At::CountRows(body) => {
                 return Step::CountRows {
                     key: self.files[self.stored.len()].path.clone(),
@@ -148,28 +207,46 @@ impl Machine for CommitUnit {
     }
 
     fn apply(&mut self, answer: Answer) -> Result<()> {
+        let class = self.class();
         self.at = match (&mut self.at, answer) {
-            (At::Fence, Answer::Size(newer)) if newer.is_none() || seeded(Bug::SkipFence) => {
-                self.create_next()
+            (At::Fence(next), Answer::Size(newer)) if newer.is_none() || seeded(Bug::SkipFence) => {
+                match (class, next.take()) {
+                    (StoreClass::A, _) => self.create_next(),
+                    (StoreClass::B, next) => At::FenceMarker(next),
+                }
             }
-            (At::Fence, Answer::Size(Some(_))) => {
+            (At::Fence(_), Answer::Size(Some(_))) => {
                 let epoch = self.claimed.epoch;
                 return Err(refusal::superseded(&self.claimed.plan.run_id, epoch, epoch + 1));
             }
+            (At::FenceMarker(next), Answer::Got(marker)) => {
+                let next = next.take();
+                match marker.filter(|marker| Success::is_of(marker, &self.claimed)) {
+                    Some(marker) => self.is_complete(&marker)?,
+                    None => next.map_or_else(|| self.create_next(), At::Create),
+                }
+            }
             (At::Create(once), answer) => {
                 let ours = &self.files[self.stored.len()];
+                let facts = (ours.body.len() as u64, ours.checksum);
                 match once.apply(answer)? {
                     None => At::Create(once.clone()),
-                    Some(Found::Made) => {
-                        let (bytes, checksum) = (ours.body.len() as u64, ours.checksum);
-                        self.is_stored(bytes, checksum)
-                    }
-                    Some(Found::There { body, exists }) if body == ours.body => {
-                        let (bytes, checksum) = (ours.body.len() as u64, ours.checksum);
+                    Some(Found::Made) => self.is_stored(facts.0, facts.1),
+                    Some(Found::There { body, exists })
+                        if body == ours.body || (once.is_class_b() && seeded(Bug::TrustPresence)) =>
+                    {
                         if exists {
                             self.lost_race(true);
                         }
-                        self.is_stored(bytes, checksum)
+                        self.is_stored(facts.0, facts.1)
+                    }
+                    Some(Found::There { exists: true, .. }) if once.is_class_b() => {
+                        At::ListRecords(once.clone())
+                    }
+                    Some(Found::There { .. }) if once.is_class_b() => {
+                        self.tries
+                            .again(once.key(), "what was read back is not what was stored")?;
+                        At::Backoff
                     }
                     Some(Found::There { body, .. }) => At::CountRows(body),
                     Some(Found::Absent(why)) => {
@@ -177,6 +254,10 @@ impl Machine for CommitUnit {
                         At::Backoff
                     }
                 }
+            }
+            (At::ListRecords(once), Answer::Listed(listing)) => {
+                let once = once.clone();
+                self.saw_records(once, &listing)?
             }
             (At::CountRows(body), Answer::Rows(rows)) => {
                 let file = &self.files[self.stored.len()];
@@ -199,7 +280,22 @@ impl Machine for CommitUnit {
                     if seeded(Bug::RecordFirst) && self.stored.len() < self.files.len() =>
                 {
                     let file = &self.files[self.stored.len()];
-                    At::Create(CreateOnce::new(&file.path, file.body.clone()))
+                    At::Create(self.once(file))
+                }
+                Some(Found::There { body, exists }) if once.is_class_b() => {
+                    let mut once = once.clone();
+                    match (self.is_record(&body), exists) {
+                        (true, _) => At::Done,
+                        (false, true) => {
+                            once.replace();
+                            At::CreateRecord(once)
+                        }
+                        (false, false) => {
+                            self.tries
+                                .again(once.key(), "what was read back is not what was stored")?;
+                            At::Backoff
+                        }
+                    }
                 }
                 // The name is the record: whoever stored it said the same.
                 Some(Found::Made | Found::There { .. }) => At::Done,
@@ -209,7 +305,7 @@ impl Machine for CommitUnit {
                 }
             },
             // Time has passed: look at the fence again before storing anything.
-            (At::Backoff, Answer::Waited) => At::Fence,
+            (At::Backoff, Answer::Waited) => At::Fence(None),
             (_, answer) => return Err(out_of_turn(&answer)),
         };
         Ok(())

@@ -169,7 +169,7 @@ impl Findings {
             }
         };
         let listing = store.list(&records_folder(newest)).await?;
-        let done = match read_names(&listing, newest, &plan) {
+        let done = match read_names(&listing, newest, &plan, &digest::sha256(&body)) {
             Ok(records) => records.len(),
             Err(error) => {
                 self.add(ProblemKind::Record, records_folder(newest), error.to_string());
@@ -232,12 +232,18 @@ impl Findings {
                 self.add(ProblemKind::Plan, key.clone(), message);
             }
         }
-        self.check_records(store, marker, &plan).await
+        self.check_records(store, marker, &plan, &digest).await
     }
 
-    async fn check_records(&mut self, store: &dyn Store, marker: &Success, plan: &Plan) -> Result<()> {
+    async fn check_records(
+        &mut self,
+        store: &dyn Store,
+        marker: &Success,
+        plan: &Plan,
+        plan_digest: &str,
+    ) -> Result<()> {
         let folder = records_folder(marker.epoch);
-        let names = match read_names(&store.list(&folder).await?, marker.epoch, plan) {
+        let names = match read_names(&store.list(&folder).await?, marker.epoch, plan, plan_digest) {
             Ok(names) => names,
             Err(error) => {
                 self.add(ProblemKind::Record, folder, error.to_string());

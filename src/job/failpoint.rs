@@ -330,7 +330,7 @@ fn epoch_of(key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::layout::{Seal, data_key, epoch_key};
+    use crate::commit::layout::{PlanTag, Seal, data_key, epoch_key};
     use crate::error::ErrorKind;
 
     fn memory() -> (storage::OutputStore, tempfile::TempDir) {
@@ -346,6 +346,7 @@ mod tests {
             rows: 0,
             bytes: 0,
             files: 0,
+            plan: PlanTag::of("sha256:0"),
             seal: Seal::Nothing,
         };
         for (key, class) in [

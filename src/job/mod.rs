@@ -108,15 +108,17 @@ pub async fn run(
     };
     let queue = replica.queue(&claimed).await?;
     let (board, share) = (queue.board(), Share::of(&queue));
-    let ended = replica.score(&claimed, footers, queue, stop).await?;
+    let ended = replica.score(&claimed, footers, queue, stop.clone()).await?;
     if ended == Ended::Stopped && !share.is_committed(&replica.store, &claimed).await? {
-        return Err(Error::new(
-            ErrorKind::Interrupted,
-            "stopped before all units of this replica were done",
-        )
-        .with_hint("start the same run again: it goes on from its records"));
+        return Err(stopped("stopped before all units of this replica were done"));
     }
-    replica.finish(&claimed, &share, board.helped()).await
+    let finished = replica.finish(&claimed, stop).await?;
+    replica.outcome(&claimed, &share, board.helped(), finished)
+}
+
+fn stopped(what: &str) -> Error {
+    Error::new(ErrorKind::Interrupted, what)
+        .with_hint("start the same run again: it goes on from its records")
 }
 
 /// The run that the replicas of this job would belong to; for a launcher that starts them all.
@@ -260,6 +262,42 @@ impl<'a> Replica<'a> {
             first = queue.prime() => if !first? { return Ok(Ended::Complete) },
             true = asked_to_stop(&mut stop) => return Ok(Ended::Stopped),
         }
+        let pipeline = self.pipeline(claimed, footers).await?;
+        pipeline
+            .run(queue, stop, async |unit| {
+                let id = unit.unit.id;
+                self.commit_unit(claimed, unit).await?;
+                board.committed(id);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Computes units once more whose committed objects were damaged (class B), and puts them in their place.
+    async fn mend(&self, claimed: &Claimed, units: &[u32], stop: watch::Receiver<bool>) -> Result<()> {
+        tracing::warn!(
+            units = units.len(),
+            first = units.first(),
+            "committed data objects are missing or cut short: computing them again"
+        );
+        let units: Vec<Unit> = units
+            .iter()
+            .map(|&id| claimed.plan.units[id as usize].clone())
+            .collect();
+        let pipeline = self.pipeline(claimed, Vec::new()).await?;
+        let ended = pipeline
+            .run(units.into_iter(), stop, async |unit| {
+                self.commit_unit(claimed, unit).await
+            })
+            .await?;
+        match ended {
+            Ended::Complete => Ok(()),
+            Ended::Stopped => Err(stopped("stopped before damaged units were computed again")),
+        }
+    }
+
+    /// What takes units through reading, scoring and encoding, with models of its own.
+    async fn pipeline(&self, claimed: &Claimed, footers: Vec<Arc<Footer>>) -> Result<Pipeline> {
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
         let pool = WorkerPool::of(self.job, self.host);
@@ -267,7 +305,7 @@ impl<'a> Replica<'a> {
             .scoring
             .workers(pool.workers, pool.threads_per_worker)
             .await?;
-        let pipeline = Pipeline {
+        Ok(Pipeline {
             reader: Reader::new(self.places.input.clone(), plan.clone(), footers),
             decoder: bound.decoder,
             outputs: bound.outputs,
@@ -278,15 +316,7 @@ impl<'a> Replica<'a> {
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),
             metrics: self.metrics.clone(),
             job_began: self.began,
-        };
-        pipeline
-            .run(queue, stop, async |unit| {
-                let id = unit.unit.id;
-                self.commit_unit(claimed, unit).await?;
-                board.committed(id);
-                Ok(())
-            })
-            .await
+        })
     }
 
     /// Stores a finished unit and its record.
@@ -332,7 +362,24 @@ impl<'a> Replica<'a> {
     }
 
     /// Ends the run if every unit of the plan is committed.
-    async fn finish(&self, claimed: &Claimed, share: &Share, helped: usize) -> Result<Outcome> {
+    async fn finish(&self, claimed: &Claimed, stop: watch::Receiver<bool>) -> Result<Finished> {
+        match commit::finish(&self.store, claimed).await? {
+            Finished::Damaged { units } => {
+                self.mend(claimed, &units, stop).await?;
+                commit::finish(&self.store, claimed).await
+            }
+            finished => Ok(finished),
+        }
+    }
+
+    /// What this replica's part came to.
+    fn outcome(
+        &self,
+        claimed: &Claimed,
+        share: &Share,
+        helped: usize,
+        finished: Finished,
+    ) -> Result<Outcome> {
         let mut outcome = Outcome {
             run_id: claimed.plan.run_id.clone(),
             epoch: claimed.epoch,
@@ -345,7 +392,7 @@ impl<'a> Replica<'a> {
             units_missing: 0,
             total_rows: None,
         };
-        match commit::finish(&self.store, claimed).await? {
+        match finished {
             Finished::Complete(success) => {
                 // Whatever killed writers of this run left half-written is of no use to anybody now.
                 let run_id = &claimed.plan.run_id;
@@ -361,6 +408,7 @@ impl<'a> Replica<'a> {
                 outcome.complete = true;
                 outcome.total_rows = Some(success.rows);
             }
+            Finished::Damaged { units } => return Err(damaged(&units)),
             Finished::Incomplete { missing } => {
                 tracing::info!(
                     units_missing = missing.len(),
@@ -412,6 +460,16 @@ impl Share {
         let committed = commit::committed(store, claimed).await?;
         Ok(self.units.iter().all(|unit| committed.contains_key(unit)))
     }
+}
+
+/// Committed objects that could not be mended.
+fn damaged(units: &[u32]) -> Error {
+    Error::storage("committed data objects are missing or cut short, and computing them again did not mend them")
+        .with("unit", units.first().copied().unwrap_or_default())
+        .with_hint(
+            "either the model is not deterministic, or something else changes the output; start a new run, into an \
+             empty folder or in mode overwrite",
+        )
 }
 
 fn rows_of<'a>(units: impl Iterator<Item = &'a (Unit, bool)>) -> u64 {

@@ -71,6 +71,10 @@ impl Objects {
             } else {
                 Creation::Exists
             }),
+            Op::Put { key, body } => {
+                self.0.insert(key.clone(), body.clone());
+                Answer::Created(Creation::Yes)
+            }
             Op::Delete { key } => {
                 self.0.remove(key);
                 Answer::Deleted
@@ -165,6 +169,14 @@ pub fn plan_of(run_id: &str, mode: SaveMode, rows: &[u64]) -> Plan {
         outputs: Vec::new(),
         inputs: rows.iter().enumerate().map(file).collect(),
         units: rows.iter().enumerate().map(unit).collect(),
+    }
+}
+
+/// A plan that goes with a request.
+pub fn plan_for(request: &ClaimRequest, rows: &[u64]) -> Plan {
+    Plan {
+        store_class: request.store_class,
+        ..plan_of(&request.run_id, request.mode, rows)
     }
 }
 

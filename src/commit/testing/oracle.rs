@@ -68,8 +68,9 @@ impl<'a> View<'a> {
 
     /// The records of an epoch.
     pub fn records(&self, epoch: u64, plan: &Plan) -> Result<BTreeMap<u32, RecordName>, String> {
-        read_names(&self.objects.list(&records_folder(epoch)), epoch, plan)
-            .map_err(|error| format!("I5: {error}"))
+        let body = &self.objects.0[&epoch_key(epoch)];
+        let listing = self.objects.list(&records_folder(epoch));
+        read_names(&listing, epoch, plan, &digest::sha256(body)).map_err(|error| format!("I5: {error}"))
     }
 
     // ---- operations

@@ -6,7 +6,6 @@ use crate::commit::finish::Finish;
 use crate::commit::layout::{MARKER, prepared_key, records_folder};
 use crate::commit::machine::{Answer, Machine, Op, Step};
 use crate::commit::prepare::Prepare;
-use crate::commit::record::read_names;
 use crate::commit::unit::CommitUnit;
 use crate::error::ErrorKind;
 
@@ -59,6 +58,12 @@ impl Start {
         self
     }
 
+    /// Over a store of class B.
+    pub fn weaker(mut self) -> Start {
+        self.request.store_class = StoreClass::B;
+        self
+    }
+
     pub fn helping(self) -> Start {
         Start { help: true, ..self }
     }
@@ -94,6 +99,8 @@ pub struct Process {
     pub stage: Stage,
     /// Which life of which process; counted only where names depend on it.
     pub attempt: u32,
+    /// Whether it has mended what was damaged.
+    pub mended: bool,
     /// The last marker it read, for the rule on whose marker may be deleted.
     pub read_marker: Option<Bytes>,
     /// Whether it saw that the output was not cleared yet, for the rule on whose objects may be deleted.
@@ -155,6 +162,7 @@ impl Process {
             start,
             stage,
             attempt: 0,
+            mended: false,
             read_marker: None,
             saw_unprepared: false,
         }
@@ -301,7 +309,7 @@ impl Process {
                 let claimed = claimed.clone();
                 let open = open_units(&claimed, answer)?;
                 Ok(match open.is_empty() {
-                    true => finishing(claimed),
+                    true => finishing(claimed, self.start.impatient),
                     false => Stage::Choose { claimed, open },
                 })
             }
@@ -324,6 +332,14 @@ impl Process {
                 Ok(match machine.next() {
                     Step::Done(Finished::Complete(_)) => complete,
                     Step::Done(Finished::Incomplete { .. }) => Stage::Exited(Exit::PartDone),
+                    Step::Done(Finished::Damaged { units }) if !self.mended => {
+                        let claimed = machine.claimed().clone();
+                        self.mended = true;
+                        self.next_unit(claimed, units)?
+                    }
+                    Step::Done(Finished::Damaged { units }) => {
+                        return Err(Error::storage(format!("units {units:?} can't be mended")));
+                    }
                     _ => self.stage.clone(),
                 })
             }
@@ -335,9 +351,9 @@ impl Process {
         let Some(unit) = todo.pop() else {
             let first_marks = self.start.design == Design::OwnListingFirstMarks;
             return Ok(match self.start.help {
-                true => Stage::ListOpen(claimed),
-                false if first_marks && self.start.request.replica_index > 0 => Stage::Exited(Exit::PartDone),
-                false => finishing(claimed),
+                true if !self.mended => Stage::ListOpen(claimed),
+                _ if first_marks && self.start.request.replica_index > 0 => Stage::Exited(Exit::PartDone),
+                _ => finishing(claimed, self.start.impatient),
             });
         };
         let folder = match self.start.design {
@@ -364,14 +380,15 @@ fn open_units(claimed: &Claimed, answer: Answer) -> Result<Vec<u32>> {
     let Answer::Listed(listing) = answer else {
         unreachable!()
     };
-    let done = read_names(&listing, claimed.epoch, &claimed.plan)?;
+    let done = claimed.records(&listing)?;
     let units = 0..claimed.plan.units.len() as u32;
     Ok(units.filter(|unit| !done.contains_key(unit)).collect())
 }
 
-fn finishing(claimed: Claimed) -> Stage {
+fn finishing(claimed: Claimed, impatient: bool) -> Stage {
+    let machine = Finish::new(claimed.clone());
     Stage::Finish {
-        machine: Finish::new(claimed.clone()),
+        machine: if impatient { machine.impatient() } else { machine },
         claimed,
     }
 }

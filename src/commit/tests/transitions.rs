@@ -309,7 +309,7 @@ fn ours(claimed: &Claimed) -> Vec<NewFile> {
 
 fn only_record(objects: &Objects, claimed: &Claimed) -> RecordName {
     let listing = objects.list(&layout::records_folder(claimed.epoch));
-    let names = record::read_names(&listing, claimed.epoch, &claimed.plan).unwrap();
+    let names = claimed.records(&listing).unwrap();
     names[&0]
 }
 

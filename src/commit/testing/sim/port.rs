@@ -68,8 +68,9 @@ impl Store for Port {
             other => unreachable!("{other:?}"),
         }
     }
-    async fn put(&self, _: &str, _: Bytes) -> Result<()> {
-        unreachable!("the protocol never replaces an object")
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        let key = key.to_string();
+        self.ask(Some(Op::Put { key, body })).await.map(|_| ())
     }
     async fn delete(&self, key: &str) -> Result<()> {
         self.ask(Some(Op::delete(key))).await.map(|_| ())
@@ -158,7 +159,7 @@ async fn live(port: Port, role: Role, input: Arc<Mutex<Vec<u64>>>, mut rng: Rng)
     } = &role.start;
     let build = || async {
         port.ask(None).await?;
-        Ok(plan_of(&request.run_id, request.mode, &input.lock().unwrap()))
+        Ok(plan_for(request, &input.lock().unwrap()))
     };
     let claimed = match claim(&port, request.clone(), build).await? {
         ClaimOutcome::Claimed(claimed) => claimed,
