@@ -36,8 +36,13 @@ pub fn nesting(first: &str, second: &str) -> Nesting {
 
 /// `base/name`, with exactly one slash between them.
 pub fn below(base: &str, name: &str) -> String {
+    // A stage may stand in single quotes as a whole: the name goes inside.
+    let (base, quote) = match base.strip_suffix('\'') {
+        Some(inner) if base.starts_with("'@") => (inner, "'"),
+        _ => (base, ""),
+    };
     let base = base.trim_end_matches('/');
-    format!("{base}/{name}")
+    format!("{base}/{name}{quote}")
 }
 
 /// A location as a message may repeat it: without the keys and passwords that a URL can carry.
@@ -66,6 +71,10 @@ impl Place {
         if let Some(stage) = location.strip_prefix('@') {
             return Place::of_stage(stage);
         }
+        if let Some(quoted) = location.strip_prefix("'@") {
+            let quoted = quoted.strip_suffix('\'').unwrap_or(quoted);
+            return Place::of_stage(&quoted.replace("''", "'").replace("\\\\", "\\"));
+        }
         if let Some((scheme, rest)) = location.split_once("://") {
             let scheme = scheme.to_lowercase();
             let rest = rest.split(['?', '#']).next().unwrap_or(rest);
@@ -84,21 +93,23 @@ impl Place {
 
     /// `db.schema.stage/path`: unquoted identifiers are upper case to Snowflake, quoted ones and paths as written.
     fn of_stage(stage: &str) -> Place {
-        let mut quoted = false;
+        let mut is_quoted = false;
         let end = stage.find(|c: char| {
-            quoted ^= c == '"';
-            c == '/' && !quoted
+            is_quoted ^= c == '"';
+            c == '/' && !is_quoted
         });
         let (stage, path) = stage.split_at(end.unwrap_or(stage.len()));
         let mut root = String::from("@");
-        let mut quoted = false;
-        for c in stage.chars() {
-            if c == '"' {
-                quoted = !quoted;
-            } else if quoted {
-                root.push(c);
-            } else {
-                root.extend(c.to_uppercase());
+        let mut is_quoted = false;
+        let mut chars = stage.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                // Doubled, it belongs to the name; the dot between names is told from a dot in a name.
+                '"' if is_quoted && chars.peek() == Some(&'"') => root.extend(chars.next()),
+                '"' => is_quoted = !is_quoted,
+                '.' if !is_quoted => root.push('\0'),
+                c if is_quoted => root.push(c),
+                c => root.extend(c.to_uppercase()),
             }
         }
         Place::new(&root, path)
@@ -159,6 +170,11 @@ mod tests {
             ("@\"DB\".schema.\"STAGE\"", "@db.schema.stage/out", Around),
             ("@\"a/b\"/x", "@\"a/b\"/x/y", Around),
             ("@stage/IN", "@stage/in", Apart),
+            ("'@db.schema.stage/in'", "@db.schema.stage", Inside),
+            ("'@s/it''s'", "@s/it's", Same),
+            ("@\"st\"\"age\"/x", "@\"stage\"/x", Apart),
+            ("@\"st\"\"age\"/x", "@\"st\"\"age\"", Inside),
+            ("@\"A.B\"", "@a.b", Apart),
         ] {
             assert_eq!(nesting(first, second), expected, "{first} and {second}");
         }
@@ -181,5 +197,6 @@ mod tests {
         assert_eq!(below("out/", "job"), "out/job");
         assert_eq!(below("@db.s.st", "job"), "@db.s.st/job");
         assert_eq!(below("/", "job"), "/job");
+        assert_eq!(below("'@db.s.\"a b\"/'", "job"), "'@db.s.\"a b\"/job'");
     }
 }

@@ -85,7 +85,9 @@ impl Storage {
 }
 
 fn scheme(location: &str) -> Result<Scheme<'_>> {
-    if location.starts_with('@') || location.starts_with("snow://") {
+    // As in SQL, a stage may stand in single quotes.
+    let unquoted = location.strip_prefix('\'').unwrap_or(location);
+    if unquoted.starts_with('@') || unquoted.starts_with("snow://") {
         return Ok(Scheme::Snowflake);
     }
     match location.split_once("://") {
