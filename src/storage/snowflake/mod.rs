@@ -156,7 +156,7 @@ impl Found {
                 .prefix
                 .iter()
                 .fold(folder.clone(), |path, name| path.join(name));
-            return Location::at_path(&path, location);
+            return Location::at_path(&path, location, options.local_writer);
         }
         let prefix = match self.prefix.join("/") {
             key if key.is_empty() => StorePath::default(),
