@@ -7,6 +7,7 @@ use object_store::Error as StoreError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+use super::diagnosis::Diagnosis;
 use crate::error::Error;
 
 /// What a store can promise.
@@ -53,13 +54,17 @@ impl fmt::Display for StoreClass {
 pub fn lacks_create(error: &Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        let lacks = match (
-            error.downcast_ref::<StoreError>(),
-            error.downcast_ref::<std::io::Error>(),
-        ) {
-            (Some(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }), _) => true,
-            (_, Some(error)) => is_without_links(error),
-            _ => says_not_implemented(&error.to_string()),
+        let lacks = if let Some(error) = error.downcast_ref::<StoreError>() {
+            matches!(
+                error,
+                StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }
+            )
+        } else if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            is_without_links(error)
+        } else if let Some(answer) = error.downcast_ref::<Diagnosis>() {
+            answer.status == Some(501) || answer.says(&["NotImplemented"])
+        } else {
+            false
         };
         if lacks {
             return true;
@@ -67,11 +72,6 @@ pub fn lacks_create(error: &Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// The status is private to object_store's client, so only its text tells. S3's own code for it is the second word.
-fn says_not_implemented(text: &str) -> bool {
-    text.contains("501 Not Implemented") || text.contains("<Code>NotImplemented</Code>")
 }
 
 /// A local file is created by a hard link. `link(2)` says EPERM where the file system has none; a folder that may not
@@ -93,9 +93,12 @@ mod tests {
         explain(error, "write", "key", "/out")
     }
 
-    fn generic(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    fn generic(
+        store: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> StoreError {
         StoreError::Generic {
-            store: "S3",
+            store,
             source: source.into(),
         }
     }
@@ -103,14 +106,17 @@ mod tests {
     /// Failure matrix: 69.
     #[test]
     fn what_a_store_does_not_have_is_told_from_what_went_wrong() {
-        let os = |code| generic(std::io::Error::from_raw_os_error(code));
+        let os = |code| generic("LocalFileSystem", std::io::Error::from_raw_os_error(code));
         let not_implemented = StoreError::NotImplemented {
             operation: "put_opts(Create)".into(),
             implementer: "mount".into(),
         };
         for lacks in [
             not_implemented,
-            generic("Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>"),
+            generic(
+                "S3",
+                "Server returned non-2xx status code: 501 Not Implemented: <Code>NotImplemented</Code>",
+            ),
             os(libc::EPERM),
             os(libc::EOPNOTSUPP),
         ] {
@@ -118,7 +124,7 @@ mod tests {
             assert!(lacks_create(&error), "{error}");
         }
         for fails in [
-            generic("Server returned non-2xx status code: 503 Slow Down"),
+            generic("S3", "Server returned non-2xx status code: 503 Slow Down"),
             os(libc::EACCES),
             os(libc::ENOSPC),
             os(libc::EROFS),
