@@ -246,9 +246,14 @@ impl Claim {
             StoreClass::A if self.candidate.is_some() => At::Create { epoch },
             StoreClass::B if self.candidate.is_some() => At::Look { epoch },
             _ if is_first || (may_plan && looks >= LOOKS_FOR_PLAN) => At::BuildPlan { epoch },
-            _ if looks >= LOOKS_FOR_FIRST_REPLICA => return Err(refusal::no_plan(index)),
+            StoreClass::B if !self.may_wait() => return Err(refusal::no_plan(index)),
             _ => At::AwaitPlan,
         })
+    }
+
+    /// Class B: whether this replica depends on the first one, and has patience left.
+    fn may_wait(&self) -> bool {
+        self.request.replica_index > 0 && self.looks < LOOKS_FOR_FIRST_REPLICA
     }
 
     fn waited(&mut self) -> At {
@@ -313,6 +318,8 @@ impl Machine for Claim {
             (At::ConfirmUnfinished, Answer::Listed(listing)) => {
                 let epochs = read_epochs(&listing)?;
                 match self.highest() {
+                    // One that was cut short may be this run's, and the first replica has written it again since.
+                    Some(_) if !self.torn.is_empty() && self.may_wait() => At::AwaitPlan,
                     Some(highest) if epochs == self.epochs => {
                         return Err(refusal::may_be_alive(&self.owners[&highest], highest));
                     }

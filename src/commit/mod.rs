@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value};
 
 use crate::config::SaveMode;
@@ -59,6 +60,9 @@ pub use probe::probe;
 pub use record::{Checksum, OutputFile, Record};
 pub use success::Success;
 pub use verify::{Report, verify};
+
+/// How many records are read at once: they are small, and the store is slow.
+const RECORDS_AT_ONCE: usize = 16;
 
 /// What a process wants with an output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -223,7 +227,32 @@ where
 /// The units that have been committed so far, by this process or any other.
 pub async fn committed(store: &dyn Store, claimed: &Claimed) -> Result<BTreeMap<u32, RecordName>> {
     let listing = store.list(&layout::records_folder(claimed.epoch)).await?;
-    claimed.records(&listing)
+    whole_records(store, claimed, &listing).await
+}
+
+/// The records in a listing. On class B the writer of one may have been killed over its body, which makes it none where
+/// the body is needed; elsewhere the name says it all, and is there or isn't.
+async fn whole_records(
+    store: &dyn Store,
+    claimed: &Claimed,
+    listing: &[Entry],
+) -> Result<BTreeMap<u32, RecordName>> {
+    let mut records = claimed.records(listing)?;
+    if claimed.store_class() == StoreClass::A {
+        return Ok(records);
+    }
+    let needed = |name: &&RecordName| record::files_of_name(name, &claimed.plan.run_id).is_none();
+    let needed: Vec<RecordName> = records.values().filter(needed).copied().collect();
+    let mut bodies = stream::iter(needed)
+        .map(|name| async move { Ok((name, store.get(&name.key(claimed.epoch)).await?)) })
+        .buffer_unordered(RECORDS_AT_ONCE);
+    while let Some((name, body)) = bodies.try_next().await? {
+        if body.is_none_or(|body| Record::read(&body, name, claimed.epoch).is_err()) {
+            records.remove(&name.unit);
+        }
+    }
+    drop(bodies);
+    Ok(records)
 }
 
 /// Commits `unit`, whose output is `files` (none if it has no rows). `stats` are kept in the record for people.

@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Claimed;
 use super::layout::{Note, epoch_folder};
+use super::{Claimed, whole_records};
 use crate::error::Result;
 use crate::storage::{Created, Store};
 
@@ -40,7 +40,7 @@ pub async fn progress(store: &dyn Store, claimed: &Claimed) -> Result<Progress> 
             _ => {}
         }
     }
-    let committed = claimed.records(&listing)?;
+    let committed = whole_records(store, claimed, &listing).await?;
     progress.committed = committed.into_keys().collect();
     Ok(progress)
 }

@@ -28,7 +28,7 @@ pub use oracle::{Actor, View};
 pub use process::{Ask, Design, Exit, Process, Stage, Start};
 pub use sim::{Before, Played, Role, Scenario, Sim, Trouble, Weather, role};
 pub use space::{Allowed, End, Searched, Space};
-pub use world::{Create, Fault, World};
+pub use world::{Create, Fault, World, part_of};
 
 /// The objects of an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -37,8 +37,11 @@ pub struct Actor<'a> {
 }
 
 impl<'a> View<'a> {
+    /// The epochs that pin a plan: on class B one that was cut short doesn't.
     fn epochs(&self) -> Vec<u64> {
-        read_epochs(&self.objects.list(EPOCHS)).unwrap()
+        let mut epochs = read_epochs(&self.objects.list(EPOCHS)).unwrap();
+        epochs.retain(|epoch| epoch_owner(&self.objects.0[&epoch_key(*epoch)]).is_some());
+        epochs
     }
 
     /// The epoch that `run_id` holds.
@@ -66,11 +69,19 @@ impl<'a> View<'a> {
         Ok(plan)
     }
 
-    /// The records of an epoch.
+    /// The records of an epoch. On class B one whose body is needed and cut short is none.
     pub fn records(&self, epoch: u64, plan: &Plan) -> Result<BTreeMap<u32, RecordName>, String> {
         let body = &self.objects.0[&epoch_key(epoch)];
         let listing = self.objects.list(&records_folder(epoch));
-        read_names(&listing, epoch, plan, &digest::sha256(body)).map_err(|error| format!("I5: {error}"))
+        let mut records = read_names(&listing, epoch, plan, &digest::sha256(body))
+            .map_err(|error| format!("I5: {error}"))?;
+        if plan.store_class == StoreClass::B {
+            records.retain(|_, name| {
+                let body = &self.objects.0[&name.key(epoch)];
+                files_of_name(name, &plan.run_id).is_some() || Record::read(body, *name, epoch).is_ok()
+            });
+        }
+        Ok(records)
     }
 
     // ---- operations
@@ -82,6 +93,20 @@ impl<'a> View<'a> {
                 .check_delete(actor, key)
                 .map_err(|why| format!("I6: {key}: {why}")),
             Op::Create { key, .. } => self.check_order(actor, key),
+            Op::Put { key, body } => self
+                .check_pinned(key, body)
+                .and_then(|()| self.check_order(actor, key)),
+            _ => Ok(()),
+        }
+    }
+
+    /// I0: an epoch that pins a plan is not replaced by another.
+    fn check_pinned(&self, key: &str, body: &Bytes) -> Result<(), String> {
+        let pins = |stored: &&Bytes| epoch_owner(stored).is_some();
+        let pinned = self.objects.0.get(key).filter(pins);
+        let is_epoch = layout::parse_epoch_key(key).is_some();
+        match pinned {
+            Some(stored) if is_epoch && stored != body => Err(format!("I0: {key} is replaced")),
             _ => Ok(()),
         }
     }
@@ -162,15 +187,16 @@ impl<'a> View<'a> {
 
     /// I1, I3, I5: what must hold in every state.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(newest) = self.epochs().pop() {
-            self.check_committed(newest)?;
-        }
+        // The marker first: what it says falsely is worse than what made it false.
         let marker = self.objects.0.get(MARKER);
-        let Some(marker) = marker.filter(|body| Owner::of(body).is_some()) else {
-            return Ok(());
-        };
-        let marker = Success::read(marker).map_err(|error| format!("I1: {error}"))?;
-        self.check_marker(&marker)
+        if let Some(marker) = marker.filter(|body| Owner::of(body).is_some()) {
+            let marker = Success::read(marker).map_err(|error| format!("I1: {error}"))?;
+            self.check_marker(&marker)?;
+        }
+        match self.epochs().pop() {
+            Some(newest) => self.check_committed(newest),
+            None => Ok(()),
+        }
     }
 
     /// I5: whatever a record of the newest epoch names is there, whole.
@@ -307,10 +333,8 @@ impl World {
         };
         if let Op::Create { key, body } = op
             && self.create == Create::Overwrites
-            && layout::parse_epoch_key(key).is_some()
-            && self.objects.0.get(key).is_some_and(|stored| stored != body)
         {
-            return Err(format!("I0: {key} is replaced"));
+            self.view().check_pinned(key, body)?;
         }
         self.view().check_op(&actor, op)
     }

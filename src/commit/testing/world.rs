@@ -17,6 +17,10 @@ pub enum Fault {
     FailBefore,
     /// A create is not done, and the answer is that it exists (409 of a busy store).
     SayExists,
+    /// It dies while it puts an object, of which a part is there then.
+    Tear,
+    /// A part of what is put is stored, and the answer is that all of it was.
+    StorePart,
 }
 
 /// Store, input and processes.
@@ -88,11 +92,15 @@ impl World {
             Ask::Store(op) => {
                 verdict = self.check_op(who, &op);
                 match (&op, fault) {
-                    (Op::Create { .. }, Fault::FailBefore) => {
+                    (Op::Put { key, body }, Fault::Tear | Fault::StorePart) => {
+                        self.objects.0.insert(key.clone(), part_of(body));
+                        Answer::Created(Creation::Yes)
+                    }
+                    (Op::Create { .. } | Op::Put { .. }, Fault::FailBefore) => {
                         Answer::Created(Creation::Unknown("refused".into()))
                     }
                     (Op::Create { .. }, Fault::SayExists) => Answer::Created(Creation::Exists),
-                    (Op::Create { .. }, Fault::LoseAnswer) => {
+                    (Op::Create { .. } | Op::Put { .. }, Fault::LoseAnswer) => {
                         self.perform(&op);
                         Answer::Created(Creation::Unknown("reset".into()))
                     }
@@ -100,7 +108,7 @@ impl World {
                 }
             }
         };
-        if fault == Fault::KillAfter {
+        if matches!(fault, Fault::KillAfter | Fault::Tear) {
             self.processes[who].stage = Stage::Exited(Exit::Killed);
         } else {
             self.processes[who].answer(answer);
@@ -161,4 +169,9 @@ impl World {
     pub fn exit(&self, who: usize) -> Option<&Exit> {
         self.processes[who].exit()
     }
+}
+
+/// What a writer leaves that is killed over its object.
+pub fn part_of(body: &Bytes) -> Bytes {
+    body.slice(..body.len() / 2)
 }

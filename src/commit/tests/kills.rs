@@ -64,6 +64,58 @@ fn a_process_that_dies_at_any_operation_is_made_good_by_its_restart() {
     }
 }
 
+/// The same, over a store of class B.
+fn weaker_beginnings() -> Vec<(&'static str, World)> {
+    let weaken = |(name, mut world): (&'static str, World)| {
+        for process in &mut world.processes {
+            *process = Process::new(process.start.clone().weaker());
+        }
+        (name, world)
+    };
+    beginnings().into_iter().map(weaken).collect()
+}
+
+/// Failure matrix: 1, 2, 3, 4, 5, 6, 7, 8.
+#[test]
+fn on_class_b_a_process_that_dies_at_any_operation_or_over_any_object_is_made_good_by_its_restart() {
+    for (name, beginning) in weaker_beginnings() {
+        for fault in [Fault::KillBefore, Fault::KillAfter, Fault::Tear] {
+            let mut k = 0;
+            while let Some(mut world) = faulted(&beginning, k, fault) {
+                world.input.push(5); // a plan made after this would differ
+                world.restart(0);
+                world
+                    .run(0)
+                    .unwrap_or_else(|why| panic!("{name}, {fault:?} at {k}: {why}"));
+                assert_eq!(world.exit(0), Some(&Exit::Complete), "{name}, {fault:?} at {k}");
+                world
+                    .check_end(RUN)
+                    .unwrap_or_else(|why| panic!("{name}, {fault:?} at {k}: {why}"));
+                k += 1;
+            }
+            assert!(k > 30, "{name}: only {k} operations");
+        }
+    }
+}
+
+/// Failure matrix: 5, 48.
+#[test]
+fn on_class_b_a_put_whose_answer_is_lost_or_that_stores_a_part_is_settled_by_reading_back() {
+    for (name, beginning) in weaker_beginnings() {
+        for fault in [Fault::LoseAnswer, Fault::FailBefore, Fault::StorePart] {
+            let mut k = 0;
+            while let Some(mut world) = faulted(&beginning, k, fault) {
+                world.run(0).unwrap();
+                assert_eq!(world.exit(0), Some(&Exit::Complete), "{name}, {fault:?} at {k}");
+                world
+                    .check_end(RUN)
+                    .unwrap_or_else(|why| panic!("{name}, {fault:?} at {k}: {why}"));
+                k += 1;
+            }
+        }
+    }
+}
+
 /// Failure matrix: 6, 7.
 #[test]
 fn a_process_that_dies_twice_is_made_good_as_well() {

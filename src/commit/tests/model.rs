@@ -12,6 +12,7 @@ const TWINS: &[u32] = &[0, 0];
 /// Two kills with a restart each, and growing input.
 const KILLS_AND_GROWTH: Allowed = Allowed {
     kills: 2,
+    tears: false,
     deaths: 0,
     lies: 0,
     growth: true,
@@ -237,8 +238,92 @@ fn a4_data_names_of_attempts_are_found_broken() {
 }
 
 #[test]
-fn b_a_store_without_put_if_absent_is_found_broken() {
+fn b_a_store_without_put_if_absent_that_is_taken_for_one_with_it_is_found_broken() {
     let mut world = over_old_output(TWO, &[1, 1], |start| start);
     world.create = Create::Overwrites;
-    breaks("B", world, KILLS_AND_GROWTH, complete, &["I0", "I4", "I1"]);
+    breaks("B", world, KILLS_AND_GROWTH, complete, &["I0", "I4"]);
+}
+
+// ---- class B
+
+/// Kills that may cut short what is being stored.
+const KILLS_AND_TEARS: Allowed = Allowed {
+    kills: 2,
+    tears: true,
+    ..NOTHING
+};
+
+/// Failure matrix: 1, 2, 3, 5, 6, 7, 8.
+#[test]
+fn b2_on_class_b_replicas_without_a_twin_hold_the_invariants() {
+    let world = over_old_output(TWO, &[1, 1], Start::weaker);
+    holds("B2, class B, two replicas", world, KILLS_AND_GROWTH, complete);
+}
+
+/// Failure matrix: 5.
+#[test]
+fn b5_kills_that_leave_torn_objects_hold_the_invariants_without_a_twin() {
+    let world = over_old_output(TWO, &[1, 1], Start::weaker);
+    let allowed = Allowed {
+        growth: true,
+        ..KILLS_AND_TEARS
+    };
+    holds("B5, the same with torn objects", world, allowed, complete);
+}
+
+#[test]
+fn on_class_b_lost_answers_and_parts_that_are_stored_as_a_whole_are_settled_by_reading_back() {
+    let world = over_old_output(TWO, &[1, 1], Start::weaker);
+    let allowed = Allowed {
+        kills: 1,
+        lies: 2,
+        ..NOTHING
+    };
+    holds("class B, two wrong answers", world, allowed, complete);
+}
+
+#[test]
+fn b1_plans_by_anyone_are_found_broken_on_class_b() {
+    let mut world = over_old_output(TWO, &[1, 1], Start::weaker);
+    world.bugs = &[Bug::AnyonePlans];
+    breaks(
+        "B1, class B, anyone plans",
+        world,
+        KILLS_AND_GROWTH,
+        complete,
+        &["I0", "I4"],
+    );
+}
+
+/// Found as soon as a record of the other plan shows; but a twin that was paused over its plan for the whole run replaces
+/// the plan that the marker names.
+///
+/// Failure matrix: 9.
+#[test]
+fn b3_a_twin_of_the_first_replica_is_found_to_pin_a_second_plan_on_class_b() {
+    let world = over_old_output(TWINS, &[1], Start::weaker);
+    breaks(
+        "B3, class B, twins of replica 0",
+        world,
+        KILLS_AND_GROWTH,
+        complete,
+        &["I0", "I4", "I1"],
+    );
+}
+
+/// Failure matrix: 9.
+#[test]
+fn b6_a_twin_that_is_killed_over_a_committed_object_is_found_to_tear_it_on_class_b() {
+    let world = over_old_output(&[0, 1, 1], &[1, 1], Start::weaker);
+    let allowed = Allowed {
+        kills: 1,
+        ..KILLS_AND_TEARS
+    };
+    breaks(
+        "B6, class B, a twin that tears",
+        world,
+        allowed,
+        complete,
+        &["I5", "I1"],
+    );
 }

@@ -177,3 +177,91 @@ fn cut_listings_may_hide_files_of_others_but_cost_no_row() {
     assert!(hidden > 0, "the simulator does not see what cut listings do");
     assert!(refused > 0 && fine > 0);
 }
+
+// ---- class B
+
+/// Plays a seed on a store of class B: by turns without late changes, with them, and with listings that lag.
+pub fn play_class_b(seed: u64, bugs: &'static [Bug]) -> Result<Played, String> {
+    let weather = Weather::ClassB {
+        often: [0, 20, 60, 120, 250][seed as usize % 5],
+        late: seed % 3 == 1,
+        lags: seed % 3 == 2,
+    };
+    Sim::new(Scenario::random_class_b(seed, weather), weather, bugs, seed).play()
+}
+
+/// Small jobs on a store of class B.
+pub fn small_jobs_of_class_b() -> Vec<(&'static str, Scenario)> {
+    let weaker = |indexes: &[u32], mode, partitioned| {
+        let roles = starts(indexes, mode).into_iter();
+        let role = |role: Role| Role {
+            start: role.start.weaker(),
+            partitioned,
+            ..role
+        };
+        roles.map(role).collect::<Vec<_>>()
+    };
+    vec![
+        (
+            "one process",
+            Scenario::of(Before::Nothing, &[2, 0, 1], weaker(&[0], SaveMode::Error, false)),
+        ),
+        (
+            "two replicas over an old run",
+            Scenario::of(
+                Before::OldRun,
+                &[1, 2],
+                weaker(&[0, 1], SaveMode::Overwrite, false),
+            ),
+        ),
+        (
+            "partitions over files of nobody",
+            Scenario::of(Before::Files, &[3, 2], weaker(&[0], SaveMode::Overwrite, true)),
+        ),
+    ]
+}
+
+/// Failure matrix: 5, 48.
+#[test]
+fn on_class_b_trouble_at_any_single_operation_is_made_good() {
+    let began = std::time::Instant::now();
+    let mut total = Played::default();
+    for (name, scenario) in small_jobs_of_class_b() {
+        let played = exhaust(&scenario, &Trouble::CLASS_B, &[]).unwrap_or_else(|why| panic!("{name}: {why}"));
+        add(&mut total, played);
+    }
+    show(format_args!(
+        "simulator, class B, each trouble at each operation: {} runs, {} operations, {} deaths, {:.1} s: all hold",
+        total.troubles,
+        total.operations,
+        total.deaths,
+        began.elapsed().as_secs_f64()
+    ));
+    assert!(total.troubles > 300, "too few runs: {}", total.troubles);
+}
+
+/// Failure matrix: 5, 13, 50.
+#[test]
+fn on_class_b_every_row_is_stored_once_whatever_the_seed_as_long_as_no_index_runs_twice() {
+    let number = |name: &str, or: u64| match std::env::var(name) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => or,
+    };
+    let (first, seeds) = (number("FLOE_SIM_FIRST", 0), number("FLOE_SIM_SEEDS", SEEDS));
+    let began = std::time::Instant::now();
+    let mut total = Played::default();
+    for seed in first..first + seeds {
+        match play_class_b(seed, &[]) {
+            Ok(played) => add(&mut total, played),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    show(format_args!(
+        "simulator, class B, random: {seeds} seeds, {} operations, {} with trouble, {} deaths, {:.1} s: all hold",
+        total.operations,
+        total.troubles,
+        total.deaths,
+        began.elapsed().as_secs_f64()
+    ));
+    assert!(total.troubles > seeds as usize, "the weather is too good");
+}

@@ -5,6 +5,8 @@
 //! oracle judges each change before and after it happens. [`Sim::settle`] then lets calm return and everybody restart,
 //! and asks whether the output is what a single process would have written, undisturbed.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::error::ErrorKind;
 
@@ -48,6 +50,8 @@ pub struct Sim {
     input: Arc<Mutex<Vec<u64>>>,
     lives: Vec<Life>,
     late: Vec<OnItsWay>,
+    /// The last few states of the objects, for listings that lag.
+    past: VecDeque<Objects>,
     /// Whether somebody put an object of his own into the output, ever.
     stranger_came: bool,
     /// Whether the store is one that Floe is made for.
@@ -62,8 +66,12 @@ impl Sim {
             input: Arc::new(Mutex::new(scenario.input.clone())),
             lives: Vec::new(),
             late: Vec::new(),
+            past: VecDeque::new(),
             rng: Rng(seed),
-            is_sound: !matches!(weather, Weather::CutListings(_)),
+            is_sound: !matches!(
+                weather,
+                Weather::CutListings(_) | Weather::ClassB { lags: true, .. }
+            ),
             weather,
             bugs,
             stranger_came: false,
@@ -175,6 +183,18 @@ impl Sim {
                 self.rng.in_thousand(often).then_some(trouble)
             }
             Weather::Once { at: when, trouble } => (when == at && trouble.fits(op)).then_some(trouble),
+            Weather::ClassB { often, late, lags } => {
+                let mut possible = Trouble::CLASS_B.to_vec();
+                if late {
+                    possible.extend([Trouble::Late, Trouble::DieLate]);
+                }
+                if lags {
+                    possible.extend([Trouble::CutListing, Trouble::StaleListing, Trouble::StaleListing]);
+                }
+                possible.retain(|trouble| trouble.fits(op));
+                let trouble = self.rng.pick(&possible);
+                self.rng.in_thousand(often).then_some(trouble)
+            }
             Weather::CutListings(often) => {
                 (self.rng.in_thousand(often) && Trouble::CutListing.fits(op)).then_some(Trouble::CutListing)
             }
@@ -212,6 +232,19 @@ impl Sim {
             Some(Trouble::DieAfter) => {
                 self.perform(&op, &judged)?;
                 return self.dies(who);
+            }
+            Some(Trouble::DieTorn) => {
+                self.put_part(&op, &judged)?;
+                return self.dies(who);
+            }
+            Some(Trouble::StorePart) => {
+                self.put_part(&op, &judged)?;
+                Ok(Answer::Created(Creation::Yes))
+            }
+            Some(Trouble::StaleListing) => {
+                let back = self.rng.below(self.past.len() + 1);
+                let seen = self.past.iter().rev().nth(back).unwrap_or(&self.objects);
+                Ok(seen.clone().perform(&op))
             }
             Some(Trouble::CutListing) => {
                 let mut listing = match self.perform(&op, &judged)? {
@@ -265,7 +298,7 @@ impl Sim {
 
     /// Performs an operation, with the oracle looking on.
     fn perform(&mut self, op: &Op, who: &Judged) -> Result<Answer, String> {
-        if !matches!(op, Op::Create { .. } | Op::Delete { .. }) {
+        if !matches!(op, Op::Create { .. } | Op::Put { .. } | Op::Delete { .. }) {
             return Ok(self.objects.perform(op));
         }
         let actor = Actor {
@@ -276,9 +309,25 @@ impl Sim {
             saw_unprepared: who.saw_unprepared,
         };
         self.view().check_op(&actor, op)?;
+        if self.past.len() == PAST {
+            self.past.pop_front();
+        }
+        self.past.push_back(self.objects.clone());
         let answer = self.objects.perform(op);
         self.view().check()?;
         Ok(answer)
+    }
+
+    /// Stores a part of what is put.
+    fn put_part(&mut self, op: &Op, who: &Judged) -> Result<(), String> {
+        let Op::Put { key, body } = op else {
+            unreachable!("only puts are torn")
+        };
+        let part = Op::Put {
+            key: key.clone(),
+            body: part_of(body),
+        };
+        self.perform(&part, who).map(|_| ())
     }
 
     /// A change that was on its way reaches the store.
@@ -342,8 +391,11 @@ impl Sim {
         let judged = self.judged(who);
         while self.lives[who].waiting() > 0 {
             let op = self.lives[who].take(0).op;
-            let changes = |op: &Op| matches!(op, Op::Create { .. } | Op::Delete { .. });
-            let weather_allows = matches!(self.weather, Weather::Random(_));
+            let changes = |op: &Op| matches!(op, Op::Create { .. } | Op::Put { .. } | Op::Delete { .. });
+            let weather_allows = matches!(
+                self.weather,
+                Weather::Random(_) | Weather::ClassB { late: true, .. }
+            );
             if let Some(op) = op.filter(changes)
                 && weather_allows
                 && self.rng.in_thousand(500)
@@ -367,6 +419,9 @@ impl Sim {
         Ok(())
     }
 }
+
+/// So many changes may a listing lag behind.
+const PAST: usize = 8;
 
 /// The run that is simulated, and one before it.
 pub const RUN_ID: &str = "new";

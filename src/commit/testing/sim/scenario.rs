@@ -101,6 +101,51 @@ impl Scenario {
         }
     }
 
+    /// What a seed makes of it on a store of class B, where no index runs twice.
+    pub fn random_class_b(seed: u64, weather: Weather) -> Scenario {
+        let Weather::ClassB { late, lags, .. } = weather else {
+            panic!("this is the weather of class B")
+        };
+        let mut rng = Rng(seed ^ 0xb5eed);
+        let units = rng.between(0, 5);
+        let input: Vec<u64> = (0..units).map(|_| rng.pick(&[0, 1, 1, 2, 3])).collect();
+        // A lagging listing may hide files of others for good: that is no violation, but here nothing else may be.
+        let before = match lags {
+            true => Before::Nothing,
+            false => rng.pick(&[
+                Before::Nothing,
+                Before::OldRun,
+                Before::OldRunWithoutState,
+                Before::Files,
+            ]),
+        };
+        let mode = rng.pick(&[SaveMode::Error, SaveMode::Overwrite, SaveMode::Overwrite]);
+        let (partitioned, width) = (rng.in_thousand(400), rng.between(1, 2));
+        let make = |replicas: u32| {
+            let start = |index| Start::of(request(RUN_ID, mode)).replica(index, replicas).weaker();
+            let role = |index| Role {
+                start: start(index),
+                partitioned,
+                width,
+            };
+            (0..replicas).map(role).collect::<Vec<Role>>()
+        };
+        let replicas = rng.between(1, 4) as u32;
+        let (roles, others) = (make(replicas), make(replicas % 4 + 1));
+        let mut sometimes = |often, end| rng.in_thousand(often).then(|| rng.below(end));
+        let grows_at = sometimes(500, 60).filter(|_| !late);
+        let redeployed = sometimes(200, 120).map(|at| (at, others));
+        Scenario {
+            protected: before != Before::Nothing && mode == SaveMode::Error,
+            slow: rng.below(roles.len() + 1),
+            stalls: stalls(&mut rng, roles.len()),
+            operations: rng.between(50, 600),
+            grows_at,
+            redeployed,
+            ..Scenario::of(before, &input, roles)
+        }
+    }
+
     /// Whether some process may have to give up for good.
     pub fn is_lost(&self) -> bool {
         self.rivals || self.protected

@@ -19,8 +19,14 @@ pub enum Trouble {
     DieLate,
     /// It is done, and its process dies.
     DieAfter,
-    /// A listing ends early and doesn't say so. No store that Floe is made for does that.
+    /// A listing ends early and doesn't say so. Only a store of class B may do that.
     CutListing,
+    /// A listing shows what was there some changes ago. Only a store of class B may do that.
+    StaleListing,
+    /// Its process dies over a put, of which a part is there then. Only on class B.
+    DieTorn,
+    /// A part of what is put is stored, and the answer is that all of it was. Only on class B.
+    StorePart,
 }
 
 impl Trouble {
@@ -35,12 +41,23 @@ impl Trouble {
         Trouble::DieAfter,
     ];
 
+    /// What a store of class B does besides, its listings aside.
+    pub const CLASS_B: [Trouble; 6] = [
+        Trouble::Fail,
+        Trouble::LoseAnswer,
+        Trouble::DieBefore,
+        Trouble::DieAfter,
+        Trouble::DieTorn,
+        Trouble::StorePart,
+    ];
+
     /// Whether it can happen to this operation and is no other trouble's double.
     pub fn fits(self, op: &Op) -> bool {
-        let changes = matches!(op, Op::Create { .. } | Op::Delete { .. });
+        let changes = matches!(op, Op::Create { .. } | Op::Put { .. } | Op::Delete { .. });
         match self {
             Trouble::SayExists => matches!(op, Op::Create { .. }),
-            Trouble::CutListing => matches!(op, Op::List { .. }),
+            Trouble::CutListing | Trouble::StaleListing => matches!(op, Op::List { .. }),
+            Trouble::DieTorn | Trouble::StorePart => matches!(op, Op::Put { .. }),
             Trouble::LoseAnswer | Trouble::Late | Trouble::DieLate | Trouble::DieAfter => changes,
             Trouble::Fail | Trouble::DieBefore => true,
         }
@@ -56,6 +73,14 @@ pub enum Weather {
     Once { at: usize, trouble: Trouble },
     /// Cut listings, to so many of a thousand operations.
     CutListings(usize),
+    /// Any trouble of a store of class B, to so many of a thousand operations.
+    ClassB {
+        often: usize,
+        /// Whether changes may reach the store long after they were asked for: then the input may not grow.
+        late: bool,
+        /// Whether listings may lag or be cut short.
+        lags: bool,
+    },
 }
 
 /// How a simulation went.

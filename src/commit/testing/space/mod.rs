@@ -7,7 +7,7 @@
 //! Interleavings that can't make a difference are left out:
 //! - Processes that were started alike are interchangeable, and kept in the order of their numbers.
 //! - A step whose answer nobody can change (a pause, an object that is created once) is taken with the one before it.
-//! - A process is killed right after it has changed an object. Killed at any other moment it leaves behind what it
+//! - A process is killed right after it has changed an object, or while it puts one. Killed at any other moment it leaves behind what it
 //!   would have left when killed after its last change, or started later.
 //! - The input grows where a process is about to list it, and at the latest when a plan has been pinned.
 
@@ -31,6 +31,8 @@ pub use searched::Searched;
 pub struct Allowed {
     /// Kills, each with a restart.
     pub kills: u8,
+    /// Whether a kill may cut short what its process puts.
+    pub tears: bool,
     /// Kills without one.
     pub deaths: u8,
     /// Creates with a lost or wrong answer.
@@ -92,6 +94,7 @@ pub enum Event {
     Step { who: usize, choice: usize },
     Lie { who: usize, fault: Fault },
     StepAndRestart { who: usize },
+    TearAndRestart { who: usize },
     StepAndDie { who: usize },
     NeverStart { who: usize },
     InputGrows,
@@ -270,7 +273,8 @@ impl World {
         match self.processes[who].ask() {
             Some(Ask::Pause | Ask::Plan | Ask::Rows(_)) => true,
             Some(Ask::Store(Op::Get { key })) => {
-                let created_once = layout::is_state(&key);
+                let is_class_a = self.processes[who].start.request.store_class == StoreClass::A;
+                let created_once = layout::is_state(&key) && is_class_a;
                 created_once && self.create == Create::PutsIfAbsent && self.objects.0.contains_key(&key)
             }
             _ => false,
@@ -311,19 +315,28 @@ impl Model for Space {
         let mut lists_input = false;
         for (who, process) in state.processes.iter().enumerate() {
             let is_twin = who > 0 && state.processes[who - 1] == *process;
+            let is_class_b = self.first.processes[0].start.request.store_class == StoreClass::B;
             let (choices, creates) = match &memo.asks[*process as usize] {
                 _ if is_twin => continue,
                 None => continue,
                 Some(Ask::Choice(choices)) => (*choices, false),
-                Some(ask) => (1, matches!(ask, Ask::Store(Op::Create { .. }))),
+                Some(ask) => (1, matches!(ask, Ask::Store(Op::Create { .. } | Op::Put { .. }))),
             };
             events.extend((0..choices).map(|choice| Event::Step { who, choice }));
             if state.lies > 0 && creates {
-                let lies = [Fault::LoseAnswer, Fault::FailBefore, Fault::SayExists];
+                let last = if is_class_b {
+                    Fault::StorePart
+                } else {
+                    Fault::SayExists
+                };
+                let lies = [Fault::LoseAnswer, Fault::FailBefore, last];
                 events.extend(lies.map(|fault| Event::Lie { who, fault }));
             }
             if state.deaths > 0 && *process == self.unborn(&mut memo, *process) {
                 events.push(Event::NeverStart { who });
+            }
+            if state.kills > 0 && self.allowed.tears && creates {
+                events.push(Event::TearAndRestart { who });
             }
             let stepped = self.step(&mut memo, state, who, Fault::None, 0);
             lists_input |= stepped.lists_input;
@@ -358,8 +371,12 @@ impl Model for Space {
                 self.take(&mut memo, &mut state, who, fault, 0);
                 state.lies -= 1;
             }
-            Event::StepAndRestart { who } => {
-                self.take(&mut memo, &mut state, who, Fault::None, 0);
+            Event::StepAndRestart { who } | Event::TearAndRestart { who } => {
+                let fault = match event {
+                    Event::TearAndRestart { .. } => Fault::Tear,
+                    _ => Fault::None,
+                };
+                self.take(&mut memo, &mut state, who, fault, 0);
                 let reborn = memo.processes.values[last.processes[who] as usize].reborn();
                 state.processes[who] = memo.process(reborn);
                 state.kills -= 1;
