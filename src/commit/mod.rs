@@ -244,7 +244,7 @@ async fn whole_records(
     let needed = |name: &&RecordName| record::files_of_name(name, &claimed.plan.run_id).is_none();
     let needed: Vec<RecordName> = records.values().filter(needed).copied().collect();
     let mut bodies = stream::iter(needed)
-        .map(|name| async move { Ok((name, store.get(&name.key(claimed.epoch)).await?)) })
+        .map(|name| async move { Ok::<_, Error>((name, store.get(&name.key(claimed.epoch)).await?)) })
         .buffer_unordered(RECORDS_AT_ONCE);
     while let Some((name, body)) = bodies.try_next().await? {
         if body.is_none_or(|body| Record::read(&body, name, claimed.epoch).is_err()) {

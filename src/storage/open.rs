@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cloud::Clouds;
+use super::cloud::{self, Clouds};
 use super::location::Location;
+use super::snowflake::Stages;
 use super::variables::Variables;
-use super::{cloud, snowflake};
 use crate::config::StorageOptions;
 use crate::config::nesting::shown;
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ struct Inner {
     options: StorageOptions,
     variables: Variables,
     clouds: Clouds,
+    stages: Stages,
 }
 
 /// What a location is, by its text alone.
@@ -47,6 +48,7 @@ impl Storage {
                 options,
                 variables,
                 clouds: Clouds::default(),
+                stages: Stages::default(),
             }),
         })
     }
@@ -57,6 +59,7 @@ impl Storage {
             options: StorageOptions::default(),
             variables: Variables::default(),
             clouds: Clouds::default(),
+            stages: Stages::default(),
         };
         Storage {
             inner: Arc::new(inner),
@@ -74,12 +77,13 @@ impl Storage {
             options,
             variables,
             clouds,
+            stages,
         } = &*self.inner;
         match scheme(location)? {
             Scheme::Path(path) => Location::at_path(Path::new(path), location, options.local_writer),
             Scheme::File => Location::at_path(&file_url_path(location)?, location, options.local_writer),
             Scheme::Cloud => clouds.open(location, options, variables),
-            Scheme::Snowflake => snowflake::open(location, options, variables).await,
+            Scheme::Snowflake => stages.open(location, options, variables).await,
         }
     }
 }

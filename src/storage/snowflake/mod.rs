@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use object_store::path::Path as StorePath;
+use tokio::sync::OnceCell;
 
 use super::cloud::Client;
 use super::location::{Location, parse};
@@ -51,23 +52,35 @@ const ONLY_READ: &str = "the role may only read this stage; GRANT WRITE ON STAGE
 /// Why nothing is written to `snow://`.
 const ONLY_GET: &str = "snow:// locations can only be read; write to a stage";
 
-/// Looks a stage up and opens the store behind it.
-///
-/// # Errors
-/// `Config` for what is no stage, an incomplete connection, or files encrypted by the client; `Storage` when Snowflake
-/// can't be reached or refuses.
-pub(super) async fn open(
-    location: &str,
-    options: &StorageOptions,
-    variables: &Variables,
-) -> Result<Location> {
-    let wanted = StagePath::parse(location)?;
-    let connection = Connection::find(options.connection.as_deref(), variables)?;
-    let session = Arc::new(Session::new(connection, options)?);
-    let found = Found::look_up(&session, &wanted)
-        .await
-        .map_err(|error| error.with("location", location))?;
-    found.open(session, &wanted, location, options)
+/// The way to Snowflake, found and taken at the first stage: all stages of a process share one session.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    session: OnceCell<Arc<Session>>,
+}
+
+impl Stages {
+    /// Looks a stage up and opens the store behind it.
+    ///
+    /// # Errors
+    /// `Config` for what is no stage, an incomplete connection, or files encrypted by the client; `Storage` when
+    /// Snowflake can't be reached or refuses.
+    pub(super) async fn open(
+        &self,
+        location: &str,
+        options: &StorageOptions,
+        variables: &Variables,
+    ) -> Result<Location> {
+        let wanted = StagePath::parse(location)?;
+        let connect = || async {
+            let connection = Connection::find(options.connection.as_deref(), variables)?;
+            Session::new(connection, options).map(Arc::new)
+        };
+        let session = self.session.get_or_try_init(connect).await?.clone();
+        let found = Found::look_up(&session, &wanted)
+            .await
+            .map_err(|error| error.with("location", location))?;
+        found.open(session, &wanted, location, options)
+    }
 }
 
 /// A stage that was looked up.

@@ -13,7 +13,7 @@ use object_store::{ObjectStore, Result};
 
 use super::lease::{AwsKeys, AzureKeys, GcsKeys, Lease};
 use super::stage::Place;
-use crate::storage::cloud::Client;
+use crate::storage::cloud::{Client, Patient};
 
 /// The client of the cloud where the stage lies, or `None` for a folder, which needs none.
 ///
@@ -32,7 +32,7 @@ pub(super) fn build(
             region,
             endpoint,
             is_virtual,
-        } => Arc::new(
+        } => Arc::new(Patient::new(
             AmazonS3Builder::new()
                 .with_bucket_name(bucket)
                 .with_region(region)
@@ -43,12 +43,13 @@ pub(super) fn build(
                 .with_retry(client.retry())
                 .with_http_connector(client.clone())
                 .build()?,
-        ),
+            client.budget(),
+        )),
         Place::Azure {
             account,
             container,
             endpoint,
-        } => Arc::new(
+        } => Arc::new(Patient::new(
             MicrosoftAzureBuilder::new()
                 .with_account(account)
                 .with_container_name(container)
@@ -58,7 +59,8 @@ pub(super) fn build(
                 .with_retry(client.retry())
                 .with_http_connector(client.clone())
                 .build()?,
-        ),
+            client.budget(),
+        )),
         Place::Gcs {
             bucket,
             endpoint,
@@ -70,16 +72,15 @@ pub(super) fn build(
                 .with_credentials(Arc::new(GcsKeys(lease)))
                 .with_client_options(options(endpoint))
                 .with_retry(client.retry());
-            Arc::new(
-                match is_virtual {
-                    true => builder.with_http_connector(BucketInHost {
-                        client: client.clone(),
-                        bucket: bucket.clone(),
-                    }),
-                    false => builder.with_http_connector(client.clone()),
-                }
-                .build()?,
-            )
+            let store = match is_virtual {
+                true => builder.with_http_connector(BucketInHost {
+                    client: client.clone(),
+                    bucket: bucket.clone(),
+                }),
+                false => builder.with_http_connector(client.clone()),
+            }
+            .build()?;
+            Arc::new(Patient::new(store, client.budget()))
         }
         Place::Folder(_) => return Ok(None),
     };
