@@ -13,6 +13,9 @@ use hyper::header::{AUTHORIZATION, HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
+/// A store may repeat in a refusal what it was sent, with signature and token.
+pub const SECRET: &str = "c4n4ry";
+
 /// What the front's clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -82,7 +85,8 @@ impl Dialect {
             (_, code) => code,
         };
         let body = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>on purpose</Message></Error>"
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>on purpose</Message>\
+             <StringToSign>x-amz-security-token:{SECRET}</StringToSign></Error>"
         );
         let mut answer = Response::new(Bytes::from(body));
         *answer.status_mut() = status;

@@ -1,9 +1,13 @@
 //! Cloud stores, as real servers: moto's S3, Azurite, and fronts of ours that speak other dialects and make trouble.
 
+mod canary;
+mod chaos;
 mod conformance;
 mod dialect;
+mod every_request;
 mod faults;
 mod front;
+mod jobs;
 mod reads;
 mod servers;
 
