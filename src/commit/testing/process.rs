@@ -64,6 +64,12 @@ impl Start {
         self
     }
 
+    /// Over a store of class A.
+    pub fn stronger(mut self) -> Start {
+        self.request.store_class = StoreClass::A;
+        self
+    }
+
     pub fn helping(self) -> Start {
         Start { help: true, ..self }
     }

@@ -2,6 +2,7 @@
 //! interleaving of a few processes, simulations by seed, and bugs that all of these must find.
 
 mod api;
+mod class_b;
 mod interleave;
 mod kills;
 mod model;

@@ -265,3 +265,42 @@ fn on_class_b_every_row_is_stored_once_whatever_the_seed_as_long_as_no_index_run
     ));
     assert!(total.troubles > seeds as usize, "the weather is too good");
 }
+
+/// What remains on class B, seen in the simulator: twins that both put the same names may tear or replace what is
+/// committed. They are found out, or it shows as an invariant that is broken.
+///
+/// Failure matrix: 9.
+#[test]
+fn on_class_b_twins_are_seen_to_break_what_single_processes_keep() {
+    let (mut fine, mut broken) = (0, std::collections::BTreeMap::<String, u64>::new());
+    for seed in 0..SEEDS {
+        let weather = Weather::ClassB {
+            often: 200,
+            late: false,
+            lags: false,
+        };
+        let twins = |role: Role| Role {
+            start: role.start.weaker(),
+            ..role
+        };
+        let roles = starts(&[0, 1, 0, 1], SaveMode::Error).into_iter().map(twins);
+        let at = 10 + seed as usize % 50;
+        let scenario = Scenario {
+            grows_at: Some(seed as usize % 10),
+            stalls: vec![(2, at..at + 40), (3, at..at + 40)],
+            ..Scenario::of(Before::Nothing, &[1, 2, 1], roles.collect())
+        };
+        match Sim::new(scenario, weather, &[], seed).play() {
+            Ok(_) => fine += 1,
+            Err(why) => *broken.entry(why[..2].to_string()).or_default() += 1,
+        }
+    }
+    show(format_args!(
+        "simulator, class B with a twin: of {SEEDS} seeds {fine} end well, others break {broken:?}"
+    ));
+    assert!(fine > 0);
+    assert!(
+        broken.contains_key("I5"),
+        "the simulator does not see what twins do: {broken:?}"
+    );
+}
