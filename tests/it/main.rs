@@ -29,6 +29,7 @@ mod recovery;
 mod resources;
 mod secrets;
 mod shutdown;
+mod snowflake;
 mod stores;
 mod support;
 mod untrusted_models;

@@ -1,0 +1,71 @@
+//! That the gateway speaks what Snowflake's clients expect: the official Python connector is driven against it.
+
+use super::clouds::{Bucket, Cloud};
+use super::gateway::Gateway;
+use super::keys;
+use super::stages::Stage;
+use crate::support::check_with;
+use std::ffi::OsStr;
+
+/// Logs in by password and by key pair, runs statements that are said to be running twice before their result is there,
+/// renews its session every two statements, and moves a file there and back on every kind of stage.
+#[test]
+fn snowflakes_own_connector_takes_the_gateway_for_snowflake() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = folder.path().join("stage");
+    std::fs::create_dir(&stage).unwrap();
+    let (amazon, google) = (Bucket::new(Cloud::Amazon), Bucket::new(Cloud::Google));
+    let gateway = Gateway::new()
+        .with_stage("DB.S.FOLDER", Stage::folder(&stage.join("folder")))
+        .with_stage("DB.S.SIGNED", Stage::signed(&stage.join("signed")))
+        .with_stage("DB.S.AMAZON", Stage::bucket(&amazon, "stages/id"))
+        .with_stage("DB.S.GOOGLE", Stage::bucket(&google, "stages/id"));
+    let key = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    keys::write(&key, folder.path(), "passphrase");
+    gateway.state().public_key = Some(keys::public(&key));
+    gateway.state().token_uses = Some(4);
+    gateway.state().looks = 1;
+    let stages = ["@folder", "@s.signed", "@db.s.amazon", "@DB.S.\"GOOGLE\""];
+    let (port, path) = (gateway.port(), folder.path().to_str().unwrap().to_string());
+    let arguments: Vec<&OsStr> = [&port, &path]
+        .map(OsStr::new)
+        .into_iter()
+        .chain(stages.map(OsStr::new))
+        .collect();
+    let said = check_with("snowflake_connector.py", &arguments);
+    assert_eq!(said["version"], "4.8.1");
+    assert_eq!(said["wrong password"], 390100);
+    assert_eq!(said["no stage"], 2003);
+    assert_eq!(
+        (said["one"].as_str(), said["by key"].as_str()),
+        (Some("1"), Some("1"))
+    );
+    for stage in stages {
+        let done = &said["stages"][stage];
+        let name = stage
+            .trim_matches('"')
+            .rsplit(['.', '@', '"'])
+            .next()
+            .unwrap()
+            .to_lowercase();
+        let size = format!("content for {stage}\n").len() * 1000;
+        assert_eq!(
+            (done["put"].as_str(), done["got"].as_str()),
+            (Some("UPLOADED"), Some("DOWNLOADED")),
+            "{stage}: {said}"
+        );
+        assert_eq!(
+            done["listed"],
+            serde_json::json!([[format!("{name}/deep/a file.txt"), size]]),
+            "{stage}"
+        );
+        assert_eq!(
+            (&done["is_same"], &done["removed"], &done["left"]),
+            (&true.into(), &1.into(), &0.into()),
+            "{stage}"
+        );
+    }
+    assert!(gateway.count("token-request") >= 3, "{:?}", gateway.statements());
+    assert!(gateway.count("result") >= 10);
+    assert_eq!(amazon.lent_and_refused().1 + google.lent_and_refused().1, 0);
+}
