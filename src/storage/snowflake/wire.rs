@@ -295,7 +295,7 @@ impl Reply {
         };
         let code = match fields.get("code") {
             Some(Value::String(code)) => code.clone(),
-            Some(Value::Number(code)) => format!("{code:0>6}"),
+            Some(Value::Number(code)) => format!("{:0>6}", code.to_string()),
             _ => String::new(),
         };
         let message = fields
