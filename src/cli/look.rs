@@ -65,6 +65,10 @@ fn shorten(reads: &[String]) -> String {
 
 /// `floe check`
 pub async fn check(args: JobArgs) -> Result<()> {
+    #[cfg(feature = "fail-points")]
+    if let Some(points) = environment::fail_points() {
+        job::failpoint::arm(&points)?;
+    }
     let resolved = args.resolve()?;
     let report = job::check(&resolved.job, &environment::host()).await?;
     if args.json {
