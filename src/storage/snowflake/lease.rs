@@ -5,6 +5,7 @@
 //! old, one statement is run; and when Snowflake can't be reached for a while, what is still good goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(55 * 60);
 /// Credentials that say when they end are renewed this much earlier, or for the last fifth if that is less.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// Fresh credentials that are refused are not expired: others would be refused too.
+/// Credentials that are refused so early, and never worked, are not expired: others would be refused too.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// The right to use a stage's place.
@@ -39,6 +40,8 @@ pub(super) struct Lease {
     statement: String,
     place: Place,
     held: Mutex<Held>,
+    /// Whether a request succeeded with the keys that are held.
+    worked: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,7 @@ impl Lease {
             statement,
             place: transfer.place.clone(),
             held: Mutex::new(Held::new(transfer.keys.clone(), transfer.lifetime)),
+            worked: AtomicBool::new(false),
         }
     }
 
@@ -100,17 +104,23 @@ impl Lease {
         Ok(held.keys.clone())
     }
 
+    /// Takes note that a request succeeded.
+    pub(super) fn works(&self) {
+        self.worked.store(true, Ordering::Relaxed);
+    }
+
     /// Other keys, because a request that began at `asked` was refused. `false`: there are none to be had.
     pub(super) async fn renew_refused(&self, asked: Instant) -> Result<bool> {
         let mut held = self.held.lock().await;
         if held.since > asked {
             return Ok(true);
         }
-        if held.since.elapsed() < FRESH {
+        if held.since.elapsed() < FRESH && !self.worked.load(Ordering::Relaxed) {
             return Ok(false);
         }
         tracing::debug!("the credentials of {} are refused, renewing them", self.stage);
         *held = self.ask().await?;
+        self.worked.store(false, Ordering::Relaxed);
         Ok(true)
     }
 

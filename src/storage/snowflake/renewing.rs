@@ -49,7 +49,12 @@ impl StageStore {
         let asked = Instant::now();
         match action().await {
             Err(error) if is_refusal(&error) && self.renewed(asked).await? => action().await,
-            outcome => outcome,
+            outcome => {
+                if outcome.is_ok() {
+                    self.lease.works();
+                }
+                outcome
+            }
         }
     }
 
@@ -68,15 +73,21 @@ impl StageStore {
     }
 }
 
-/// Whether the store did not like the credentials. Amazon says so of expired ones with a status of its own.
+/// Whether the store did not like the credentials. Of listings only the text says so, and Amazon answers an expired
+/// token with a status that says nothing.
 fn is_refusal(error: &Error) -> bool {
+    const SIGNS: [&str; 5] = [
+        "status code: 401",
+        "status code: 403",
+        "ExpiredToken",
+        "TokenRefreshRequired",
+        "InvalidToken",
+    ];
     match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => true,
         Error::Generic { source, .. } => {
             let text = source.to_string();
-            ["ExpiredToken", "TokenRefreshRequired", "InvalidToken"]
-                .iter()
-                .any(|code| text.contains(code))
+            SIGNS.iter().any(|sign| text.contains(sign))
         }
         _ => false,
     }
@@ -210,7 +221,10 @@ impl StageStore {
                 }
             }
             match &next {
-                Ok(object) => listing.behind = Some(object.location.clone()),
+                Ok(object) => {
+                    listing.store.lease.works();
+                    listing.behind = Some(object.location.clone());
+                }
                 Err(_) => listing.is_over = true,
             }
             Some((next, listing))

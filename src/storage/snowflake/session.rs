@@ -17,7 +17,7 @@ use super::connection::{Connection, Login, read_identity};
 use super::secret::Secret;
 use super::wire::{Reply, Request, Wire, pause};
 use crate::config::StorageOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The statement is still running, and where its result will be.
 const IN_PROGRESS: [&str; 2] = ["333333", "333334"];
@@ -166,7 +166,7 @@ impl Session {
             } else {
                 let message = self.clean(&reply.message, Some(&tokens));
                 let code = if code.is_empty() { "without a code" } else { code };
-                let error = Error::storage(format!("Snowflake refuses: {message} ({code})"))
+                let error = Error::new(kind(code), format!("Snowflake refuses: {message} ({code})"))
                     .with("connection", &self.connection.origin);
                 let error = match advice(code) {
                     Some(hint) => error.with_hint(hint),
@@ -321,10 +321,13 @@ impl Session {
             ("", _) if reply.is_success => "it answers without a token".to_string(),
             (message, _) => shown.cut_from(&self.clean(message, None)),
         };
-        let mut error = Error::storage(format!("Snowflake refuses the login: {what} ({code})"))
-            .with("host", self.wire.host())
-            .with("account", &connection.account)
-            .with("connection", &connection.origin);
+        let mut error = Error::new(
+            kind(code),
+            format!("Snowflake refuses the login: {what} ({code})"),
+        )
+        .with("host", self.wire.host())
+        .with("account", &connection.account)
+        .with("connection", &connection.origin);
         if let Some(user) = &connection.user {
             error = error.with("user", user);
         }
@@ -372,6 +375,18 @@ impl Session {
 }
 
 const REACH: &str = "check the network, and that the host may be reached from here";
+
+/// Whether somebody must change something first, or the same may work later.
+fn kind(code: &str) -> ErrorKind {
+    const TO_BE_CHANGED: [&str; 14] = [
+        "001003", "002003", "002043", "003001", "090105", "090106", "390100", "390144", "390186", "390189",
+        "390201", "390422", "394304", "394400",
+    ];
+    match TO_BE_CHANGED.contains(&code) {
+        true => ErrorKind::Config,
+        false => ErrorKind::Storage,
+    }
+}
 
 /// What to do about a code of Snowflake's.
 fn advice(code: &str) -> Option<&'static str> {

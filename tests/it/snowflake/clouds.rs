@@ -232,7 +232,7 @@ async fn answer(
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     if let Some((status, code)) = gate.refuses(&parts) {
         let text = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>c4n4ry</Message></Error>"
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>on purpose</Message></Error>"
         );
         let mut answer = Response::new(Full::from(text));
         *answer.status_mut() = status;

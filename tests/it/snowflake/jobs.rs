@@ -272,17 +272,17 @@ fn every_way_to_log_in_without_a_screen_works() {
     for (lines, code, said) in [
         (
             "user = \"floe_user\"\npassword = \"wrong-c4n4ry\"".to_string(),
-            8,
+            2,
             "Incorrect username or password",
         ),
         (
             format!("user = \"other\"\nprivate_key_file = {pem:?}"),
-            8,
+            2,
             "RSA_PUBLIC_KEY_FP",
         ),
         (
             "authenticator = \"programmatic_access_token\"\ntoken = \"old-c4n4ry\"".to_string(),
-            8,
+            2,
             "394400",
         ),
         (

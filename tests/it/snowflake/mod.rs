@@ -2,6 +2,8 @@
 
 mod clouds;
 mod connector;
+mod failures;
+mod fakesnow;
 mod gateway;
 mod jobs;
 mod keys;
@@ -34,7 +36,7 @@ fn program(home: &Path, arguments: &[&str]) -> Command {
     for (name, folder) in folders {
         command.env(name, home.join(folder));
     }
-    command.env("FLOE_LOG", "debug");
+    command.env("FLOE_LOG", "trace");
     command
 }
 
@@ -66,7 +68,8 @@ fn run(command: Command) -> Run {
         assert!(!text.contains(CANARY), "a secret on {stream}:\n{text}");
     }
     // What is left is for the reader of a failure.
-    let lines = run.stderr.lines().filter(|line| !line.contains("\"hyper_util::"));
+    let is_ours = |line: &&str| !line.contains("\"name\":\"") || line.contains("\"name\":\"floe");
+    let lines = run.stderr.lines().filter(is_ours);
     run.stderr = lines.collect::<Vec<_>>().join("\n");
     run
 }

@@ -66,6 +66,12 @@ impl Stage {
         self
     }
 
+    /// Not for this role.
+    pub fn closed(mut self) -> Stage {
+        self.may_read = false;
+        self
+    }
+
     pub fn encrypted(mut self) -> Stage {
         self.is_encrypted = true;
         self
