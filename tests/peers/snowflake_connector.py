@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 import snowflake.connector
+from snowflake.connector.azure_storage_client import SnowflakeAzureRestClient
 from snowflake.connector.gcs_storage_client import GcsLocation, SnowflakeGCSRestClient
 from snowflake.connector.s3_storage_client import SnowflakeS3RestClient
 
@@ -36,6 +37,15 @@ def speak_plainly_to_this_machine():
             return GcsLocation(located.bucket_name, located.path, endpoint)
         return locate(stage_location, use_regional_url, region, endpoint, use_virtual_url)
 
+    send = SnowflakeAzureRestClient._send_request_with_authentication_and_retry
+
+    def azure(self, verb, url, *arguments, **more):
+        begin = f"https://{self.storage_account}.blob.{self.endpoint}/"
+        if self.endpoint.startswith("http://127.0.0.1:") and url.startswith(begin):
+            url = f"{self.endpoint}/{self.storage_account}/{url[len(begin):]}"
+        return send(self, verb, url, *arguments, **more)
+
+    SnowflakeAzureRestClient._send_request_with_authentication_and_retry = azure
     SnowflakeS3RestClient.transfer_accelerate_config = s3
     SnowflakeGCSRestClient.get_location = staticmethod(gcs)
 

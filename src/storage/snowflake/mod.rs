@@ -35,7 +35,6 @@ mod wire;
 use connection::Connection;
 use lease::Lease;
 use name::{Holder, StagePath, literal};
-use renewing::StageStore;
 use session::{NoAnswer, Session};
 use signed::SignedStore;
 use stage::{Keys, Place, Transfer, prefix_of_sources};
@@ -186,14 +185,13 @@ impl Found {
             return Ok(Location::in_store(Arc::new(store), prefix, root, location));
         }
         let lease = Arc::new(Lease::new(session, wanted, self.statement, &self.transfer));
-        let store = stores::build(place, &lease, &Client::new(options)).map_err(|error| {
+        let store = stores::build(place, &lease, self.read_only, &Client::new(options)).map_err(|error| {
             Error::storage("can't make a client for the store behind the stage")
                 .with("location", location)
                 .with_source(error)
         })?;
         let store =
             store.ok_or_else(|| Error::storage("the stage has no store").with("location", location))?;
-        let store = StageStore::new(store, lease, self.read_only);
-        Ok(Location::in_store(Arc::new(store), prefix, root, location))
+        Ok(Location::in_store(store, prefix, root, location))
     }
 }

@@ -14,31 +14,39 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use super::lease::{Lease, store_error};
+use crate::storage::diagnosis::{Diagnosis, Worth};
 
-/// The store of a stage.
-#[derive(Clone, Debug)]
-pub(super) struct StageStore {
-    inner: Arc<dyn ObjectStore>,
+/// The store of a stage. Listings go page by page.
+#[derive(Debug)]
+pub(super) struct StageStore<S> {
+    inner: Arc<S>,
     lease: Arc<Lease>,
     /// Why nothing may be written, if so.
     read_only: Option<&'static str>,
 }
 
-impl StageStore {
-    pub(super) fn new(
-        inner: Arc<dyn ObjectStore>,
-        lease: Arc<Lease>,
-        read_only: Option<&'static str>,
-    ) -> StageStore {
+impl<S> Clone for StageStore<S> {
+    fn clone(&self) -> Self {
         StageStore {
-            inner,
+            inner: self.inner.clone(),
+            lease: self.lease.clone(),
+            read_only: self.read_only,
+        }
+    }
+}
+
+impl<S: ObjectStore + PaginatedListStore> StageStore<S> {
+    pub(super) fn new(inner: S, lease: Arc<Lease>, read_only: Option<&'static str>) -> StageStore<S> {
+        StageStore {
+            inner: Arc::new(inner),
             lease,
             read_only,
         }
@@ -47,73 +55,65 @@ impl StageStore {
     /// Does `action`; if the credentials are refused, once more with others.
     async fn twice<T, F: Future<Output = Result<T>>>(&self, action: impl Fn() -> F) -> Result<T> {
         let asked = Instant::now();
-        match action().await {
-            Err(error) if is_refusal(&error) && self.renewed(asked).await? => action().await,
+        let error = match action().await {
+            Err(error) if Diagnosis::of(&error).worth(&error) == Worth::FreshCredentials => error,
             outcome => {
                 if outcome.is_ok() {
                     self.lease.works();
                 }
-                outcome
+                return outcome;
             }
+        };
+        match self.lease.renew_refused(asked).await.map_err(store_error)? {
+            true => action().await,
+            false => Err(error),
         }
-    }
-
-    async fn renewed(&self, asked: Instant) -> Result<bool> {
-        self.lease.renew_refused(asked).await.map_err(store_error)
     }
 
     fn check_writable(&self, path: &Path) -> Result<()> {
         match self.read_only {
             None => Ok(()),
-            Some(why) => Err(Error::PermissionDenied {
-                path: path.to_string(),
-                source: why.into(),
+            Some(why) => Err(Error::Generic {
+                store: "Snowflake",
+                source: Box::new(crate::error::Error::storage(why).with("key", path)),
             }),
         }
     }
 }
 
-/// Whether the store did not like the credentials. Of listings only the text says so, and Amazon answers an expired
-/// token with a status that says nothing.
-fn is_refusal(error: &Error) -> bool {
-    const SIGNS: [&str; 5] = [
-        "status code: 401",
-        "status code: 403",
-        "ExpiredToken",
-        "TokenRefreshRequired",
-        "InvalidToken",
-    ];
-    match error {
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => true,
-        Error::Generic { source, .. } => {
-            let text = source.to_string();
-            SIGNS.iter().any(|sign| text.contains(sign))
-        }
-        _ => false,
-    }
-}
-
-impl fmt::Display for StageStore {
+impl<S: fmt::Display> fmt::Display for StageStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Snowflake stage on {}", self.inner)
     }
 }
 
 #[async_trait]
-impl ObjectStore for StageStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+impl<S: ObjectStore + PaginatedListStore> PaginatedListStore for StageStore<S> {
+    async fn list_paginated(
+        &self,
+        prefix: Option<&str>,
+        options: PaginatedListOptions,
+    ) -> Result<PaginatedListResult> {
+        self.twice(|| self.inner.list_paginated(prefix, options.clone()))
+            .await
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore + PaginatedListStore> ObjectStore for StageStore<S> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.check_writable(location)?;
-        self.twice(|| self.inner.put_opts(location, payload.clone(), opts.clone()))
+        self.twice(|| self.inner.put_opts(location, payload.clone(), options.clone()))
             .await
     }
 
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        opts: PutMultipartOptions,
+        options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.check_writable(location)?;
-        self.twice(|| self.inner.put_multipart_opts(location, opts.clone()))
+        self.twice(|| self.inner.put_multipart_opts(location, options.clone()))
             .await
     }
 
@@ -135,29 +135,15 @@ impl ObjectStore for StageStore {
                     let location = location?;
                     store.check_writable(&location)?;
                     // One at a time, so that it is known what was refused.
-                    let delete = || async {
-                        let one = futures::stream::iter([Ok(location.clone())]).boxed();
-                        match store.inner.delete_stream(one).next().await {
-                            Some(deleted) => deleted,
-                            None => Ok(location.clone()),
-                        }
-                    };
-                    store.twice(delete).await
+                    store.twice(|| store.inner.delete(&location)).await?;
+                    Ok(location)
                 }
             })
             .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(prefix.cloned(), None)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(prefix.cloned(), Some(offset.clone()))
+        self.inner.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -168,67 +154,5 @@ impl ObjectStore for StageStore {
         self.check_writable(to)?;
         self.twice(|| self.inner.copy_opts(from, to, options.clone()))
             .await
-    }
-}
-
-/// How far a listing has come.
-struct Listing {
-    store: StageStore,
-    prefix: Option<Path>,
-    /// The last name that was passed on: after a refusal the listing goes on behind it.
-    behind: Option<Path>,
-    stream: BoxStream<'static, Result<ObjectMeta>>,
-    asked: Instant,
-    is_over: bool,
-}
-
-impl StageStore {
-    fn open(&self, prefix: Option<&Path>, behind: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match behind {
-            Some(behind) => self.inner.list_with_offset(prefix, behind),
-            None => self.inner.list(prefix),
-        }
-    }
-
-    /// A listing that survives one refusal between any two objects.
-    fn listing(&self, prefix: Option<Path>, behind: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let listing = Listing {
-            stream: self.open(prefix.as_ref(), behind.as_ref()),
-            store: self.clone(),
-            prefix,
-            behind,
-            asked: Instant::now(),
-            is_over: false,
-        };
-        futures::stream::unfold(listing, |mut listing| async move {
-            if listing.is_over {
-                return None;
-            }
-            let mut next = listing.stream.next().await?;
-            if let Err(error) = &next
-                && is_refusal(error)
-            {
-                match listing.store.renewed(listing.asked).await {
-                    Ok(true) => {
-                        listing.asked = Instant::now();
-                        listing.stream = listing
-                            .store
-                            .open(listing.prefix.as_ref(), listing.behind.as_ref());
-                        next = listing.stream.next().await?;
-                    }
-                    Ok(false) => {}
-                    Err(error) => next = Err(error),
-                }
-            }
-            match &next {
-                Ok(object) => {
-                    listing.store.lease.works();
-                    listing.behind = Some(object.location.clone());
-                }
-                Err(_) => listing.is_over = true,
-            }
-            Some((next, listing))
-        })
-        .boxed()
     }
 }

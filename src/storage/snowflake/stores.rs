@@ -1,6 +1,7 @@
 //! The cloud's own client for a stage: place and lease → an object store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use object_store::aws::AmazonS3Builder;
@@ -9,22 +10,27 @@ use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::list::PaginatedListStore;
 use object_store::{ObjectStore, Result};
 
 use super::lease::{AwsKeys, AzureKeys, GcsKeys, Lease};
+use super::renewing::StageStore;
 use super::stage::Place;
 use crate::storage::cloud::{Client, Patient};
 
-/// The client of the cloud where the stage lies, or `None` for a folder, which needs none.
+/// The client of the cloud where the stage lies, or `None` for a folder, which needs none. `read_only` says why nothing
+/// may be written, if so.
 ///
 /// # Errors
 /// When the cloud's client does not like the place.
 pub(super) fn build(
     place: &Place,
     lease: &Arc<Lease>,
+    read_only: Option<&'static str>,
     client: &Client,
 ) -> Result<Option<Arc<dyn ObjectStore>>> {
-    let lease = lease.clone();
+    let keys = lease.clone();
+    let budget = client.budget();
     let options = |endpoint: &str| client.options().with_allow_http(endpoint.starts_with("http://"));
     let store: Arc<dyn ObjectStore> = match place {
         Place::S3 {
@@ -32,35 +38,39 @@ pub(super) fn build(
             region,
             endpoint,
             is_virtual,
-        } => Arc::new(Patient::new(
+        } => stage(
             AmazonS3Builder::new()
                 .with_bucket_name(bucket)
                 .with_region(region)
                 .with_endpoint(endpoint)
                 .with_virtual_hosted_style_request(*is_virtual)
-                .with_credentials(Arc::new(AwsKeys(lease)))
+                .with_credentials(Arc::new(AwsKeys(keys)))
                 .with_client_options(options(endpoint))
                 .with_retry(client.retry())
                 .with_http_connector(client.clone())
                 .build()?,
-            client.budget(),
-        )),
+            lease,
+            read_only,
+            budget,
+        ),
         Place::Azure {
             account,
             container,
             endpoint,
-        } => Arc::new(Patient::new(
+        } => stage(
             MicrosoftAzureBuilder::new()
                 .with_account(account)
                 .with_container_name(container)
                 .with_endpoint(endpoint.clone())
-                .with_credentials(Arc::new(AzureKeys(lease)))
+                .with_credentials(Arc::new(AzureKeys(keys)))
                 .with_client_options(options(endpoint))
                 .with_retry(client.retry())
                 .with_http_connector(client.clone())
                 .build()?,
-            client.budget(),
-        )),
+            lease,
+            read_only,
+            budget,
+        ),
         Place::Gcs {
             bucket,
             endpoint,
@@ -69,7 +79,7 @@ pub(super) fn build(
             let builder = GoogleCloudStorageBuilder::new()
                 .with_bucket_name(bucket)
                 .with_base_url(endpoint)
-                .with_credentials(Arc::new(GcsKeys(lease)))
+                .with_credentials(Arc::new(GcsKeys(keys)))
                 .with_client_options(options(endpoint))
                 .with_retry(client.retry());
             let store = match is_virtual {
@@ -80,11 +90,23 @@ pub(super) fn build(
                 false => builder.with_http_connector(client.clone()),
             }
             .build()?;
-            Arc::new(Patient::new(store, client.budget()))
+            stage(store, lease, read_only, budget)
         }
         Place::Folder(_) => return Ok(None),
     };
     Ok(Some(store))
+}
+
+fn stage<S: ObjectStore + PaginatedListStore>(
+    store: S,
+    lease: &Arc<Lease>,
+    read_only: Option<&'static str>,
+    budget: Duration,
+) -> Arc<dyn ObjectStore> {
+    Arc::new(Patient::new(
+        StageStore::new(store, lease.clone(), read_only),
+        budget,
+    ))
 }
 
 /// Google's client puts the bucket before the path; some networks let only hosts through that have it in their name.

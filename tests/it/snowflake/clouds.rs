@@ -1,14 +1,18 @@
-//! Buckets behind stages: moto's S3 server, and before it a gate that lets only those in whom the gateway lent keys.
+//! Buckets behind stages, on moto's S3 server and on Azurite, and the keys that the gateway lends for them.
 //!
-//! The gate checks key and token of each request and that it stays within the stage's prefix; keys can end, after a
-//! number of requests or at once. For Google it also translates: bearer tokens, generations, encoded paths.
+//! Azurite checks shared access signatures itself, and until when they are good. Before moto stands a gate that lets
+//! only those in whom the gateway lent keys: it checks key and token of each request and that it stays within the
+//! stage's prefix; keys can end after a number of requests. For Google it also translates: bearer tokens, generations,
+//! encoded paths.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -18,71 +22,25 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::support::python;
-
-/// Far more than a server ever needs to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// moto's S3 server, shared by the tests that run at the time.
-struct Moto {
-    process: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-static MOTO: Mutex<Weak<Moto>> = Mutex::new(Weak::new());
-
-fn moto() -> Arc<Moto> {
-    // A test that panics while it starts a server leaves none behind.
-    let mut place = MOTO.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(moto) = place.upgrade() {
-        return moto;
-    }
-    let port = StdListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let folder = tempfile::tempdir().unwrap();
-    let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let process = Command::new(python())
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let moto = Arc::new(Moto {
-        process,
-        address: format!("127.0.0.1:{port}"),
-        _folder: folder,
-    });
-    let began = Instant::now();
-    while TcpStream::connect(&moto.address).is_err() {
-        assert!(began.elapsed() < PATIENCE, "moto does not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    *place = Arc::downgrade(&moto);
-    moto
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::stores;
+use crate::stores::servers::{self, AZURE_ACCOUNT, AZURE_KEY, Guard};
 
 /// Whose cloud a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
     Amazon,
+    Azure,
     Google,
+}
+
+impl Cloud {
+    pub const ALL: [Cloud; 3] = [Cloud::Amazon, Cloud::Azure, Cloud::Google];
 }
 
 /// A bucket and its gate.
@@ -93,7 +51,7 @@ pub struct Bucket {
     pub store: Arc<dyn ObjectStore>,
     gate: Arc<Gate>,
     runtime: Option<Runtime>,
-    _moto: Arc<Moto>,
+    _server: Guard,
 }
 
 struct Gate {
@@ -111,47 +69,64 @@ struct Keys {
     lent: HashMap<String, (usize, String)>,
     /// What a key is good for.
     uses: Option<usize>,
+    /// Of Azure's signatures.
+    lifetime: Option<Duration>,
     refused: usize,
-    seen: Vec<String>,
 }
 
 impl Bucket {
-    pub fn new(cloud: Cloud) -> Arc<Bucket> {
-        let moto = moto();
+    /// A new bucket; `None` where its server can't run here.
+    pub fn new(cloud: Cloud) -> Option<Arc<Bucket>> {
         let name = format!("sfc-{}", uuid::Uuid::new_v4());
+        let (server, kind) = match cloud {
+            Cloud::Azure => (servers::azurite()?, stores::Cloud::Azure),
+            _ => (servers::moto(), stores::Cloud::S3),
+        };
+        stores::make_bucket(kind, &server.address, &name);
+        let store: Arc<dyn ObjectStore> = match cloud {
+            Cloud::Azure => Arc::new(
+                MicrosoftAzureBuilder::new()
+                    .with_endpoint(format!("http://{}/{AZURE_ACCOUNT}", server.address))
+                    .with_account(AZURE_ACCOUNT)
+                    .with_access_key(AZURE_KEY)
+                    .with_container_name(&name)
+                    .with_allow_http(true)
+                    .build()
+                    .unwrap(),
+            ),
+            _ => Arc::new(
+                AmazonS3Builder::new()
+                    .with_endpoint(format!("http://{}", server.address))
+                    .with_bucket_name(&name)
+                    .with_access_key_id("direct")
+                    .with_secret_access_key("direct")
+                    .with_allow_http(true)
+                    .build()
+                    .unwrap(),
+            ),
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
-        let made = client.put(format!("http://{}/{name}", moto.address)).send();
-        assert!(runtime.block_on(made).unwrap().status().is_success());
-        let store = AmazonS3Builder::new()
-            .with_endpoint(format!("http://{}", moto.address))
-            .with_bucket_name(&name)
-            .with_access_key_id("direct")
-            .with_secret_access_key("direct")
-            .with_allow_http(true)
-            .build()
-            .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let gate = Arc::new(Gate {
             address: listener.local_addr().unwrap(),
-            upstream: format!("http://{}", moto.address),
+            upstream: format!("http://{}", server.address),
             cloud,
-            client,
+            client: reqwest::Client::builder().no_proxy().no_gzip().build().unwrap(),
             state: Mutex::default(),
         });
         runtime.spawn(accept(listener, gate.clone()));
-        Arc::new(Bucket {
+        Some(Arc::new(Bucket {
             name,
             cloud,
-            store: Arc::new(store),
+            store,
             gate,
             runtime: Some(runtime),
-            _moto: moto,
-        })
+            _server: server,
+        }))
     }
 
     /// `stageInfo` with fresh keys for `location`.
@@ -160,6 +135,7 @@ impl Bucket {
         keys.number += 1;
         let key = match self.cloud {
             Cloud::Amazon => format!("AKIAC4N4RY{:010}", keys.number),
+            Cloud::Azure => signature(&self.name, keys.lifetime.unwrap_or(Duration::from_secs(3600))),
             Cloud::Google => format!("ya29.c4n4ry{:010}", keys.number),
         };
         keys.lent.insert(key.clone(), (0, location.to_string()));
@@ -173,6 +149,10 @@ impl Bucket {
                     "AWS_TOKEN": format!("token-of-{key}"),
                 },
             }),
+            Cloud::Azure => json!({
+                "locationType": "AZURE", "location": location, "region": "westus2", "endPoint": endpoint,
+                "storageAccount": AZURE_ACCOUNT, "creds": {"AZURE_SAS_TOKEN": key},
+            }),
             Cloud::Google => json!({
                 "locationType": "GCS", "location": location, "region": "us-west1", "endPoint": endpoint,
                 "creds": {"GCS_ACCESS_TOKEN": key},
@@ -180,25 +160,25 @@ impl Bucket {
         }
     }
 
+    /// From now on signatures of Azure's are good for so long.
+    pub fn limit_lifetime(&self, lifetime: Duration) {
+        self.gate.state.lock().unwrap().lifetime = Some(lifetime);
+    }
+
+    /// Every key that was lent.
+    pub fn keys(&self) -> Vec<String> {
+        self.gate.state.lock().unwrap().lent.keys().cloned().collect()
+    }
+
     /// From now on each key is good for so many requests.
     pub fn limit_uses(&self, uses: usize) {
         self.gate.state.lock().unwrap().uses = Some(uses);
-    }
-
-    /// Ends every key that is out.
-    pub fn end_keys(&self) {
-        self.gate.state.lock().unwrap().lent.clear();
     }
 
     /// How many keys were lent, and how many requests came with one that had ended.
     pub fn lent_and_refused(&self) -> (usize, usize) {
         let keys = self.gate.state.lock().unwrap();
         (keys.number, keys.refused)
-    }
-
-    /// Each request: method and path.
-    pub fn seen(&self) -> Vec<String> {
-        self.gate.state.lock().unwrap().seen.clone()
     }
 }
 
@@ -275,6 +255,9 @@ async fn answer(
 
 impl Gate {
     fn refuses(&self, parts: &Parts) -> Option<(StatusCode, &'static str)> {
+        if self.cloud == Cloud::Azure {
+            return None;
+        }
         let header = |name: &str| {
             parts
                 .headers
@@ -288,11 +271,10 @@ impl Gate {
                 .split("Credential=")
                 .nth(1)
                 .and_then(|rest| rest.split('/').next()),
-            Cloud::Google => authorization.strip_prefix("Bearer "),
+            Cloud::Azure | Cloud::Google => authorization.strip_prefix("Bearer "),
         };
         let key = key.unwrap_or_default();
         let mut keys = self.state.lock().unwrap();
-        keys.seen.push(format!("{} {}", parts.method, parts.uri));
         let has_token =
             self.cloud == Cloud::Google || header("x-amz-security-token") == format!("token-of-{key}");
         let most = keys.uses.unwrap_or(usize::MAX);
@@ -313,7 +295,7 @@ impl Gate {
     fn expired(&self) -> (StatusCode, &'static str) {
         match self.cloud {
             Cloud::Amazon => (StatusCode::BAD_REQUEST, "ExpiredToken"),
-            Cloud::Google => (StatusCode::UNAUTHORIZED, "AuthenticationRequired"),
+            Cloud::Azure | Cloud::Google => (StatusCode::UNAUTHORIZED, "AuthenticationRequired"),
         }
     }
 }
@@ -333,4 +315,31 @@ fn within(parts: &Parts, location: &str) -> bool {
         None if query == "delete" => path == bucket,
         None => path.starts_with(location),
     }
+}
+
+/// A shared access signature for a container, signed with Azurite's key
+/// (learn.microsoft.com/rest/api/storageservices/create-service-sas).
+fn signature(container: &str, lifetime: Duration) -> String {
+    let format =
+        time::format_description::parse_borrowed::<2>("[year]-[month]-[day]T[hour]:[minute]:[second]Z")
+            .unwrap();
+    let end = (time::OffsetDateTime::now_utc() + lifetime)
+        .format(&format)
+        .unwrap();
+    let (permissions, version) = ("racwdl", "2021-12-02");
+    let resource = format!("/blob/{AZURE_ACCOUNT}/{container}");
+    let text = format!("{permissions}\n\n{end}\n{resource}\n\n\n\n{version}\nc\n\n\n\n\n\n\n");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(AZURE_KEY).unwrap());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()));
+    let mut token = url::form_urlencoded::Serializer::new(String::from("?"));
+    for (name, value) in [
+        ("sv", version),
+        ("sr", "c"),
+        ("sp", permissions),
+        ("se", &end),
+        ("sig", &signature),
+    ] {
+        token.append_pair(name, value);
+    }
+    token.finish()
 }

@@ -38,7 +38,7 @@ fn is_complete(scenario: &Scenario, bucket: &super::clouds::Bucket) {
 fn credentials_and_sessions_that_expire_during_a_run_are_renewed() {
     for cloud in [Cloud::Amazon, Cloud::Google] {
         let scenario = Scenario::with_files(&[400, 300, 200], 100);
-        let (gateway, bucket) = bucket_of(&scenario, cloud);
+        let (gateway, bucket) = bucket_of(&scenario, cloud).unwrap();
         bucket.limit_uses(8);
         gateway.state().token_uses = Some(1);
         job(&scenario).ok();
@@ -56,7 +56,7 @@ fn credentials_and_sessions_that_expire_during_a_run_are_renewed() {
 #[test]
 fn a_session_that_can_not_be_renewed_is_opened_anew() {
     let scenario = Scenario::with_files(&[400, 300], 100);
-    let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon);
+    let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
     bucket.limit_uses(8);
     gateway.state().token_uses = Some(1);
     gateway.state().is_master_refused = true;
@@ -72,7 +72,7 @@ fn a_session_that_can_not_be_renewed_is_opened_anew() {
 #[test]
 fn what_may_pass_is_asked_for_again() {
     let scenario = Scenario::with_files(&[100], 50);
-    let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon);
+    let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
     gateway.state().looks = 2;
     gateway.state().wrongs = vec![
         ("login-request", Wrong::Status(503)),
@@ -109,7 +109,7 @@ fn what_may_pass_is_asked_for_again() {
 #[test]
 fn what_does_not_pass_ends_the_job_in_words() {
     let scenario = Scenario::with_files(&[10], 10);
-    let (gateway, _bucket) = bucket_of(&scenario, Cloud::Amazon);
+    let (gateway, _bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
     let garbage = [("query-request", Wrong::Garbage); 4];
     let down = [("login-request", Wrong::Status(502)); 20];
     for (wrongs, code, said) in [
@@ -164,7 +164,7 @@ fn what_does_not_pass_ends_the_job_in_words() {
 #[test]
 fn answers_that_make_no_sense_are_refused_in_words() {
     let scenario = Scenario::with_files(&[10], 10);
-    let (gateway, _bucket) = bucket_of(&scenario, Cloud::Amazon);
+    let (gateway, _bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
     let twists: [(fn(&mut Value), &str); 6] = [
         (
             |data| data["stageInfo"]["locationType"] = json!("TAPE"),
@@ -231,7 +231,7 @@ fn stages_that_can_not_be_used_are_refused_with_what_to_do() {
 #[test]
 fn what_snowflake_keeps_in_versions_can_be_read_and_not_written() {
     let scenario = Scenario::with_files(&[60, 40], 20);
-    let bucket = super::clouds::Bucket::new(Cloud::Amazon);
+    let bucket = super::clouds::Bucket::new(Cloud::Amazon).unwrap();
     super::jobs::upload(&bucket, &scenario.input(), "models/id/versions/V1/in");
     let gateway = Gateway::new().with_stage("model.DB.S.M", Stage::bucket(&bucket, "models/id"));
     write_connection(scenario.path(), &gateway, "");

@@ -9,7 +9,7 @@ mod faults;
 mod front;
 mod jobs;
 mod reads;
-mod servers;
+pub mod servers;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -137,7 +137,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     runtime.block_on(future)
 }
 
-fn make_bucket(cloud: Cloud, address: &str, bucket: &str) {
+/// Makes a bucket or container on a server.
+pub fn make_bucket(cloud: Cloud, address: &str, bucket: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = match cloud {
         Cloud::Azure => {
