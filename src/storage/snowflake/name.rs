@@ -302,6 +302,7 @@ fn read_path(path: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::nesting::{Nesting, nesting};
     use crate::error::ErrorKind;
     use proptest::prelude::*;
 
@@ -422,6 +423,25 @@ mod tests {
             let stage = StagePath { holder, path };
             prop_assert_eq!(&StagePath::parse(&stage.to_string()).unwrap(), &stage);
             prop_assert_eq!(&StagePath::parse(&stage.to_sql(false)).unwrap(), &stage);
+        }
+
+        /// The configuration compares locations by their text alone.
+        #[test]
+        fn places_are_the_same_by_their_text_when_they_are_by_their_meaning(
+            first in "@[abAB\"]{1,4}[.]?[abAB\"]{0,4}(/[ab'\"]{1,2}){0,2}",
+            second in "@[abAB\"]{1,4}[.]?[abAB\"]{0,4}(/[ab'\"]{1,2}){0,2}",
+        ) {
+            let (Ok(one), Ok(other)) = (StagePath::parse(&first), StagePath::parse(&second)) else {
+                return Ok(());
+            };
+            let quoted = literal(&second);
+            prop_assert_eq!(nesting(&second, &quoted), Nesting::Same);
+            let names = |stage: &StagePath| -> Vec<String> {
+                let Holder::Stage(parts) = &stage.holder else { return Vec::new() };
+                parts.iter().map(|part| part.text.clone()).collect()
+            };
+            let is_same = names(&one) == names(&other) && one.path == other.path;
+            prop_assert_eq!(nesting(&first, &quoted) == Nesting::Same, is_same);
         }
 
         #[test]

@@ -165,6 +165,21 @@ impl Bucket {
         self.gate.state.lock().unwrap().lifetime = Some(lifetime);
     }
 
+    /// Ends every key that is out.
+    pub fn end_keys(&self) {
+        self.gate.state.lock().unwrap().lent.clear();
+    }
+
+    /// Where its objects are, for whoever has a signature.
+    pub fn url(&self) -> String {
+        let account = if self.cloud == Cloud::Azure {
+            format!("/{AZURE_ACCOUNT}")
+        } else {
+            String::new()
+        };
+        format!("http://{}{account}/{}", self.gate.address, self.name)
+    }
+
     /// Every key that was lent.
     pub fn keys(&self) -> Vec<String> {
         self.gate.state.lock().unwrap().lent.keys().cloned().collect()

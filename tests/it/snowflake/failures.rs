@@ -1,13 +1,16 @@
 //! What goes wrong between Floe and Snowflake, and between Floe and a stage: what passes is waited for, what expires is
 //! renewed, what makes no sense is refused in words, and no secret is told in any of it.
 
+use std::time::Duration;
+
+use floe::storage::{Created, OutputStore, Store};
 use serde_json::{Value, json};
 
 use super::clouds::Cloud;
-use super::gateway::{Gateway, Wrong};
-use super::jobs::{bucket_of, download};
+use super::gateway::{ACCOUNT, Gateway, PASSWORD, USER, Wrong};
+use super::jobs::{block_on, bucket_of, download};
 use super::stages::Stage;
-use super::{program, run, write_connection};
+use super::{CANARY, program, run, storage_of, write_connection};
 use crate::support::{Run, Scenario, rows_of};
 
 /// A job of the stage's `in` to its `out`, with little patience.
@@ -252,22 +255,107 @@ fn what_snowflake_keeps_in_versions_can_be_read_and_not_written() {
     run(program(scenario.path(), &write)).fails(8, &["snow:// locations can only be read"]);
 }
 
-/// A stage on Google that lends no token: listed by statements, read by signed URLs, which end in between.
+/// A stage on Google that lends no token: files are listed and removed by statements, read and written by signed URLs.
 #[test]
-fn a_stage_without_credentials_is_read_by_signed_urls() {
+fn a_stage_without_credentials_is_read_and_written_by_signed_urls() {
     let scenario = Scenario::with_files(&[150, 50, 1], 25);
-    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::signed(scenario.path()));
+    let stage = scenario.path().join("stage");
+    std::fs::create_dir(&stage).unwrap();
+    std::fs::rename(scenario.input(), stage.join("in")).unwrap();
+    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::signed(&stage));
     write_connection(scenario.path(), &gateway, "");
-    let output = scenario.output();
-    let read = [
-        "run",
-        "--model",
-        "echo",
-        "--input",
-        "@db.s.files/in",
-        "--output",
-        output.to_str().unwrap(),
-    ];
-    run(program(scenario.path(), &read)).ok();
-    assert_eq!(scenario.rows().len(), 201);
+    job(&scenario).ok();
+    let ids: Vec<i64> = rows_of(&stage.join("out")).into_keys().collect();
+    assert_eq!(ids, (0..201).collect::<Vec<_>>());
+    assert!(stage.join("out/_SUCCESS").exists());
+    let statements = gateway.statements();
+    for verb in ["GET ", "PUT ", "LIST ", "REMOVE "] {
+        assert!(
+            statements.iter().any(|statement| statement.starts_with(verb)),
+            "no {verb}: {statements:?}"
+        );
+    }
+}
+
+/// A signed URL ends between being given and being used; a file that begins like another is not removed with it.
+#[test]
+fn signed_urls_that_end_are_asked_for_anew_and_only_what_is_named_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::signed(folder.path()));
+    let storage = storage_of("127.0.0.1", &gateway.port(), ACCOUNT, USER, PASSWORD);
+    block_on(async {
+        let output = OutputStore::new(storage.open("@files/out").await.unwrap());
+        output.put("a", "one".into()).await.unwrap();
+        output.put("a b", "other".into()).await.unwrap();
+        assert_eq!(output.head("a").await.unwrap(), Some(3));
+        gateway.state().refused_urls = 1;
+        assert_eq!(output.get("a").await.unwrap().unwrap(), "one");
+        gateway.state().refused_urls = 1;
+        output.put("a", "two".into()).await.unwrap();
+        assert_eq!(output.get("a").await.unwrap().unwrap(), "two");
+        gateway.state().refused_urls = 2;
+        let error = output.get("a").await.unwrap_err().to_string();
+        assert!(
+            error.contains("it answers 400") && !error.contains(CANARY),
+            "{error}"
+        );
+        gateway.state().refused_urls = 0;
+        let error = output.delete("a").await.unwrap_err().to_string();
+        assert!(error.contains("would also remove another"), "{error}");
+        output.delete("a b").await.unwrap();
+        output.delete("a").await.unwrap();
+        assert_eq!(output.list("").await.unwrap(), []);
+    });
+}
+
+/// Azurite refuses the first signature by then.
+///
+/// Failure matrix: 51.
+#[test]
+fn a_signature_that_says_when_it_ends_is_renewed_before() {
+    let Some(bucket) = super::clouds::Bucket::new(Cloud::Azure) else {
+        return;
+    };
+    bucket.limit_lifetime(Duration::from_secs(3));
+    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::bucket(&bucket, "stages/id"));
+    let storage = storage_of("127.0.0.1", &gateway.port(), ACCOUNT, USER, PASSWORD);
+    block_on(async {
+        let output = OutputStore::new(storage.open("@files/out").await.unwrap());
+        output.put("a", "one".into()).await.unwrap();
+        let first = bucket.keys().remove(0);
+        assert_eq!(bucket.keys().len(), 1);
+        tokio::time::sleep(Duration::from_millis(4100)).await;
+        assert_eq!(output.get("a").await.unwrap().unwrap(), "one");
+        assert_eq!(bucket.keys().len(), 2);
+        let old = format!("{}/stages/id/out/a{first}", bucket.url());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        assert_eq!(client.get(old).send().await.unwrap().status(), 403);
+    });
+}
+
+/// An administrator ends every session, and the stage's keys with them.
+#[test]
+fn a_store_outlives_the_sessions_that_opened_it() {
+    let bucket = super::clouds::Bucket::new(Cloud::Amazon).unwrap();
+    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::bucket(&bucket, "stages/id"));
+    let storage = storage_of("127.0.0.1", &gateway.port(), ACCOUNT, USER, PASSWORD);
+    block_on(async {
+        let output = OutputStore::new(storage.open("@files/out").await.unwrap());
+        output.put("a", "one".into()).await.unwrap();
+        gateway.state().end_sessions();
+        bucket.end_keys();
+        assert_eq!(output.create("b", "two".into()).await.unwrap(), Created::Yes);
+        let keys: Vec<String> = output
+            .list("")
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.key)
+            .collect();
+        assert_eq!(keys, ["a", "b"]);
+    });
+    assert_eq!(
+        (gateway.count("login-request"), bucket.lent_and_refused()),
+        (2, (2, 1))
+    );
 }

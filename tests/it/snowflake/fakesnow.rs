@@ -5,10 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use floe::config::StorageOptions;
-use floe::storage::{OutputStore, Storage, Store, Variables};
+use floe::storage::{OutputStore, Store};
 
 use super::jobs::block_on;
+use super::storage_of;
 use crate::support::{Scenario, check_with, python};
 
 struct Fakesnow {
@@ -61,19 +61,7 @@ fn a_result_put_on_a_stage_of_fakesnow_is_copied_into_a_table_row_by_row() {
     let server = Fakesnow::start();
     let script = |step: &str| check_with("fakesnow_copy.py", &[&server.port, step].map(OsStr::new));
     assert_eq!(script("prepare")["ready"], true);
-    let variables = [
-        ("SNOWFLAKE_ACCOUNT", "fakesnow"),
-        ("SNOWFLAKE_USER", "fake"),
-        ("SNOWFLAKE_PASSWORD", "snow"),
-        ("SNOWFLAKE_HOST", "localhost"),
-        ("SNOWFLAKE_PORT", &server.port),
-        ("SNOWFLAKE_PROTOCOL", "http"),
-        ("SNOWFLAKE_DATABASE", "DB"),
-        ("SNOWFLAKE_SCHEMA", "S"),
-        ("HOME", "/nowhere"),
-    ];
-    let variables = Variables::of(variables.map(|(name, value)| (name.to_string(), value.to_string())));
-    let storage = Storage::new(StorageOptions::default(), variables).unwrap();
+    let storage = storage_of("localhost", &server.port, "fakesnow", "fake", "snow");
     block_on(async {
         for location in ["@results/out", "@db.s.results/out"] {
             let output = OutputStore::new(storage.open(location).await.unwrap());

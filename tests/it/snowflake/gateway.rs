@@ -60,6 +60,8 @@ pub struct State {
     pub wrongs: Vec<(&'static str, Wrong)>,
     /// Changes the answers to PUT and GET.
     pub twist: Option<fn(&mut Value)>,
+    /// So many uses of signed URLs are refused, as when their time is over.
+    pub refused_urls: usize,
     /// Everything that came.
     pub seen: Vec<Seen>,
     sessions: HashMap<String, Session>,
@@ -511,7 +513,13 @@ impl Shared {
             .split('&')
             .find_map(|pair| pair.strip_prefix("X-Goog-Signature="));
         let signed = signature.and_then(|signature| self.state().signed.get(signature).cloned());
-        let Some(signed) = signed.filter(|signed| signed.method == parts.method) else {
+        let is_over = {
+            let mut state = self.state();
+            let is_over = state.refused_urls > 0;
+            state.refused_urls = state.refused_urls.saturating_sub(1);
+            is_over
+        };
+        let Some(signed) = signed.filter(|signed| signed.method == parts.method && !is_over) else {
             *answer.status_mut() = StatusCode::BAD_REQUEST;
             return answer;
         };
@@ -560,11 +568,6 @@ impl State {
     pub fn end_sessions(&mut self) {
         self.sessions.clear();
         self.masters.clear();
-    }
-
-    /// Forgets every signed URL, as when their time is over.
-    pub fn end_signed_urls(&mut self) {
-        self.signed.clear();
     }
 
     /// Whether a token is signed by the user's key, names it, and is of now; else Snowflake's code.

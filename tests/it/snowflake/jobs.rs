@@ -110,7 +110,12 @@ fn a_job_reads_and_writes_stages_as_it_does_folders() {
             "--output",
             "@DB.\"S\".files/out",
         ];
-        run(program(scenario.path(), &job)).ok();
+        let ran = run(program(scenario.path(), &job)).ok();
+        for key in bucket.keys() {
+            let secret = key.rsplit("sig=").next().unwrap().to_string();
+            assert!(!ran.stderr.contains(&secret), "{}", ran.stderr);
+        }
+        assert_eq!(gateway.count("login-request"), 1, "a process logs in once");
         scenario.run(&[]).ok();
         assert_eq!(rows_on(&bucket, &scenario), scenario.rows(), "{cloud:?}");
         for statement in gateway.statements() {
@@ -172,6 +177,16 @@ fn a_role_that_may_only_read_reads_and_is_told_why_it_can_not_write() {
         "@db.s.files/out",
     ];
     run(program(scenario.path(), &write)).fails(8, &["the role may only read this stage", "GRANT WRITE"]);
+    let one = [
+        "plan",
+        "--model",
+        "echo",
+        "--input",
+        "@db.s.files/in/part-0001.parquet",
+        "--output",
+        "/nowhere",
+    ];
+    run(program(scenario.path(), &one)).ok();
 }
 
 /// As inside a container: a token file that the platform renews, no connections, and two processes of one run.

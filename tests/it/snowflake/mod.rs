@@ -13,6 +13,9 @@ mod stages;
 use std::path::Path;
 use std::process::Command;
 
+use floe::config::StorageOptions;
+use floe::storage::{Storage, Variables};
+
 use gateway::{ACCOUNT, Gateway, PASSWORD, USER};
 
 use crate::support::{Run, finish, floe};
@@ -58,6 +61,23 @@ fn write_connection_of(home: &Path, gateway: &Gateway, lines: &str) {
     );
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// The stores that the library reaches through a gateway, without any file.
+fn storage_of(host: &str, port: &str, account: &str, user: &str, password: &str) -> Storage {
+    let variables = [
+        ("SNOWFLAKE_ACCOUNT", account),
+        ("SNOWFLAKE_USER", user),
+        ("SNOWFLAKE_PASSWORD", password),
+        ("SNOWFLAKE_HOST", host),
+        ("SNOWFLAKE_PORT", port),
+        ("SNOWFLAKE_PROTOCOL", "http"),
+        ("SNOWFLAKE_DATABASE", "DB"),
+        ("SNOWFLAKE_SCHEMA", "S"),
+        ("HOME", "/nowhere"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_string(), value.to_string()));
+    Storage::new(StorageOptions::default(), Variables::of(variables)).unwrap()
 }
 
 /// Runs it, and searches what it says for secrets.
