@@ -22,6 +22,8 @@ mod layers;
 mod matrix;
 mod model_folders;
 mod model_trial;
+#[cfg(target_os = "linux")]
+mod mount;
 mod mutants;
 mod odd_values;
 mod onnx_bytes;

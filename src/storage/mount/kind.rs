@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where the kernel lists what this process sees mounted.
-const MOUNTS: &str = "/proc/self/mountinfo";
+/// Where the kernel lists what this thread sees mounted, which only tests make another thing than what its process sees.
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
 
 /// File systems of this machine alone: they do hard links, and a file keeps its inode number for life.
 const DISKS: [&str; 13] = [

@@ -75,15 +75,19 @@ async fn until_visible(path: PathBuf, size: u64) -> io::Result<()> {
     }
 }
 
-/// Runs `open`; where the file's folder is missing, makes it and runs `open` again.
+/// Runs `open`; where the file's folder is missing, makes it and runs `open` again. More than once, since on a mount a
+/// folder may be gone as soon as another process takes the last object out of it.
 pub fn with_folder(path: &Path, open: impl Fn() -> io::Result<File>) -> io::Result<File> {
-    match (open(), path.parent()) {
-        (Err(error), Some(folder)) if error.kind() == ErrorKind::NotFound => {
-            std::fs::create_dir_all(folder)?;
-            open()
+    const TRIES: usize = 8;
+    for _ in 1..TRIES {
+        match (open(), path.parent()) {
+            (Err(error), Some(folder)) if error.kind() == ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder)?
+            }
+            (opened, _) => return opened,
         }
-        (opened, _) => opened,
     }
+    open()
 }
 
 /// Closes a file and says what came of it, which dropping it would not.
