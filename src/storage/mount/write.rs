@@ -4,7 +4,7 @@
 //! may show the object only after a while, so the file is looked at until it has its size.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,13 +22,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// What is there after an error is unknown: the old file, none, or the beginning of the new one.
 pub async fn write(path: PathBuf, pieces: Vec<Bytes>) -> io::Result<()> {
-    let size = pieces.iter().map(|piece| piece.len() as u64).sum();
-    let target = path.clone();
-    blocking(move || write_and_close(&target, &pieces)).await?;
-    until_visible(path, size).await
+    let size: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let (target, body) = (path.clone(), pieces.clone());
+    let size_before = blocking(move || write_and_close(&target, &body)).await?;
+    // Only by its bytes can it be told from an old file of the same size.
+    let told_by_bytes = (size_before == Some(size)).then_some(pieces);
+    until_visible(path, size, told_by_bytes).await
 }
 
-fn write_and_close(path: &Path, pieces: &[Bytes]) -> io::Result<()> {
+/// Answers with the size of the file that was there before.
+fn write_and_close(path: &Path, pieces: &[Bytes]) -> io::Result<Option<u64>> {
+    let size_before = std::fs::metadata(path).ok().map(|metadata| metadata.len());
     let open = || {
         OpenOptions::new()
             .write(true)
@@ -40,7 +44,7 @@ fn write_and_close(path: &Path, pieces: &[Bytes]) -> io::Result<()> {
     let written = pieces.iter().try_for_each(|piece| file.write_all(piece));
     let synced = written.and_then(|()| sync(&file));
     let closed = close(file);
-    synced.and(closed)
+    synced.and(closed).map(|()| size_before)
 }
 
 /// Syncs a file. A mount that doesn't know how uploads it at the close.
@@ -52,27 +56,53 @@ fn sync(file: &File) -> io::Result<()> {
     })
 }
 
-/// Looks at the file until it has `size` bytes.
-async fn until_visible(path: PathBuf, size: u64) -> io::Result<()> {
+/// Looks at the file until it has `size` bytes, and those of `body` if that is given.
+async fn until_visible(path: PathBuf, size: u64, body: Option<Vec<Bytes>>) -> io::Result<()> {
     let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
     loop {
-        let target = path.clone();
-        let found = match blocking(move || std::fs::metadata(target)).await {
-            Ok(metadata) if metadata.len() == size => return Ok(()),
-            Ok(metadata) => format!("{} bytes", metadata.len()),
-            Err(error) if error.kind() == ErrorKind::NotFound => "nothing".to_string(),
-            Err(error) => return Err(error),
+        let (target, body) = (path.clone(), body.clone());
+        let Some(seen) = blocking(move || look(&target, size, body.as_deref())).await? else {
+            return Ok(());
         };
         if waited >= VISIBLE_WITHIN {
             return Err(io::Error::other(format!(
                 "{size} bytes were written and closed without an error, but {waited:?} later the file system shows \
-                 {found} there: does another process write the same file, or is the mount out of order?"
+                 {seen} there: does another process write the same file, or is the mount out of order?"
             )));
         }
         tokio::time::sleep(pause).await;
         waited += pause;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// What is seen instead of the file that was written; `None` when that is seen.
+fn look(path: &Path, size: u64, body: Option<&[Bytes]>) -> io::Result<Option<String>> {
+    let seen = std::fs::metadata(path).and_then(|metadata| match body {
+        Some(body) if metadata.len() == size && !holds(path, body)? => Ok(Some("the old file".to_string())),
+        _ if metadata.len() == size => Ok(None),
+        _ => Ok(Some(format!("{} bytes", metadata.len()))),
+    });
+    match seen {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some("nothing".to_string())),
+        seen => seen,
+    }
+}
+
+/// Whether the file begins with these bytes.
+fn holds(path: &Path, body: &[Bytes]) -> io::Result<bool> {
+    const BLOCK_BYTES: usize = 1 << 20;
+    let mut file = File::open(path)?;
+    let mut read = vec![0; BLOCK_BYTES];
+    for block in body.iter().flat_map(|piece| piece.chunks(BLOCK_BYTES)) {
+        match file.read_exact(&mut read[..block.len()]) {
+            Ok(()) if read[..block.len()] == *block => {}
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 /// Runs `open`; where the file's folder is missing, makes it and runs `open` again. More than once, since on a mount a
@@ -132,17 +162,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_shows_another_size_for_ever_is_an_error_that_says_both() {
+    async fn a_file_that_shows_something_else_for_ever_is_an_error_that_says_what() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let absent = until_visible(path.clone(), 3).await.unwrap_err().to_string();
+        let body = || Some(vec![Bytes::from_static(b"ne"), Bytes::from_static(b"w")]);
+        let shown = async |body| match until_visible(path.clone(), 3, body).await {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let absent = shown(None).await;
         assert!(
             absent.contains("3 bytes") && absent.contains("shows nothing"),
             "{absent}"
         );
         std::fs::write(&path, "longer").unwrap();
-        let other = until_visible(path, 3).await.unwrap_err().to_string();
-        assert!(other.contains("shows 6 bytes"), "{other}");
+        assert!(shown(None).await.contains("shows 6 bytes"));
+        std::fs::write(&path, "old").unwrap();
+        assert_eq!(shown(None).await, "");
+        assert!(shown(body()).await.contains("shows the old file"));
+        std::fs::write(&path, "new").unwrap();
+        assert_eq!(shown(body()).await, "");
     }
 
     #[tokio::test]

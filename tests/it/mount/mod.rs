@@ -1,6 +1,8 @@
 //! Mounted stage volumes: input, model and output on a file system that can neither rename, link, append nor write at
 //! random (docs/storage.md, "Mounted stage volumes").
 
+mod jobs;
+mod kills;
 mod stage;
 mod volume;
 

@@ -221,6 +221,9 @@ fn folder(inode: u64) -> FileAttr {
 
 impl Filesystem for StageFiles {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Small writes, so that a kill meets a file half written.
+        const WRITE_BYTES: u32 = 64 << 10;
+        let _ = config.set_max_write(WRITE_BYTES);
         let truncates = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
         truncates.map_err(|_| std::io::Error::other("the kernel can't hand over O_TRUNC"))
     }
