@@ -6,6 +6,8 @@
 use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -71,6 +73,46 @@ const DOCUMENTS: [&str; 12] = [
 fn among_secrets(mut command: Command) -> Command {
     command.envs(VARIABLES);
     command
+}
+
+/// A store that knows nothing and repeats all that it was sent. Ends with the test's process.
+fn store_that_repeats() -> Vec<(&'static str, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::spawn(move || answer(connection.unwrap()));
+        }
+    });
+    let text = str::to_string;
+    vec![
+        ("AWS_ENDPOINT", endpoint.clone()),
+        ("AWS_ALLOW_HTTP", text("true")),
+        ("AWS_ACCESS_KEY_ID", text("AKIAX")),
+        ("AWS_SECRET_ACCESS_KEY", text("c4n4ry/Zm9vYmFy+Zm9v")),
+        ("AWS_SESSION_TOKEN", text("FwoGZXIvYXdzEc4n4ry==")),
+        ("AZURE_STORAGE_ENDPOINT", endpoint),
+        ("AZURE_ALLOW_HTTP", text("true")),
+        ("AZURE_STORAGE_SAS_TOKEN", text("sv=2024-11-04&sig=c4n4ry%3D")),
+    ]
+}
+
+fn answer(mut connection: TcpStream) {
+    let mut head = Vec::new();
+    let mut piece = [0; 4096];
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        match connection.read(&mut piece) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => head.extend_from_slice(&piece[..read]),
+        }
+    }
+    let said = String::from_utf8_lossy(&head);
+    let body = format!("<Error><Code>NoSuchBucket</Code><Message>{said}</Message></Error>");
+    let _ = write!(
+        connection,
+        "HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
 }
 
 #[track_caller]
@@ -189,6 +231,7 @@ fn what_a_location_carries_is_in_nothing_that_is_said() {
     let scenario = Scenario::with_files(&[10], 10);
     let (input, output) = (scenario.input(), scenario.output());
     let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
+    let store = store_that_repeats();
     for location in LOCATIONS {
         let places = [
             ["--model", "echo", "--input", location, "--output", output],
@@ -218,7 +261,9 @@ fn what_a_location_carries_is_in_nothing_that_is_said() {
         for command in commands {
             for logging in LOGGING {
                 for json in [&[][..], &["--json"]] {
-                    let run = finish(floe([&command[..], &logging, json].concat()));
+                    let mut process = floe([&command[..], &logging, json].concat());
+                    process.envs(store.clone());
+                    let run = finish(process);
                     let name = format!("{command:?}");
                     // `plan` never looks at model and output.
                     assert!(run.code != Some(0) || command[0] == "plan", "{name} succeeded");

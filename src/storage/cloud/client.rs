@@ -7,6 +7,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +18,7 @@ use object_store::client::{
     HttpResponseBody, HttpService, ReqwestConnector,
 };
 use object_store::{BackoffConfig, RetryConfig};
+use tokio::time::Instant;
 
 use super::throttle::Throttle;
 use super::watch::{AnswerBody, Stalled, patience};
@@ -23,6 +26,10 @@ use crate::config::StorageOptions;
 
 /// Longest time to a connection; a server that is there accepts at once.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long a store that has never been reached is sought: a network may come up late, but a host that does not exist
+/// should not cost minutes.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
 /// The services on a cloud machine that hand out its credentials. They are near: who does not hear them soon never will.
 const METADATA_HOSTS: [&str; 5] = [
@@ -48,6 +55,7 @@ const LISTING_ENDS: [&str; 3] = [
 #[derive(Clone, Debug)]
 pub struct Client {
     throttle: Throttle,
+    contact: Arc<Contact>,
     retry: Duration,
     stall: Duration,
 }
@@ -61,6 +69,7 @@ impl Client {
     pub fn new(options: &StorageOptions) -> Client {
         Client {
             throttle: Throttle::new(options.max_requests),
+            contact: Arc::default(),
             retry: options.retry,
             stall: options.stall,
         }
@@ -99,6 +108,7 @@ impl HttpConnector for Client {
         Ok(HttpClient::new(Watchful {
             client: ReqwestConnector::default().connect(options)?,
             throttle: self.throttle.clone(),
+            contact: self.contact.clone(),
             stall: self.stall,
         }))
     }
@@ -109,6 +119,7 @@ impl HttpConnector for Client {
 struct Watchful {
     client: HttpClient,
     throttle: Throttle,
+    contact: Arc<Contact>,
     stall: Duration,
 }
 
@@ -128,7 +139,9 @@ impl HttpService for Watchful {
         let answer = tokio::time::timeout(limit, self.client.execute(request)).await;
         let answer = answer
             .unwrap_or_else(|_| Err(HttpError::new(HttpErrorKind::Timeout, Stalled(limit))))
-            .map_err(final_if_distrusted)?;
+            .map_err(final_if_distrusted)
+            .map_err(|error| self.contact.final_if_never_reached(error))?;
+        self.contact.made();
         match answer.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => permit.refused(),
             status if !status.is_server_error() => permit.succeeded(),
@@ -160,6 +173,29 @@ async fn whole_listing(body: HttpResponseBody) -> Result<bytes::Bytes, HttpError
     }
     // Of a kind that is repeated: asking for a list changes nothing.
     Err(HttpError::new(HttpErrorKind::Interrupted, NoListing))
+}
+
+/// Whether the store was ever reached.
+#[derive(Debug, Default)]
+struct Contact {
+    made: AtomicBool,
+    sought: OnceLock<Instant>,
+}
+
+impl Contact {
+    fn made(&self) {
+        self.made.store(true, Ordering::Relaxed);
+    }
+
+    fn final_if_never_reached(&self, error: HttpError) -> HttpError {
+        let sought = *self.sought.get_or_init(Instant::now);
+        let is_late = error.kind() == HttpErrorKind::Connect && sought.elapsed() >= FIRST_CONTACT;
+        match is_late && !self.made.load(Ordering::Relaxed) {
+            // Of an unknown kind: not to be repeated.
+            true => HttpError::new(HttpErrorKind::Unknown, error),
+            false => error,
+        }
+    }
 }
 
 /// A server whose certificate is not trusted will not be trusted in a minute either: not to be repeated.
@@ -239,6 +275,7 @@ mod tests {
         Watchful {
             client: HttpClient::new(Server(answer)),
             throttle: Throttle::new(2),
+            contact: Arc::default(),
             stall: Duration::from_secs(30),
         }
     }
@@ -296,5 +333,17 @@ mod tests {
         assert!(std::error::Error::source(&error).unwrap().is::<NoCredentials>());
         assert!(began.elapsed() < Duration::from_secs(10));
         assert_eq!(error.kind(), HttpErrorKind::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_was_never_reached_is_given_up_sooner_than_one_that_was() {
+        let refused = || HttpError::new(HttpErrorKind::Connect, std::io::Error::other("no such host"));
+        let client = watchful(move |_| async move { Err(refused()) });
+        let kind = || async { client.call(get("http://store/x")).await.unwrap_err().kind() };
+        assert_eq!(kind().await, HttpErrorKind::Connect);
+        tokio::time::sleep(FIRST_CONTACT).await;
+        assert_eq!(kind().await, HttpErrorKind::Unknown);
+        client.contact.made();
+        assert_eq!(kind().await, HttpErrorKind::Connect);
     }
 }
