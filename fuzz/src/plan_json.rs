@@ -1,6 +1,6 @@
 //! A pinned plan as it lies in the store: what is read is written and read back the same, and can be shared out.
 
-use floe::commit::claim::{epoch_owner, read_plan};
+use floe::commit::epochs::{epoch_owner, read_plan};
 use floe::commit::layout::{epoch_key, parse_epoch_key};
 use floe::plan::assign::assign;
 use floe::plan::{FORMAT, Part, Plan, PlannedFile, Unit};

@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{epoch_owner, fence, fenced, read_epochs};
 use super::confirm::{Confirm, Doubt, doubts};
+use super::create::{CreateOnce, Found};
+use super::epochs::{epoch_owner, fence, fenced, read_epochs};
 use super::json::{self, MAX_PLAN_BYTES};
 use super::layout::{self, DataName, MARKER, RecordName, RunTag, epoch_key, records_folder};
-use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
+use super::machine::{Answer, Machine, Op, Step, Tries, out_of_turn};
 use super::record::{OutputFile, Record, files_of_name};
 use super::seeded::{Bug, seeded};
 use super::success::{Owner, Success, check_sizes};

@@ -12,6 +12,9 @@
 //! - **No trust in answers.** After any create that didn't clearly succeed the key is read back, and what is stored
 //!   counts. Deletions reach only what older runs wrote, and a *fence* (is there a newer epoch?) stands before them.
 //!
+//! On a store without put-if-absent ([class B](crate::storage::StoreClass::B)) the same parts go by weaker rules: only
+//! replica 0 plans, objects are put and read back, torn ones are written again.
+//!
 //! These parts are state machines without I/O ([`machine`]); the functions of this page drive them on a
 //! [`Store`]. A process of a run calls [`claim`](fn@claim), then [`commit_unit`] for each of its units that
 //! [`committed`] doesn't show, then [`finish`](fn@finish). [`verify`](fn@verify) checks a finished output from
@@ -31,8 +34,10 @@ use crate::storage::{Entry, Store, StoreClass};
 
 pub mod claim;
 pub mod confirm;
+pub mod create;
 pub mod digest;
 pub mod driver;
+pub mod epochs;
 pub mod finish;
 mod json;
 pub mod layout;

@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 
-use super::claim::{fence, fenced};
 use super::confirm::CheckFiles;
+use super::create::{CreateOnce, Found};
+use super::epochs::{fence, fenced};
 use super::layout::{self, DataName, MARKER, RunTag, prepared_key};
-use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
+use super::machine::{Answer, Machine, Op, Step, Tries, out_of_turn};
 use super::seeded::{Bug, seeded};
 use super::success::Success;
 use super::{ClaimOutcome, Claimed, refusal};

@@ -9,7 +9,7 @@ use crate::config::SaveMode;
 use crate::error::{Error, Result};
 use crate::storage::Store;
 
-use super::claim::{epoch_owner, read_epochs};
+use super::epochs::{epoch_owner, read_epochs};
 use super::layout::{EPOCHS, MARKER, epoch_key};
 use super::success::Owner;
 use super::{digest, refusal};

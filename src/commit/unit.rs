@@ -12,8 +12,9 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::create::{CreateOnce, Found};
 use super::layout::{DataName, MARKER, RunTag, epoch_key, records_folder};
-use super::machine::{Answer, CreateOnce, Found, Machine, Op, Step, Tries, out_of_turn};
+use super::machine::{Answer, Machine, Op, Step, Tries, out_of_turn};
 use super::record::{self, Checksum, OutputFile, Record};
 use super::seeded::{Bug, seeded};
 use super::success::Success;

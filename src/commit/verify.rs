@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::claim::{read_epochs, read_plan};
 use super::digest;
+use super::epochs::{read_epochs, read_plan};
 use super::layout::{self, EPOCHS, MARKER, epoch_key, records_folder};
 use super::record::{Checksum, OutputFile, Record, files_of_name, read_names};
 use super::success::Success;

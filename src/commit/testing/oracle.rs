@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
-use crate::commit::claim::{epoch_owner, read_epochs, read_plan};
+use crate::commit::epochs::{epoch_owner, read_epochs, read_plan};
 use crate::commit::layout::{
     self, DataName, EPOCHS, MARKER, RunTag, epoch_key, is_state, may_be_data, records_folder,
 };
