@@ -238,6 +238,30 @@ fn units_that_were_committed_under_two_plans_end_the_run_without_a_marker() {
     assert!(!has_marker(&world));
 }
 
+/// A write of a dead process that is still on its way is a twin's.
+///
+/// Failure matrix: 9.
+#[test]
+fn a_plan_that_arrives_after_its_process_died_is_found_out_by_what_was_committed() {
+    let mut world = one(Error);
+    world.run_to(0, puts(&epoch_key(1)));
+    let late = match world.processes[0].ask() {
+        Some(Ask::Store(op)) => op,
+        other => panic!("{other:?}"),
+    };
+    world.step(0, Fault::KillBefore).unwrap();
+    world.input.push(1);
+    world.restart(0);
+    world.run_to(0, puts(&data_key("", 1, RUN))); // one of two units is committed
+    world.objects.perform(&late);
+    world.restart(0);
+    world.run_on_damage(0);
+    let (kind, message) = failure(&world, 0);
+    assert_eq!(kind, ErrorKind::Storage);
+    assert!(message.contains("another plan"), "{message}");
+    assert!(!has_marker(&world));
+}
+
 /// Failure matrix: 9.
 #[test]
 fn a_committed_object_that_is_missing_or_torn_is_computed_again_in_place() {

@@ -273,17 +273,17 @@ fn on_class_b_every_row_is_stored_once_whatever_the_seed_as_long_as_no_index_run
 #[test]
 fn on_class_b_twins_are_seen_to_break_what_single_processes_keep() {
     let (mut fine, mut broken) = (0, std::collections::BTreeMap::<String, u64>::new());
+    let weaker = |role: Role| Role {
+        start: role.start.weaker(),
+        ..role
+    };
     for seed in 0..SEEDS {
         let weather = Weather::ClassB {
             often: 200,
             late: false,
             lags: false,
         };
-        let twins = |role: Role| Role {
-            start: role.start.weaker(),
-            ..role
-        };
-        let roles = starts(&[0, 1, 0, 1], SaveMode::Error).into_iter().map(twins);
+        let roles = starts(&[0, 1, 0, 1], SaveMode::Error).into_iter().map(weaker);
         let at = 10 + seed as usize % 50;
         let scenario = Scenario {
             grows_at: Some(seed as usize % 10),
@@ -296,7 +296,7 @@ fn on_class_b_twins_are_seen_to_break_what_single_processes_keep() {
         }
     }
     show(format_args!(
-        "simulator, class B with a twin: of {SEEDS} seeds {fine} end well, others break {broken:?}"
+        "simulator, class B with twins: of {SEEDS} seeds {fine} end well, others break {broken:?}"
     ));
     assert!(fine > 0);
     assert!(
