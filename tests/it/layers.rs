@@ -28,6 +28,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("prost", &["model/onnx"]),
     ("parquet", &["read", "write"]),
     ("object_store", &["storage"]),
+    ("reqwest", &["storage"]),
+    ("aws_lc_rs", &["storage/snowflake"]),
+    ("toml", &["storage/snowflake"]),
     ("indicatif", &["telemetry"]),
     ("rayon", &["pipeline", "write"]),
 ];
