@@ -112,10 +112,11 @@ impl CreateOnce {
                 body,
                 exists: *said == Creation::Exists,
             })),
-            (At::ReadBack(Creation::Unknown(why)), Answer::Got(None)) => Ok(Some(Found::Absent(why.clone()))),
-            (At::ReadBack(_), Answer::Got(None)) => Ok(Some(Found::Absent(
-                "the store says that the object exists, but has none".into(),
-            ))),
+            (At::ReadBack(said), Answer::Got(None)) => Ok(Some(Found::Absent(match said {
+                Creation::Unknown(why) => why.clone(),
+                Creation::Exists => "the store says that the object exists, but has none".into(),
+                Creation::Yes => "the store says that the object was stored, but has none".into(),
+            }))),
             (_, answer) => Err(out_of_turn(&answer)),
         }
     }

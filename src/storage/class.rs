@@ -18,7 +18,8 @@ pub enum StoreClass {
     #[default]
     A,
     /// No creation to be trusted: the last writer of a name wins, a writer that is killed may leave an object cut short
-    /// (mounts that publish what was written when the file is closed), and listings may lag. Mounted stage volumes,
+    /// (mounts that publish what was written when the file is closed), and listings may lag. Whoever asks for an object by
+    /// its name gets what was stored under it last. Mounted stage volumes,
     /// S3-compatible stores without conditional put, file systems without hard links.
     B,
 }

@@ -205,6 +205,12 @@ fn replicas_that_are_killed_at_random_leave_one_sound_output_in_google() {
     play_all(Cloud::Google, false);
 }
 
+/// Failure matrix: 1, 4, 5, 6, 7.
+#[test]
+fn replicas_that_are_killed_at_random_leave_one_sound_output_in_a_store_of_class_b() {
+    play_all(Cloud::S3Unconditional, false);
+}
+
 /// Failure matrix: 46, 47, 48, 49, 51.
 #[test]
 fn kills_and_trouble_on_the_way_at_once_leave_one_sound_output_in_s3() {

@@ -82,3 +82,9 @@ fn trouble_at_any_single_request_to_azure_is_made_good() {
 fn trouble_at_any_single_request_to_google_is_made_good() {
     play_all(Cloud::Google);
 }
+
+/// Failure matrix: 46, 47, 48, 51.
+#[test]
+fn trouble_at_any_single_request_to_a_store_of_class_b_is_made_good() {
+    play_all(Cloud::S3Unconditional);
+}
