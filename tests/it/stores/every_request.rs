@@ -83,7 +83,7 @@ fn trouble_at_any_single_request_to_google_is_made_good() {
     play_all(Cloud::Google);
 }
 
-/// Failure matrix: 46, 47, 48, 51.
+/// Failure matrix: 46, 47, 48.
 #[test]
 fn trouble_at_any_single_request_to_a_store_of_class_b_is_made_good() {
     play_all(Cloud::S3Unconditional);
