@@ -160,6 +160,45 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_place_is_known_by_what_the_crate_calls_its_client() {
+        let s3 = AmazonS3Builder::new().with_bucket_name("b").build().unwrap();
+        let azure = MicrosoftAzureBuilder::new()
+            .with_account("a")
+            .with_container_name("c")
+            .with_bearer_token_authorization("t")
+            .build()
+            .unwrap();
+        let gcs = GoogleCloudStorageBuilder::new()
+            .with_bucket_name("b")
+            .with_bearer_token("t")
+            .build()
+            .unwrap();
+        let endpoint = || "https://b.s3.amazonaws.com".to_string();
+        let places = [
+            Place::S3 {
+                bucket: "b".into(),
+                region: "r".into(),
+                endpoint: endpoint(),
+                is_virtual: true,
+            },
+            Place::Azure {
+                account: "a".into(),
+                container: "c".into(),
+                endpoint: endpoint(),
+            },
+            Place::Gcs {
+                bucket: "b".into(),
+                endpoint: endpoint(),
+                is_virtual: false,
+            },
+        ];
+        let clients = [s3.to_string(), azure.to_string(), gcs.to_string()];
+        for (place, client) in places.iter().zip(clients) {
+            assert_eq!(place.root(), format!("{client} at "));
+        }
+    }
+
+    #[test]
     fn the_bucket_is_named_once() {
         let cut = |uri: &str| without_bucket(&uri.parse().unwrap(), "b").map(|uri| uri.to_string());
         let host = "https://b.storage.googleapis.com";

@@ -168,7 +168,8 @@ fn what_does_not_pass_ends_the_job_in_words() {
 fn answers_that_make_no_sense_are_refused_in_words() {
     let scenario = Scenario::with_files(&[10], 10);
     let (gateway, _bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
-    let twists: [(fn(&mut Value), &str); 6] = [
+    type Twist = fn(&mut Value);
+    let twists: [(Twist, &str); 6] = [
         (
             |data| data["stageInfo"]["locationType"] = json!("TAPE"),
             "is unknown",
@@ -334,6 +335,8 @@ fn a_signature_that_says_when_it_ends_is_renewed_before() {
 }
 
 /// An administrator ends every session, and the stage's keys with them.
+///
+/// Failure matrix: 51.
 #[test]
 fn a_store_outlives_the_sessions_that_opened_it() {
     let bucket = super::clouds::Bucket::new(Cloud::Amazon).unwrap();

@@ -327,3 +327,22 @@ fn every_way_to_log_in_without_a_screen_works() {
         run(program(scenario.path(), &job)).fails(code, &[said]);
     }
 }
+
+/// Two stages of other names, one inside the other; by their text nobody could tell.
+#[test]
+fn an_output_that_would_clear_its_input_is_seen_through_the_names_of_stages() {
+    let scenario = Scenario::with_files(&[10], 10);
+    let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
+    let inner = Stage::bucket(&bucket, "stages/id/in");
+    gateway.state().stages.insert("DB.S.INNER".to_string(), inner);
+    let job = [
+        "run",
+        "--model",
+        "echo",
+        "--input",
+        "@db.s.inner",
+        "--output",
+        "@db.s.files",
+    ];
+    run(program(scenario.path(), &job)).fails(2, &["the output contains the input"]);
+}
