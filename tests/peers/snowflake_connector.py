@@ -2,7 +2,7 @@
 
     snowflake_connector.py PORT FOLDER STAGE…
 
-For each stage: PUT a file, LIST, GET it back, REMOVE it. FOLDER is for scratch files. The connector speaks https to
+For each stage: PUT two files, LIST, GET one back, REMOVE both. FOLDER is for scratch files. The connector speaks https to
 clouds; where a stage's endpoint is http:// on this machine, as in tests, its clients are told so, and nothing else.
 """
 
@@ -51,11 +51,13 @@ def speak_plainly_to_this_machine():
 
 
 def round_trip(cursor, stage, folder):
-    """What a file comes back as, and what each statement answered."""
-    source = folder / "sent" / "a file.txt"
-    source.parent.mkdir(exist_ok=True)
+    """What two files come back as, and what each statement answered."""
+    sent = folder / "sent"
+    sent.mkdir(exist_ok=True)
+    source = sent / "a file.txt"
     source.write_text(f"content for {stage}\n" * 1000)
-    put = cursor.execute(f"PUT 'file://{source}' '{stage}/deep' AUTO_COMPRESS=FALSE OVERWRITE=TRUE").fetchall()
+    (sent / "b.txt").write_text("b")
+    put = cursor.execute(f"PUT 'file://{sent}/*.txt' '{stage}/deep' AUTO_COMPRESS=FALSE OVERWRITE=TRUE").fetchall()
     listed = cursor.execute(f"LIST '{stage}/deep/'").fetchall()
     back = folder / "back"
     back.mkdir(exist_ok=True)
@@ -66,8 +68,8 @@ def round_trip(cursor, stage, folder):
     removed = cursor.execute(f"REMOVE '{stage}/deep/'").fetchall()
     left = cursor.execute(f"LIST '{stage}/deep/'").fetchall()
     return {
-        "put": put[0][6],
-        "listed": [[row[0], int(row[1])] for row in listed],
+        "put": [row[6] for row in put],
+        "listed": sorted([row[0], int(row[1])] for row in listed),
         "got": got[0][2],
         "is_same": is_same,
         "removed": len(removed),

@@ -32,6 +32,9 @@ const MOST_GARBAGE: u32 = 3;
 /// Answers are small, listings come in pieces: a larger one is no answer.
 const MOST_BYTES: usize = 256 << 20;
 
+/// How Snowflake says that it does not know a session's token.
+const UNKNOWN_TOKEN: &str = "390104";
+
 /// Redirects that are followed, within Snowflake.
 const MOST_REDIRECTS: usize = 5;
 
@@ -207,8 +210,13 @@ impl Wire {
         let status = response.status();
         match reply {
             _ if is_passing(status) => Err(Fault::Passing(self.error(request, format!("answers {status}")))),
-            // Some refusals come with a status of their own and the usual answer.
+            // Some refusals come with a status of their own and the usual answer; that of a token sometimes without.
             Some(reply) if status.is_success() || !reply.code.is_empty() => Ok(reply),
+            _ if status == StatusCode::UNAUTHORIZED && request.token.is_some() => Ok(Reply {
+                code: UNKNOWN_TOKEN.to_string(),
+                message: "the token is not accepted".to_string(),
+                ..Reply::default()
+            }),
             _ if status.is_success() => Err(Fault::Garbage(
                 self.error(request, "answers what is no JSON of Snowflake's".to_string()),
             )),

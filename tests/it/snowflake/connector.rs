@@ -8,7 +8,8 @@ use crate::support::check_with;
 use std::ffi::OsStr;
 
 /// Logs in by password and by key pair, runs statements that are said to be running twice before their result is there,
-/// renews its session every two statements, and moves a file there and back on every kind of stage.
+/// renews its session every two statements, and moves files there and back on every kind of stage, whose
+/// listings come in pieces.
 #[test]
 fn snowflakes_own_connector_takes_the_gateway_for_snowflake() {
     let folder = tempfile::tempdir().unwrap();
@@ -35,6 +36,7 @@ fn snowflakes_own_connector_takes_the_gateway_for_snowflake() {
     gateway.state().public_key = Some(keys::public(&key));
     gateway.state().token_uses = Some(4);
     gateway.state().looks = 1;
+    gateway.state().is_in_pieces = true;
     let (port, path) = (gateway.port(), folder.path().to_str().unwrap().to_string());
     let arguments: Vec<&OsStr> = [&port, &path]
         .map(OsStr::new)
@@ -49,6 +51,7 @@ fn snowflakes_own_connector_takes_the_gateway_for_snowflake() {
         (said["one"].as_str(), said["by key"].as_str()),
         (Some("1"), Some("1"))
     );
+    let stages_driven = stages.len();
     for stage in stages {
         let done = &said["stages"][stage];
         let name = stage
@@ -59,21 +62,30 @@ fn snowflakes_own_connector_takes_the_gateway_for_snowflake() {
             .to_lowercase();
         let size = format!("content for {stage}\n").len() * 1000;
         assert_eq!(
-            (done["put"].as_str(), done["got"].as_str()),
-            (Some("UPLOADED"), Some("DOWNLOADED")),
+            done["put"],
+            serde_json::json!(["UPLOADED", "UPLOADED"]),
             "{stage}: {said}"
         );
         assert_eq!(
             done["listed"],
-            serde_json::json!([[format!("{name}/deep/a file.txt"), size]]),
+            serde_json::json!([
+                [format!("{name}/deep/a file.txt"), size],
+                [format!("{name}/deep/b.txt"), 1]
+            ]),
             "{stage}"
         );
         assert_eq!(
-            (&done["is_same"], &done["removed"], &done["left"]),
-            (&true.into(), &1.into(), &0.into()),
+            (&done["got"], &done["is_same"]),
+            (&"DOWNLOADED".into(), &true.into()),
+            "{stage}"
+        );
+        assert_eq!(
+            (&done["removed"], &done["left"]),
+            (&2.into(), &0.into()),
             "{stage}"
         );
     }
+    assert!(gateway.state().pieces_read >= stages_driven);
     assert!(gateway.count("token-request") >= 3, "{:?}", gateway.statements());
     assert!(gateway.count("result") >= 10);
     assert!(buckets.iter().all(|bucket| bucket.lent_and_refused().1 == 0));
