@@ -80,6 +80,7 @@ async fn dispatch(command: Command, telemetry: &Telemetry) -> Result<()> {
         Command::Inspect(args) => cli::look::inspect(args).await,
         Command::Verify(args) => cli::look::verify(args).await,
         Command::Head(args) => cli::head::head(args).await,
+        Command::StoreCheck(args) => cli::store_check::store_check(args).await,
         Command::Schema(args) => cli::look::schema(&args),
     }
 }

@@ -4,6 +4,7 @@ pub mod head;
 pub mod look;
 pub mod run;
 pub mod say;
+pub mod store_check;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the first rows of a Parquet folder or file
     Head(HeadArgs),
+    /// Find out what a folder or URL really does as a store, and what Floe can promise there
+    StoreCheck(store_check::StoreCheckArgs),
     /// Print a JSON schema: of the job file, or of the model card
     Schema(SchemaArgs),
 }
@@ -61,6 +64,7 @@ impl Command {
             Command::Inspect(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Head(args) => args.json,
+            Command::StoreCheck(args) => args.json,
             Command::Schema(_) => true,
         }
     }

@@ -98,6 +98,20 @@ impl Location {
         }
     }
 
+    /// A folder below this one, in the same store.
+    pub(super) fn below(&self, folder: &str) -> Result<Location> {
+        let prefix = match self.prefix.as_ref() {
+            "" => parse(folder)?,
+            prefix => parse(&format!("{prefix}/{folder}"))?,
+        };
+        let display = format!("{}/{folder}", self.display.trim_end_matches('/'));
+        let below = Location::in_store(self.store.clone(), prefix, self.root.clone(), &display);
+        Ok(Location {
+            local: self.local.as_ref().map(|path| path.join(folder)),
+            ..below
+        })
+    }
+
     /// As the user wrote it.
     pub fn display(&self) -> &str {
         &self.display

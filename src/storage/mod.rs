@@ -12,6 +12,7 @@ use crate::error::Result;
 mod class;
 mod cloud;
 mod diagnosis;
+pub mod conformance;
 mod fault;
 mod local;
 mod location;

@@ -28,6 +28,9 @@ mod kind;
 mod trial;
 mod write;
 
+pub use kind::file_system;
+pub use write::close;
+
 /// The store of the local file system that suits `path`, which the user may have said how to write.
 pub fn store(path: &Path, writer: LocalWriter) -> Arc<dyn ObjectStore> {
     let file_system = kind::file_system(path);

@@ -4,6 +4,7 @@
 mod jobs;
 mod kills;
 mod stage;
+mod store_check;
 mod volume;
 
 use std::time::{Duration, Instant};
