@@ -11,6 +11,8 @@ use std::time::Duration;
 
 const REPLICAS: usize = 2;
 const KILLS: usize = 5;
+/// With one more, a unit that happened to be in hand each time would be held to be what kills its process.
+const KILLS_OF_ONE: usize = 3;
 
 fn replica(stage: &Stage, index: usize) -> Child {
     let mut command = floe([
@@ -51,8 +53,15 @@ fn replicas_killed_while_they_write_leave_the_output_of_an_undisturbed_run_after
         stage.put_folder("in", &undisturbed.input());
         let mut dice = Dice::new(seed);
         let mut replicas: Vec<Child> = (0..REPLICAS).map(|index| replica(&stage, index)).collect();
+        let mut kills = [0; REPLICAS];
         for _ in 0..KILLS {
-            let victim = dice.below(REPLICAS);
+            let picked = dice.below(REPLICAS);
+            let victim = if kills[picked] < KILLS_OF_ONE {
+                picked
+            } else {
+                1 - picked
+            };
+            kills[victim] += 1;
             let only_data = dice.below(2) == 0;
             until("somebody writes, or is done", || {
                 let writes = stage

@@ -43,6 +43,8 @@ struct Writer {
     inode: INodeNo,
     path: String,
     bytes: Vec<u8>,
+    /// Whether the last who closed it did so on its way out.
+    was_killed: bool,
     is_done: bool,
 }
 
@@ -144,23 +146,31 @@ impl StageFiles {
             inode,
             path,
             bytes: Vec::new(),
+            was_killed: false,
             is_done: false,
         }))
     }
 
-    /// Ends an object, by a close of process `pid`, or by its end. A file that is still empty is left open by a close,
-    /// as mounts do it that upload in the background: it may be the close of a copy of the descriptor.
-    fn end(&self, handle: FileHandle, pid: u32, is_last: bool) -> Result<(), Errno> {
-        let (path, bytes) = match self.open().writer(handle) {
-            Some(writer) if !writer.is_done && (is_last || !writer.bytes.is_empty()) => {
+    /// Ends an object, by a close of process `closer`, or when nobody has the file open any more.
+    ///
+    /// A file that is still empty is left open by a close, as mounts do it that upload in the background: it may be the
+    /// close of a copy of the descriptor.
+    fn end(&self, handle: FileHandle, closer: Option<u32>) -> Result<(), Errno> {
+        let (path, bytes, was_killed) = match self.open().writer(handle) {
+            Some(writer) if !writer.is_done => {
+                writer.was_killed = closer.map_or(writer.was_killed, is_ending);
+                if closer.is_some() && writer.bytes.is_empty() {
+                    return Ok(());
+                }
                 writer.is_done = true;
-                (writer.path.clone(), std::mem::take(&mut writer.bytes))
+                let bytes = std::mem::take(&mut writer.bytes);
+                (writer.path.clone(), bytes, writer.was_killed)
             }
             _ => return Ok(()),
         };
         self.shared.in_hand.lock().unwrap().remove(&path);
         let rules = self.shared.rules.lock().unwrap().clone();
-        if is_ending(pid) {
+        if was_killed {
             if !rules.publishes_torn {
                 return Ok(());
             }
@@ -344,7 +354,7 @@ impl Filesystem for StageFiles {
     }
 
     fn flush(&self, request: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        match self.end(handle, request.pid(), false) {
+        match self.end(handle, Some(request.pid())) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error),
         }
@@ -352,7 +362,7 @@ impl Filesystem for StageFiles {
 
     fn release(
         &self,
-        request: &Request,
+        _: &Request,
         _: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
@@ -361,7 +371,7 @@ impl Filesystem for StageFiles {
         reply: ReplyEmpty,
     ) {
         // Nobody hears of an error here.
-        let _ = self.end(handle, request.pid(), true);
+        let _ = self.end(handle, None);
         self.open().handles.remove(&handle.0);
         reply.ok();
     }
