@@ -20,6 +20,7 @@
 
 pub mod error;
 pub mod origin;
+pub mod redact;
 pub mod signature;
 pub mod tensor;
 

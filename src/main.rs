@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use floe::error::{Error, ErrorKind, Result, ResultExt};
+use floe::redact::redact;
 use floe::telemetry::{self, LogFormat, Telemetry};
 
 use cli::{Cli, Command};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let telemetry = match start_telemetry(&cli) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("error: {}", telemetry::redact(&error.to_string()));
+            eprintln!("error: {}", redact(&error.to_string()));
             return ExitCode::from(error.kind().exit_code());
         }
     };

@@ -15,7 +15,7 @@ use floe::config::overrides::Overrides;
 use floe::config::resolve::{self, Resolved};
 use floe::error::{Error, ErrorKind, Result};
 use floe::storage::Storage;
-use floe::telemetry::redact;
+use floe::redact::redact;
 
 use crate::environment;
 

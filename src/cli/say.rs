@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::{Display, Write};
 
 use floe::error::{Error, Result};
-use floe::telemetry::redact::redact_values;
+use floe::redact::redact_values;
 use floe::telemetry::text::{is_treacherous, on_one_line};
 
 /// Prints a line.

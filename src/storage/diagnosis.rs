@@ -12,7 +12,7 @@ use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::cloud::{NoCredentials, Stalled};
-use crate::telemetry::redact;
+use crate::redact::redact;
 
 /// What the crate's errors begin with when a server answered with another status than it should.
 const STATUS: &str = "Server returned non-2xx status code: ";

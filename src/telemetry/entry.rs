@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata};
 
-use super::redact::{REDACTED, names_secret, redact};
+use crate::redact::{REDACTED, names_secret, redact};
 
 /// Most bytes of a message.
 pub const MAX_BODY_BYTES: usize = 8 * 1024;

@@ -3,7 +3,7 @@
 //! `main` calls [`init`] once and keeps the [`Telemetry`] guard until the end; everybody else uses the `tracing`
 //! macros and the shared [`metrics::Metrics`]. Logs go to stderr, always: JSON lines in the form Snowflake's event
 //! table parses ([`json`]) or lines for a person ([`text`]). They carry the fields of the spans around them, are
-//! bounded in length and number, free of secrets ([`mod@redact`]), and can't hold up the program ([`sink`]). Stdout is
+//! bounded in length and number, free of secrets ([`redact`](mod@crate::redact)), and can't hold up the program ([`sink`]). Stdout is
 //! left to results, of which the progress events for a parent process are one ([`progress`]).
 //!
 //! Nothing here reads the environment: `main` passes what it needs.
@@ -15,7 +15,6 @@ pub mod layer;
 pub mod limit;
 pub mod metrics;
 pub mod progress;
-pub mod redact;
 pub mod sink;
 pub mod summary;
 pub mod text;
@@ -39,7 +38,6 @@ use progress::{CombinedProgress, Mode, Progress};
 use sink::Sink;
 
 pub use progress::Mode as ProgressMode;
-pub use redact::redact;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tensor", 0),
     ("signature", 0),
     ("origin", 0),
+    ("redact", 0),
     ("storage", 1),
     ("telemetry", 1),
     ("plan", 2),

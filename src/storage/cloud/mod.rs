@@ -18,7 +18,7 @@ use super::variables::Variables;
 use crate::config::nesting::shown;
 use crate::config::{Settings, StorageOptions};
 use crate::error::{Error, Result};
-use crate::telemetry::redact;
+use crate::redact::redact;
 
 mod client;
 mod patient;
