@@ -14,8 +14,8 @@ use floe::config::document::is_document;
 use floe::config::overrides::Overrides;
 use floe::config::resolve::{self, Resolved};
 use floe::error::{Error, ErrorKind, Result};
-use floe::storage::Storage;
 use floe::redact::redact;
+use floe::storage::Storage;
 
 use crate::environment;
 

@@ -11,8 +11,8 @@ use crate::error::Result;
 
 mod class;
 mod cloud;
-mod diagnosis;
 pub mod conformance;
+mod diagnosis;
 mod fault;
 mod local;
 mod location;
