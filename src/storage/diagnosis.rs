@@ -11,7 +11,7 @@ use std::fmt;
 use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::cloud::{NoCredentials, Stalled};
+use super::cloud::{METADATA_HOSTS, NoCredentials, Stalled};
 use crate::redact::redact;
 
 /// What the crate's errors begin with when a server answered with another status than it should.
@@ -36,6 +36,8 @@ pub(super) struct Diagnosis {
     message: Option<String>,
     /// No answer, or a broken one.
     pub transport: Option<HttpErrorKind>,
+    /// There was no connection at all.
+    pub is_unreachable: bool,
     /// Nothing came for too long.
     pub is_stall: bool,
     /// There is nobody to ask for credentials.
@@ -79,8 +81,14 @@ impl Diagnosis {
             found.is_redirect |= text.starts_with(BARE_REDIRECT);
             found.is_stall |= error.is::<Stalled>();
             found.lacks_credentials |= error.is::<NoCredentials>();
+            // Whatever such a service answers but credentials.
+            found.lacks_credentials |= METADATA_HOSTS
+                .iter()
+                .any(|host| text.contains(&format!("://{host}/")));
             if let Some(http) = error.downcast_ref::<HttpError>() {
-                found.transport = Some(http.kind());
+                // One may be wrapped in another that says how to take it.
+                found.transport.get_or_insert(http.kind());
+                found.is_unreachable |= http.kind() == HttpErrorKind::Connect;
             }
             found.cause = text;
             cause = error.source();
@@ -120,11 +128,16 @@ impl Diagnosis {
         ])
     }
 
+    /// What is set up wrongly stays so.
+    fn is_set_up_wrongly(&self) -> bool {
+        ["certificate", "scheme is not allowed", "tunnel"]
+            .iter()
+            .any(|text| self.cause_says(text))
+    }
+
     /// What another try is worth after `error`.
     pub(super) fn worth(&self, error: &StoreError) -> Worth {
-        // What is set up wrongly stays so.
-        let is_set_up_wrongly = self.cause_says("certificate") || self.cause_says("scheme is not allowed");
-        if self.lacks_credentials || is_set_up_wrongly {
+        if self.lacks_credentials || self.is_set_up_wrongly() {
             return Worth::Nothing;
         }
         match error {
@@ -193,7 +206,7 @@ impl fmt::Display for Diagnosis {
         let Some(status) = self.status else {
             return match self.transport {
                 _ if self.is_redirect => f.write_str("the store says that the bucket is somewhere else"),
-                Some(HttpErrorKind::Connect) => write!(f, "no connection: {}", redact(&self.cause)),
+                _ if self.is_unreachable => write!(f, "no connection: {}", redact(&self.cause)),
                 _ => f.write_str(&redact(&self.cause)),
             };
         };
@@ -276,6 +289,13 @@ mod tests {
             source: Box::new(HttpError::new(HttpErrorKind::Unknown, NoCredentials)),
         };
         assert_eq!(worth(none), Worth::Nothing);
+        // An endpoint that never answered: marked by whoever knows that.
+        let inner = HttpError::new(HttpErrorKind::Connect, Level("refused".into(), None));
+        let never_met = StoreError::Generic {
+            store: "S3",
+            source: Box::new(HttpError::new(HttpErrorKind::Unknown, inner)),
+        };
+        assert_eq!(worth(never_met), Worth::FewTries);
         assert_eq!(
             worth(answered(
                 "400 Bad Request",

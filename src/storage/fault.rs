@@ -99,19 +99,19 @@ fn cloud_hint(error: &StoreError, diagnosis: &Diagnosis) -> Option<&'static str>
              certificate (SSL_CERT_FILE)",
         );
     }
+    if diagnosis.cause_says("tunnel") {
+        return Some("the proxy does not let it through: check HTTPS_PROXY and NO_PROXY, and the endpoint");
+    }
     if diagnosis.cause_says("URL scheme is not allowed") {
         return Some("the endpoint is http://, not https://: set allow_http to true if that is meant");
     }
     if diagnosis.is_stall {
         return Some("start again later; if the line is slow, raise storage.stall_secs");
     }
-    match (error, diagnosis.transport) {
-        (_, Some(HttpErrorKind::Connect | HttpErrorKind::Timeout)) => {
-            Some("check the endpoint, the network and the proxy settings")
-        }
-        (StoreError::NotFound { .. }, _) => Some("check the path"),
-        _ => None,
+    if diagnosis.is_unreachable || diagnosis.transport == Some(HttpErrorKind::Timeout) {
+        return Some("check the endpoint, the network and the proxy settings");
     }
+    matches!(error, StoreError::NotFound { .. }).then_some("check the path")
 }
 
 /// Whether the store says that the object is not there.

@@ -7,8 +7,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,12 +26,11 @@ use crate::config::StorageOptions;
 /// Longest time to a connection; a server that is there accepts at once.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long a store that has never been reached is sought: a network may come up late, but a host that does not exist
-/// should not cost minutes.
-const FIRST_CONTACT: Duration = Duration::from_secs(10);
+/// How long an endpoint is tried that has never answered: it is more likely written wrongly than down.
+const FIRST_CONTACT: Duration = Duration::from_secs(15);
 
 /// The services on a cloud machine that hand out its credentials. They are near: who does not hear them soon never will.
-const METADATA_HOSTS: [&str; 5] = [
+pub(in crate::storage) const METADATA_HOSTS: [&str; 5] = [
     "169.254.169.254",
     "169.254.170.2",
     "[fd00:ec2::254]",
@@ -55,9 +53,22 @@ const LISTING_ENDS: [&str; 3] = [
 #[derive(Clone, Debug)]
 pub struct Client {
     throttle: Throttle,
-    contact: Arc<Contact>,
+    contact: Contact,
     retry: Duration,
     stall: Duration,
+}
+
+/// Whether anybody has answered yet, and since when nobody has. Clones share it.
+#[derive(Clone, Debug, Default)]
+struct Contact(Arc<Mutex<Meeting>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Meeting {
+    #[default]
+    Untried,
+    /// No connection since then, and none before.
+    Failed(Instant),
+    Made,
 }
 
 /// There are no credentials in the settings, and nothing on this machine gives any.
@@ -69,7 +80,7 @@ impl Client {
     pub fn new(options: &StorageOptions) -> Client {
         Client {
             throttle: Throttle::new(options.max_requests),
-            contact: Arc::default(),
+            contact: Contact::default(),
             retry: options.retry,
             stall: options.stall,
         }
@@ -90,9 +101,11 @@ impl Client {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
                 max_backoff: Duration::from_secs(15).min(self.retry),
-                base: 2.0,
+                // Each pause is drawn from the first to this many times the one before.
+                base: 3.0,
             },
-            max_retries: usize::MAX,
+            // The budget ends it, long before.
+            max_retries: 10_000,
             retry_timeout: self.retry,
         }
     }
@@ -119,7 +132,7 @@ impl HttpConnector for Client {
 struct Watchful {
     client: HttpClient,
     throttle: Throttle,
-    contact: Arc<Contact>,
+    contact: Contact,
     stall: Duration,
 }
 
@@ -139,8 +152,7 @@ impl HttpService for Watchful {
         let answer = tokio::time::timeout(limit, self.client.execute(request)).await;
         let answer = answer
             .unwrap_or_else(|_| Err(HttpError::new(HttpErrorKind::Timeout, Stalled(limit))))
-            .map_err(final_if_distrusted)
-            .map_err(|error| self.contact.final_if_never_reached(error))?;
+            .map_err(|error| self.contact.judge(error))?;
         self.contact.made();
         match answer.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => permit.refused(),
@@ -175,39 +187,39 @@ async fn whole_listing(body: HttpResponseBody) -> Result<bytes::Bytes, HttpError
     Err(HttpError::new(HttpErrorKind::Interrupted, NoListing))
 }
 
-/// Whether the store was ever reached.
-#[derive(Debug, Default)]
-struct Contact {
-    made: AtomicBool,
-    sought: OnceLock<Instant>,
-}
-
 impl Contact {
     fn made(&self) {
-        self.made.store(true, Ordering::Relaxed);
+        *self.state() = Meeting::Made;
     }
 
-    fn final_if_never_reached(&self, error: HttpError) -> HttpError {
-        let sought = *self.sought.get_or_init(Instant::now);
-        let is_late = error.kind() == HttpErrorKind::Connect && sought.elapsed() >= FIRST_CONTACT;
-        match is_late && !self.made.load(Ordering::Relaxed) {
-            // Of an unknown kind: not to be repeated.
+    /// Makes an error one that is not repeated for minutes, if it is one of a wrong setting rather than of bad luck: a
+    /// server whose certificate is not trusted, a proxy that refuses, an endpoint that nobody ever answered at.
+    fn judge(&self, error: HttpError) -> HttpError {
+        let mut is_final = false;
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+        while let Some(at) = cause {
+            let text = at.to_string();
+            is_final |= text.contains("certificate") || text.contains("tunnel");
+            cause = at.source();
+        }
+        if error.kind() == HttpErrorKind::Connect {
+            let mut state = self.state();
+            match *state {
+                Meeting::Untried => *state = Meeting::Failed(Instant::now()),
+                Meeting::Failed(since) => is_final |= since.elapsed() > FIRST_CONTACT,
+                Meeting::Made => {}
+            }
+        }
+        match is_final {
             true => HttpError::new(HttpErrorKind::Unknown, error),
             false => error,
         }
     }
-}
 
-/// A server whose certificate is not trusted will not be trusted in a minute either: not to be repeated.
-fn final_if_distrusted(error: HttpError) -> HttpError {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
-    while let Some(at) = cause {
-        if at.to_string().contains("certificate") {
-            return HttpError::new(HttpErrorKind::Unknown, error);
-        }
-        cause = at.source();
+    fn state(&self) -> MutexGuard<'_, Meeting> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-    error
 }
 
 impl Watchful {
@@ -275,7 +287,7 @@ mod tests {
         Watchful {
             client: HttpClient::new(Server(answer)),
             throttle: Throttle::new(2),
-            contact: Arc::default(),
+            contact: Contact::default(),
             stall: Duration::from_secs(30),
         }
     }
@@ -323,6 +335,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_never_answered_is_given_up_sooner_than_one_that_did() {
+        #[derive(Debug, Clone, Copy)]
+        struct Refused;
+        impl fmt::Display for Refused {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("connection refused")
+            }
+        }
+        impl StdError for Refused {}
+        let refused = |_| async { Err(HttpError::new(HttpErrorKind::Connect, Refused)) };
+        let client = watchful(refused);
+        let kind = async |client: &Watchful| client.call(get("http://store/x")).await.unwrap_err().kind();
+        assert_eq!(kind(&client).await, HttpErrorKind::Connect);
+        tokio::time::advance(FIRST_CONTACT + Duration::from_secs(1)).await;
+        assert_eq!(kind(&client).await, HttpErrorKind::Unknown);
+        let client = watchful(refused);
+        client.contact.made();
+        assert_eq!(kind(&client).await, HttpErrorKind::Connect);
+        tokio::time::advance(FIRST_CONTACT * 2).await;
+        assert_eq!(kind(&client).await, HttpErrorKind::Connect);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_machine_without_a_metadata_service_is_known_within_seconds() {
         let client = watchful(|_| std::future::pending());
         let began = tokio::time::Instant::now();
@@ -333,17 +368,5 @@ mod tests {
         assert!(std::error::Error::source(&error).unwrap().is::<NoCredentials>());
         assert!(began.elapsed() < Duration::from_secs(10));
         assert_eq!(error.kind(), HttpErrorKind::Unknown);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_was_never_reached_is_given_up_sooner_than_one_that_was() {
-        let refused = || HttpError::new(HttpErrorKind::Connect, std::io::Error::other("no such host"));
-        let client = watchful(move |_| async move { Err(refused()) });
-        let kind = || async { client.call(get("http://store/x")).await.unwrap_err().kind() };
-        assert_eq!(kind().await, HttpErrorKind::Connect);
-        tokio::time::sleep(FIRST_CONTACT).await;
-        assert_eq!(kind().await, HttpErrorKind::Unknown);
-        client.contact.made();
-        assert_eq!(kind().await, HttpErrorKind::Connect);
     }
 }

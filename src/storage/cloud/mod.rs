@@ -25,7 +25,7 @@ mod patient;
 mod throttle;
 mod watch;
 
-pub(super) use client::{Client, NoCredentials};
+pub(super) use client::{Client, METADATA_HOSTS, NoCredentials};
 pub(super) use patient::Patient;
 pub(super) use watch::Stalled;
 

@@ -133,7 +133,7 @@ fn search_all(cloud: Cloud) {
             // since a run does not give up so soon.
             if number > 0 {
                 let format = commands.len() / 2 * usize::from(channel == Channel::JobFile);
-                let command = if number % 3 == 0 { 2 } else { 1 };
+                let command = if number == 6 { 2 } else { 1 };
                 commands = commands.into_iter().skip(format + command).take(1).collect();
             }
             for command in commands {
