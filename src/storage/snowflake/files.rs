@@ -112,7 +112,7 @@ pub(super) fn connection(name: Option<&str>, variables: &Variables) -> Result<Wr
             )));
     };
     let mut written = Written {
-        origin: format!("connection {name} of {}", found.origin),
+        origin: format!("{name} of {}", found.origin),
         values,
     };
     written.fill_from(variables);

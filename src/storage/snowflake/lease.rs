@@ -2,7 +2,8 @@
 //!
 //! They are good for an hour or so. Azure's say until when; for the others forty minutes are safe, as long as other
 //! clients of Snowflake's keep them. Renewing is the same statement again. However many requests find the credentials
-//! old, one statement is run; and when Snowflake can't be reached for a while, what is still good goes on.
+//! old, one statement is run; none of them waits for it as long as the old ones are good, nor fails when Snowflake can't
+//! be reached for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,9 @@ const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// Credentials that are refused so early, and never worked, are not expired: others would be refused too.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// How long to wait after credentials could not be renewed.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// The right to use a stage's place.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -50,6 +54,8 @@ struct Held {
     since: Instant,
     renew_from: Instant,
     good_until: Instant,
+    /// Somebody is asking for others.
+    is_renewing: bool,
 }
 
 impl Held {
@@ -64,6 +70,7 @@ impl Held {
             since,
             renew_from: since + renew,
             good_until: since + good,
+            is_renewing: false,
         }
     }
 }
@@ -87,21 +94,39 @@ impl Lease {
     }
 
     /// Keys that are good now.
-    async fn keys(&self) -> Result<Keys> {
+    async fn keys(self: &Arc<Self>) -> Result<Keys> {
         let mut held = self.held.lock().await;
-        if Instant::now() < held.renew_from {
-            return Ok(held.keys.clone());
-        }
-        match self.ask().await {
-            Ok(fresh) => *held = fresh,
-            Err(error) if Instant::now() < held.good_until => {
-                tracing::warn!("can't renew the credentials of {} yet: {error}", self.stage);
-                // Not with every request.
-                held.renew_from = Instant::now() + Duration::from_secs(10);
-            }
-            Err(error) => return Err(error),
+        let now = Instant::now();
+        if now >= held.good_until {
+            self.replace(&mut held).await?;
+        } else if now >= held.renew_from && !held.is_renewing {
+            held.is_renewing = true;
+            tokio::spawn(self.clone().renew_meanwhile());
         }
         Ok(held.keys.clone())
+    }
+
+    /// Asks for other keys while those that are held are good.
+    async fn renew_meanwhile(self: Arc<Self>) {
+        let asked = self.ask().await;
+        let mut held = self.held.lock().await;
+        match asked {
+            Ok(fresh) => {
+                *held = fresh;
+                self.worked.store(false, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::warn!("can't renew the credentials of {} yet: {error}", self.stage);
+                held.renew_from = Instant::now() + PAUSE;
+                held.is_renewing = false;
+            }
+        }
+    }
+
+    async fn replace(&self, held: &mut Held) -> Result<()> {
+        *held = self.ask().await?;
+        self.worked.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes note that a request succeeded.
@@ -119,8 +144,7 @@ impl Lease {
             return Ok(false);
         }
         tracing::debug!("the credentials of {} are refused, renewing them", self.stage);
-        *held = self.ask().await?;
-        self.worked.store(false, Ordering::Relaxed);
+        self.replace(&mut held).await?;
         Ok(true)
     }
 

@@ -23,6 +23,7 @@ mod files;
 mod key_pair;
 mod lease;
 mod name;
+mod refusals;
 mod renewing;
 mod rows;
 mod secret;

@@ -12,6 +12,7 @@ mod stages;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use floe::config::StorageOptions;
 use floe::storage::{Storage, Variables};
@@ -63,7 +64,7 @@ fn write_connection_of(home: &Path, gateway: &Gateway, lines: &str) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// The stores that the library reaches through a gateway, without any file.
+/// The stores that the library reaches through a gateway, without any file and with little patience.
 fn storage_of(host: &str, port: &str, account: &str, user: &str, password: &str) -> Storage {
     let variables = [
         ("SNOWFLAKE_ACCOUNT", account),
@@ -77,7 +78,11 @@ fn storage_of(host: &str, port: &str, account: &str, user: &str, password: &str)
         ("HOME", "/nowhere"),
     ];
     let variables = variables.map(|(name, value)| (name.to_string(), value.to_string()));
-    Storage::new(StorageOptions::default(), Variables::of(variables)).unwrap()
+    let options = StorageOptions {
+        retry: Duration::from_secs(1),
+        ..StorageOptions::default()
+    };
+    Storage::new(options, Variables::of(variables)).unwrap()
 }
 
 /// Runs it, and searches what it says for secrets.
