@@ -19,6 +19,7 @@ use super::secret::Secret;
 use super::wire::{Reply, Request, Wire, pause};
 use crate::config::StorageOptions;
 use crate::error::{Error, Result};
+use crate::telemetry::redact;
 
 /// The statement is still running, and where its result will be.
 const IN_PROGRESS: [&str; 2] = ["333333", "333334"];
@@ -359,7 +360,7 @@ impl Session {
             .with_hint("start again later; if it stays, ask whoever runs the account")
     }
 
-    /// What Snowflake says, in one line of bounded length and without the secrets of this session.
+    /// What Snowflake says, in one line of bounded length and without secrets, those of this session first.
     fn clean(&self, message: &str, tokens: Option<&Tokens>) -> String {
         let mut text = message.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(tokens) = tokens {
@@ -368,6 +369,7 @@ impl Session {
         if let Login::Password(secret) = &self.connection.login {
             text = secret.cut_from(&text);
         }
+        let mut text = redact(&text).into_owned();
         if text.chars().count() > LONGEST_MESSAGE {
             text = text.chars().take(LONGEST_MESSAGE).collect::<String>() + "…";
         }

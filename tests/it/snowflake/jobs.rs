@@ -346,3 +346,25 @@ fn an_output_that_would_clear_its_input_is_seen_through_the_names_of_stages() {
     ];
     run(program(scenario.path(), &job)).fails(2, &["the output contains the input"]);
 }
+
+/// What `floe store-check` finds on a stage: all promises where credentials are lent, those of the weaker protocol where
+/// files go through signed URLs.
+#[test]
+fn what_a_stage_can_promise_is_told_by_its_cloud() {
+    for cloud in Cloud::ALL {
+        let scenario = Scenario::new();
+        let Some((_gateway, _bucket)) = bucket_of(&scenario, cloud) else {
+            continue;
+        };
+        let check = ["store-check", "@db.s.files/checked", "--quick", "--json"];
+        let report = run(program(scenario.path(), &check)).ok().json();
+        assert_eq!(report["store_class"], "A", "{cloud:?}: {report}");
+    }
+    let scenario = Scenario::new();
+    let stage = scenario.path().join("stage");
+    let gateway = Gateway::new().with_stage("DB.S.FILES", Stage::signed(&stage));
+    write_connection(scenario.path(), &gateway, "");
+    let check = ["store-check", "@db.s.files/checked", "--quick", "--json"];
+    let report = run(program(scenario.path(), &check)).ok().json();
+    assert_eq!(report["store_class"], "B", "{report}");
+}
