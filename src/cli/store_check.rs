@@ -87,7 +87,9 @@ fn print(report: &Report) {
     for promise in &report.promises {
         say::line(promise);
     }
-    say::line(MORE);
+    if !report.promises.iter().any(|promise| promise.contains(MORE)) {
+        say::line(format_args!("more: {MORE}"));
+    }
 }
 
 /// In capitals what stands in Floe's way.
