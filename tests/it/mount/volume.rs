@@ -68,14 +68,14 @@ fn an_object_is_seen_when_its_file_is_closed_and_not_before_and_is_read_anywhere
     file.write_all(&body).unwrap();
     assert!(!path.exists());
     assert!(std::fs::read_dir(stage.path("a/b")).unwrap().next().is_none());
-    assert!(
+    let exclusive = || {
         OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&path)
-            .is_ok(),
-        "O_EXCL sees only what is seen"
-    );
+            .open(stage.path("once"))
+    };
+    let both = (exclusive(), exclusive());
+    assert!(both.0.is_ok() && both.1.is_ok(), "O_EXCL sees only what is seen");
     drop(file);
     assert_eq!(std::fs::read(&path).unwrap(), body);
     let mut reader = File::open(&path).unwrap();

@@ -10,6 +10,7 @@ mod front;
 mod jobs;
 mod reads;
 pub mod servers;
+mod store_check;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
