@@ -19,7 +19,7 @@ use super::secret::Secret;
 use super::wire::{Reply, Request, Wire, pause};
 use crate::config::StorageOptions;
 use crate::error::{Error, Result};
-use crate::telemetry::redact;
+use crate::redact::redact;
 
 /// The statement is still running, and where its result will be.
 const IN_PROGRESS: [&str; 2] = ["333333", "333334"];
