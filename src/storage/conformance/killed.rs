@@ -1,7 +1,8 @@
 //! A process that is killed while it writes a file: the one thing that can't be tried within one's own.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -10,41 +11,51 @@ pub const WHOLE_BYTES: usize = 2 * HALF_BYTES;
 
 const HALF_BYTES: usize = 1 << 20;
 
+/// What the process says when its half is written, and when it can't be.
+const WRITTEN: u8 = 1;
+const FAILED: u8 = 0;
+
 /// Lets a process write half of the file at `path` and kills it. False if there can be no process.
 pub fn write_and_die(path: &Path) -> io::Result<bool> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let half = vec![b'x'; HALF_BYTES];
-    let mut told = [0; 2];
-    // SAFETY: between fork and its end the child calls only what is async-signal-safe (open, write, close, pause, _exit,
-    // see signal-safety(7)), on memory that was there before; it allocates nothing and never returns from here.
-    unsafe {
-        if libc::pipe2(told.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    let (mut said, says) = io::pipe()?;
+    // SAFETY: the child calls only what is async-signal-safe (see `child`), on memory that was there before, and never
+    // returns from here.
+    let pid = unsafe {
         match libc::fork() {
-            -1 => {
-                libc::close(told[0]);
-                libc::close(told[1]);
-                Ok(false)
-            }
-            0 => child(path.as_ptr(), &half, told),
-            pid => {
-                libc::close(told[1]);
-                let begun = wait_for_word(told[0]);
-                libc::close(told[0]);
-                libc::kill(pid, libc::SIGKILL);
-                libc::waitpid(pid, std::ptr::null_mut(), 0);
-                begun.map(|()| true)
-            }
+            0 => child(path.as_ptr(), &half, says.as_raw_fd()),
+            pid => pid,
         }
+    };
+    if pid < 0 {
+        return Ok(false);
+    }
+    // Else its end would not be heard of.
+    drop(says);
+    let mut word = [FAILED];
+    let heard = said.read_exact(&mut word);
+    // SAFETY: the child has not been waited for, so its id is its own.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, std::ptr::null_mut(), 0);
+    }
+    match heard.is_ok() && word == [WRITTEN] {
+        true => Ok(true),
+        false => Err(io::Error::other(
+            "the process that was to be killed could not write its file",
+        )),
     }
 }
 
 /// Writes half of the file, says so, and waits for its end.
-unsafe fn child(path: *const libc::c_char, half: &[u8], told: [libc::c_int; 2]) -> ! {
-    // SAFETY: as the caller says.
+///
+/// # Safety
+/// For a process just forked: calls open, write and pause alone (signal-safety(7)), and allocates nothing. `path` ends
+/// with NUL.
+unsafe fn child(path: *const libc::c_char, half: &[u8], says: libc::c_int) -> ! {
+    // SAFETY: as the caller says; `half` is as long as it says, and so is what is left of it.
     unsafe {
-        libc::close(told[0]);
         let file = libc::open(path, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, 0o644);
         let mut written = 0;
         while file >= 0 && written < half.len() {
@@ -53,26 +64,10 @@ unsafe fn child(path: *const libc::c_char, half: &[u8], told: [libc::c_int; 2]) 
                 _ => break,
             }
         }
-        let word = u8::from(written == half.len());
-        libc::write(told[1], (&raw const word).cast(), 1);
+        let word = if written == half.len() { WRITTEN } else { FAILED };
+        libc::write(says, (&raw const word).cast(), 1);
         loop {
             libc::pause();
         }
-    }
-}
-
-/// Waits until the child has written its half.
-fn wait_for_word(from: libc::c_int) -> io::Result<()> {
-    let mut word = 0u8;
-    // SAFETY: reads one byte into one.
-    let count = unsafe { libc::read(from, (&raw mut word).cast(), 1) };
-    match (count, word) {
-        (1, 1) => Ok(()),
-        (1, _) => Err(io::Error::other(
-            "the process that was to be killed could not write its file",
-        )),
-        _ => Err(io::Error::other(
-            "the process that was to be killed ended by itself",
-        )),
     }
 }
