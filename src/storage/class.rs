@@ -1,6 +1,6 @@
 //! Store classes: what the commit protocol may expect of the store under an output.
 //!
-//! The protocol finds the class with a small object before any work ([`commit::probe`](crate::commit::probe)) and then
+//! The protocol finds the class with a small object before any work ([`commit::probe`](fn@crate::commit::probe)) and then
 //! goes by it; `docs/guarantees.md` says what each class comes to for the user.
 
 use object_store::Error as StoreError;
