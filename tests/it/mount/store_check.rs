@@ -1,7 +1,5 @@
 //! `floe store-check` on a local folder, on a stage volume, and where nothing can be written.
 
-use floe::storage::Storage;
-use floe::storage::conformance::{Check, Effort, Outcome, Report, Verdict};
 use std::path::Path;
 use std::time::Duration;
 
@@ -125,29 +123,4 @@ fn a_check_that_is_stopped_removes_what_it_has_written() {
         stage.objects().into_keys().collect::<Vec<_>>(),
         Vec::<String>::new()
     );
-}
-
-/// The suite as the tests of other stores run it, in this process.
-#[test]
-fn the_suite_runs_in_a_test_as_it_does_in_the_program() {
-    let Some(stage) = Stage::mount(Rules::default()) else {
-        return;
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let report: Report = runtime.block_on(async {
-        let location = Storage::local()
-            .open(stage.path("out").to_str().unwrap())
-            .await
-            .unwrap();
-        let check = Check::new(&location, "it", Effort::QUICK).unwrap();
-        let report = check.run().await;
-        assert_eq!(check.clean_up().await.unwrap(), Vec::<String>::new());
-        report
-    });
-    assert_eq!(report.verdict, Verdict::B, "{report:#?}");
-    assert_eq!(report.finding("file_system").unwrap().detail, "fuse");
-    assert_eq!(report.finding("many_objects").unwrap().outcome, Outcome::Holds);
 }
