@@ -83,7 +83,7 @@ fn a_job_whose_input_model_and_output_lie_on_a_stage_gives_what_a_local_one_give
         let refused = stage.refused();
         match writer {
             "auto" => {
-                assert_eq!(refused.keys().collect::<Vec<_>>(), [&"hard link"], "{said}");
+                assert_eq!(refused.keys().collect::<Vec<_>>(), ["hard link"], "{said}");
                 assert!(refused["hard link"] <= processes + 1, "{refused:?}");
             }
             _ => assert!(refused.is_empty(), "{refused:?}"),
@@ -124,13 +124,16 @@ fn a_close_that_fails_ends_the_job_without_a_record_and_the_same_command_goes_on
         return;
     };
     for closing in ["jobs/out/part-", "/c/", "_SUCCESS"] {
-        stage.rules().close_fails = Some(closing);
+        stage.set_rules(Rules {
+            close_fails: Some(closing.to_string()),
+            ..Rules::default()
+        });
         let run = run(&stage, &scenario).fails(8, &["Input/output error", "can't write"]);
         assert!(!run.stderr.contains("_SUCCESS is in place"), "{}", run.stderr);
         let broken = |key: &String| key.contains(closing) || closing == "jobs/out/part-";
         assert!(!promises(&stage).iter().any(broken), "{:?}", promises(&stage));
     }
-    stage.rules().close_fails = None;
+    stage.set_rules(Rules::default());
     completes(&stage, &scenario);
 }
 

@@ -96,7 +96,7 @@ fn replicas_killed_while_they_write_leave_the_output_of_an_undisturbed_run_after
         let refused = stage.refused();
         assert_eq!(
             refused.keys().collect::<Vec<_>>(),
-            [&"hard link"],
+            ["hard link"],
             "seed {seed}: {refused:?}"
         );
     }

@@ -94,7 +94,7 @@ fn a_place_that_can_not_be_written_to_ends_with_exit_8_and_says_why() {
     assert!(run.stdout.contains("Not a directory"), "{}", run.stdout);
     // A stage on which no close succeeds.
     let rules = Rules {
-        close_fails: Some("written"),
+        close_fails: Some("written".to_string()),
         ..Rules::default()
     };
     let Some(stage) = Stage::mount(rules) else {

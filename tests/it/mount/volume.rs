@@ -36,7 +36,7 @@ fn what_a_stage_refuses_is_refused_and_counted() {
     ];
     assert_eq!(refused, [true; 8]);
     let counted = stage.refused();
-    let names: Vec<_> = counted.keys().copied().collect();
+    let names: Vec<_> = counted.keys().map(String::as_str).collect();
     assert_eq!(
         names,
         [
@@ -105,7 +105,7 @@ fn an_object_is_seen_when_its_file_is_closed_and_not_before_and_is_read_anywhere
 fn a_stage_may_show_late_fail_at_the_close_and_refuse_to_sync() {
     let rules = Rules {
         shows_after: Duration::from_millis(300),
-        close_fails: Some("bad"),
+        close_fails: Some("bad".to_string()),
         refuses_sync: true,
         ..Rules::default()
     };

@@ -13,8 +13,8 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
-use super::Shared;
 use super::objects::{Found, Object, Objects};
+use super::server::Shared;
 
 /// Nothing may be remembered: others write to the stage as well.
 const FORGET: Duration = Duration::ZERO;
@@ -43,6 +43,9 @@ struct Writer {
     inode: INodeNo,
     path: String,
     bytes: Vec<u8>,
+    /// The thread that opened it, and its process.
+    opener: u32,
+    process: Option<u32>,
     /// Whether the last who closed it did so on its way out.
     was_killed: bool,
     is_done: bool,
@@ -141,24 +144,43 @@ impl StageFiles {
     }
 
     /// Begins an object.
-    fn begin(&self, inode: INodeNo, path: String) -> FileHandle {
+    fn begin(&self, inode: INodeNo, path: String, opener: u32) -> FileHandle {
+        let process = process_of(opener);
         self.open().add(Handle::Writer(Writer {
             inode,
             path,
+            opener,
+            process,
             bytes: Vec::new(),
             was_killed: false,
             is_done: false,
         }))
     }
 
-    /// Ends an object, by a close of process `closer`, or when nobody has the file open any more.
+    /// Ends an object, by a close of thread `closer`, or when nobody has the file open any more.
     ///
-    /// A file that is still empty is left open by a close, as mounts do it that upload in the background: it may be the
-    /// close of a copy of the descriptor.
+    /// As mounts do it that upload in the background, a close is passed over that may be one of a copy of the
+    /// descriptor: of a file that is still empty, and by another process than the one that opened it.
     fn end(&self, handle: FileHandle, closer: Option<u32>) -> Result<(), Errno> {
+        let Some((opener, process)) = self
+            .open()
+            .writer(handle)
+            .map(|writer| (writer.opener, writer.process))
+        else {
+            return Ok(());
+        };
+        let is_killed = closer.map(is_ending);
+        let is_copy = match (closer, is_killed) {
+            (Some(closer), Some(true)) => process_of(closer) != process,
+            (Some(closer), _) => closer != opener,
+            _ => false,
+        };
+        if is_copy {
+            return Ok(());
+        }
         let (path, bytes, was_killed) = match self.open().writer(handle) {
             Some(writer) if !writer.is_done => {
-                writer.was_killed = closer.map_or(writer.was_killed, is_ending);
+                writer.was_killed = is_killed.unwrap_or(writer.was_killed);
                 if closer.is_some() && writer.bytes.is_empty() {
                     return Ok(());
                 }
@@ -175,7 +197,7 @@ impl StageFiles {
                 return Ok(());
             }
             self.shared.torn.lock().unwrap().push(path.clone());
-        } else if rules.close_fails.is_some_and(|text| path.contains(text)) {
+        } else if rules.close_fails.is_some_and(|text| path.contains(&text)) {
             return Err(Errno::EIO);
         }
         self.objects().publish(&path, bytes, rules.shows_after);
@@ -183,19 +205,20 @@ impl StageFiles {
     }
 }
 
-/// Whether a task is on its way out, so that a close is none that it asked for: `PF_EXITING` in proc_pid_stat(5).
-fn is_ending(pid: u32) -> bool {
-    const EXITING: u64 = 0x4;
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return true;
-    };
-    // The name, in brackets, may hold anything.
-    let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let flags = after_name
-        .split_whitespace()
-        .nth(6)
-        .and_then(|flags| flags.parse::<u64>().ok());
-    flags.is_none_or(|flags| flags & EXITING != 0)
+/// Whether a thread is on its way out, so that a close is none that it asked for: it has no memory any more.
+///
+/// `/proc/<pid>/stat` would say so too, but must not be read here: it waits for a process that is about to run another
+/// program, and that one closes its files before, so it waits for this answer.
+fn is_ending(thread: u32) -> bool {
+    let statm = std::fs::read_to_string(format!("/proc/{thread}/statm"));
+    statm.map_or(true, |statm| statm.starts_with("0 "))
+}
+
+/// The process that a thread belongs to.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    process.trim().parse().ok()
 }
 
 fn file(inode: u64, size: usize, modified: SystemTime) -> FileAttr {
@@ -260,7 +283,7 @@ impl Filesystem for StageFiles {
         }
     }
 
-    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let Some(path) = self.open().path(inode) else {
             return reply.error(Errno::ESTALE);
         };
@@ -270,14 +293,14 @@ impl Filesystem for StageFiles {
             (OpenAccMode::O_RDONLY, _) => return reply.error(Errno::ENOENT),
             _ if flags.0 & libc::O_APPEND != 0 => return reply.error(self.refuse("append")),
             _ if flags.0 & libc::O_TRUNC == 0 => return reply.error(self.refuse("write into a file")),
-            _ => self.begin(inode, path),
+            _ => self.begin(inode, path, request.pid()),
         };
         reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
     }
 
     fn create(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
@@ -301,7 +324,7 @@ impl Filesystem for StageFiles {
             return reply.error(Errno::EEXIST);
         }
         let inode = INodeNo(self.open().number(&path, false));
-        let handle = self.begin(inode, path);
+        let handle = self.begin(inode, path, request.pid());
         let new = file(inode.0, 0, SystemTime::now());
         reply.created(&FORGET, &new, Generation(0), handle, FopenFlags::FOPEN_DIRECT_IO);
     }
