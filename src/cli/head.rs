@@ -15,7 +15,7 @@ const CELL_CHARS: usize = 40;
 
 /// Prints the rows.
 pub async fn head(args: HeadArgs) -> Result<()> {
-    let location = storage(args.connection)?.open(&args.location).await?;
+    let location = storage(args.stages)?.open(&args.location).await?;
     let listed = location.list().await?;
     let is_file = location.is_object().await?;
     let pattern = (!is_file).then_some("**/*.parquet");

@@ -100,7 +100,7 @@ pub async fn check(args: JobArgs) -> Result<()> {
 /// `floe inspect`
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let host = environment::host();
-    let storage = storage(args.connection)?;
+    let storage = storage(args.stages)?;
     let model = job::open_model(&args.model, None, Device::Auto, &host, &storage).await?;
     if args.json {
         return say::json(&inspect::to_json(&*model));
@@ -111,7 +111,7 @@ pub async fn inspect(args: InspectArgs) -> Result<()> {
 
 /// `floe verify`
 pub async fn verify(args: VerifyArgs) -> Result<()> {
-    let store = OutputStore::new(storage(args.connection)?.open(&args.output).await?);
+    let store = OutputStore::new(storage(args.stages)?.open(&args.output).await?);
     let depth = if args.shallow {
         Depth::Sizes
     } else {

@@ -128,9 +128,8 @@ pub struct JobArgs {
     /// With --mode overwrite: supersede a run that has not finished
     #[arg(long)]
     pub take_over: bool,
-    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
-    #[arg(long, short, value_name = "NAME")]
-    pub connection: Option<String>,
+    #[command(flatten)]
+    pub stages: StageArgs,
     /// Cores to use [default: all that the container has]
     #[arg(long, value_name = "CPUS")]
     pub cpus: Option<String>,
@@ -148,6 +147,14 @@ pub struct JobArgs {
     pub json: bool,
 }
 
+/// How Snowflake stages are reached.
+#[derive(Args, Clone)]
+pub struct StageArgs {
+    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
+    #[arg(long, short, value_name = "NAME")]
+    pub connection: Option<String>,
+}
+
 #[derive(Args)]
 pub struct InspectArgs {
     /// Model: folder, file or URL
@@ -155,9 +162,8 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
-    #[arg(long, short, value_name = "NAME")]
-    pub connection: Option<String>,
+    #[command(flatten)]
+    pub stages: StageArgs,
 }
 
 #[derive(Args)]
@@ -170,9 +176,8 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
-    #[arg(long, short, value_name = "NAME")]
-    pub connection: Option<String>,
+    #[command(flatten)]
+    pub stages: StageArgs,
 }
 
 #[derive(Args)]
@@ -188,9 +193,8 @@ pub struct HeadArgs {
     /// Print one JSON object per row
     #[arg(long)]
     pub json: bool,
-    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
-    #[arg(long, short, value_name = "NAME")]
-    pub connection: Option<String>,
+    #[command(flatten)]
+    pub stages: StageArgs,
 }
 
 #[derive(Args)]
@@ -240,7 +244,7 @@ impl JobArgs {
             max_batch_rows: args.max_batch_rows,
             grace_secs: args.grace_secs,
             help: args.no_help.then_some(false),
-            connection: args.connection,
+            connection: args.stages.connection,
             cpus: args.cpus,
             memory: args.memory,
             replicas: args.replicas,
@@ -252,9 +256,9 @@ impl JobArgs {
 }
 
 /// The stores that a command without a job can reach.
-fn storage(connection: Option<String>) -> Result<Storage> {
+fn storage(stages: StageArgs) -> Result<Storage> {
     let options = StorageOptions {
-        connection,
+        connection: stages.connection,
         ..StorageOptions::default()
     };
     Storage::new(options, environment::variables())

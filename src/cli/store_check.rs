@@ -5,7 +5,7 @@ use clap::Args;
 use floe::error::{Error, ErrorKind, Result};
 use floe::storage::conformance::{Check, Effort, Finding, Outcome, Report, Verdict, Weight};
 
-use super::{say, storage};
+use super::{StageArgs, say, storage};
 use crate::signals;
 
 /// Where more is said about classes and promises.
@@ -22,15 +22,14 @@ pub struct StoreCheckArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
-    /// Connection of connections.toml that reaches Snowflake stages [default: the default connection]
-    #[arg(long, short, value_name = "NAME")]
-    pub connection: Option<String>,
+    #[command(flatten)]
+    pub stages: StageArgs,
 }
 
 /// Checks the location, removes what was written, and says what was found.
 pub async fn store_check(args: StoreCheckArgs) -> Result<()> {
     let mut stop = signals::listen()?;
-    let location = storage(args.connection)?.open(&args.location).await?;
+    let location = storage(args.stages)?.open(&args.location).await?;
     let token = uuid::Uuid::new_v4().simple().to_string();
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let check = Check::new(&location, &token[..12], effort)?;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::config::faults::Faults;
 use crate::config::job_file::StorageSection;
+use crate::config::nesting::shown;
 
 /// Requests in flight at once when nothing is said: enough to fill the line of a cloud machine.
 pub const DEFAULT_MAX_REQUESTS: usize = 64;
@@ -85,7 +86,7 @@ pub fn storage(section: StorageSection, faults: &mut Faults) -> StorageOptions {
         options: settings("storage.options", section.options.unwrap_or_default(), faults),
         by_location: by_location
             .map(|(location, values)| {
-                let key = format!("storage.by_location.{location}");
+                let key = format!("storage.by_location.{}", shown(&location));
                 (location, settings(&key, values, faults))
             })
             .collect(),
@@ -106,12 +107,9 @@ fn settings(key: &str, values: BTreeMap<String, Value>, faults: &mut Faults) -> 
             Value::String(text) => text,
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             // What was given is not repeated: it may be a secret.
-            Value::Array(_) => {
-                faults.push(format!("{key}.{name}"), format!("a list given, {ALLOWED}"));
-                continue;
-            }
-            Value::Object(_) | Value::Null => {
-                faults.push(format!("{key}.{name}"), format!("no value given, {ALLOWED}"));
+            other => {
+                let what = if other.is_array() { "a list" } else { "no value" };
+                faults.push(format!("{key}.{name}"), format!("{what} given, {ALLOWED}"));
                 continue;
             }
         };
