@@ -21,6 +21,9 @@ const UNITS: usize = 8;
 /// Far more than a round ever needs on a busy machine: what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// A round needs about 110 requests.
+const REQUESTS_BETWEEN_KILLS: usize = 40;
+
 /// Rounds of each test when nothing is said.
 const ROUNDS: u64 = 2;
 
@@ -96,16 +99,24 @@ impl World {
         let mut crew: Vec<Child> = (0..REPLICAS)
             .map(|index| self.start(index, &output, &logs[index]))
             .collect();
+        // By requests, not by the clock: a fast machine would be done before anybody was killed.
+        let mut after = 0;
         for _ in 0..2 + dice.below(4) {
-            std::thread::sleep(dice.millis(900));
-            let victim = dice.below(REPLICAS);
-            if crew[victim].try_wait().unwrap().is_none() {
-                crew[victim].kill().unwrap();
-                crew[victim].wait().unwrap();
-                tally.kills += 1;
-                tally.restarts += 1;
-                crew[victim] = self.start(victim, &output, &logs[victim]);
+            after += 1 + dice.below(REQUESTS_BETWEEN_KILLS);
+            self.wait_for_requests(after, &mut crew);
+            let running = |child: &mut Child| child.try_wait().unwrap().is_none();
+            let alive: Vec<usize> = (0..REPLICAS)
+                .filter(|&index| running(&mut crew[index]))
+                .collect();
+            if alive.is_empty() {
+                break;
             }
+            let victim = alive[dice.below(alive.len())];
+            crew[victim].kill().unwrap();
+            crew[victim].wait().unwrap();
+            tally.kills += 1;
+            tally.restarts += 1;
+            crew[victim] = self.start(victim, &output, &logs[victim]);
         }
         self.run_to_the_end(&name, crew, &output, &logs, faults, tally);
         let seen = self.place.front.seen();
@@ -128,6 +139,15 @@ impl World {
         );
         assert!(found == self.expected, "{name}: other bytes");
         tally.rounds += 1;
+    }
+
+    /// Returns when the store was asked `count` times in this round, or when nobody is left who could ask.
+    fn wait_for_requests(&self, count: usize, crew: &mut [Child]) {
+        while self.place.front.seen().len() < count
+            && crew.iter_mut().any(|child| child.try_wait().unwrap().is_none())
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn run_to_the_end(
