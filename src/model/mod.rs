@@ -28,6 +28,7 @@ pub mod onnx;
 #[cfg(feature = "onnx")]
 mod patience;
 pub mod postprocess;
+pub mod trees;
 
 /// The files of a model location, read once.
 #[derive(Clone, Debug, Default)]

@@ -105,9 +105,7 @@ impl World {
             after += 1 + dice.below(REQUESTS_BETWEEN_KILLS);
             self.wait_for_requests(after, &mut crew);
             let running = |child: &mut Child| child.try_wait().unwrap().is_none();
-            let alive: Vec<usize> = (0..REPLICAS)
-                .filter(|&index| running(&mut crew[index]))
-                .collect();
+            let alive: Vec<usize> = (0..REPLICAS).filter(|&index| running(&mut crew[index])).collect();
             if alive.is_empty() {
                 break;
             }
