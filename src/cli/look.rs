@@ -88,8 +88,15 @@ pub async fn check(args: JobArgs) -> Result<()> {
     ));
     say::line(format_args!("output   adds {}", report.output_columns.join(", ")));
     say::line(format_args!(
-        "workers  {} with {} threads each, at most {} rows a batch",
-        report.workers, report.threads_per_worker, report.batch_rows
+        "workers  {} with {} threads each, {} {} rows a batch",
+        report.workers,
+        report.threads_per_worker,
+        if report.batch_rows_may_change {
+            "by default"
+        } else {
+            "at most"
+        },
+        report.batch_rows
     ));
     for note in &report.notes {
         say::line(format_args!("note     {note}"));

@@ -8,7 +8,7 @@ use crate::signature::{Dim, Function, Source};
 /// Measured on tables, 1,024 to 4,096 rows of a dozen features are best, and four times as many cost a third.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// Most rows of a batch that is not asked for.
+/// Most rows of a batch that is neither asked for nor found by trial.
 const MOST_BATCH_ROWS: usize = 4096;
 
 /// What an axis of unknown extent is taken for.
@@ -44,28 +44,30 @@ impl WorkerPool {
     }
 }
 
-/// Rows of a batch when the job does not say: a power of two, by the width of the model's inputs alone, so that it is
-/// the same on every machine.
+/// Rows of a batch when the job does not say and nothing is tried: a power of two, by the width of the model's inputs
+/// alone.
 pub fn batch_rows(function: &Function) -> usize {
     if let Some(rows) = function.fixed_batch_rows {
         return rows;
     }
+    let fitting = (BATCH_BYTES / row_bytes(function)).clamp(1, MOST_BATCH_ROWS);
+    // The largest power of two that is not above it.
+    1 << fitting.ilog2()
+}
+
+/// Bytes of a row's tensors, at least 1.
+pub fn row_bytes(function: &Function) -> usize {
+    let extent = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Dynamic => UNKNOWN_EXTENT,
+    };
     let inputs = function
         .inputs
         .iter()
         .filter(|input| !matches!(input.source, Source::Param));
-    let row_bytes: usize = inputs
-        .map(|input| {
-            let extent = |dim: &Dim| match dim {
-                Dim::Fixed(extent) => *extent,
-                Dim::Dynamic => UNKNOWN_EXTENT,
-            };
-            input.shape.iter().map(extent).product::<usize>() * input.dtype.byte_width()
-        })
-        .sum();
-    let fitting = (BATCH_BYTES / row_bytes.max(1)).clamp(1, MOST_BATCH_ROWS);
-    // The largest power of two that is not above it.
-    1 << fitting.ilog2()
+    let bytes =
+        inputs.map(|input| input.shape.iter().map(extent).product::<usize>() * input.dtype.byte_width());
+    bytes.sum::<usize>().max(1)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::scoring::Scoring;
-use super::{Host, OutputStore, Places, Survey, budget};
+use super::{Host, OutputStore, Places, Survey, budget, rehearsal};
 use crate::commit;
 use crate::config::{Job, SaveMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +29,8 @@ pub struct CheckReport {
     pub output_columns: Vec<String>,
     /// Rows handed to the model at once.
     pub batch_rows: usize,
+    /// Whether a run may find a better number by trial.
+    pub batch_rows_may_change: bool,
     /// Workers, and threads of each.
     pub workers: usize,
     /// Threads of each worker.
@@ -73,6 +75,7 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
             .map(|field| format!("{} {}", field.name(), field.data_type()))
             .collect(),
         batch_rows: plan.batch_rows,
+        batch_rows_may_change: rehearsal::is_useful(job, &scoring, &plan),
         workers: pool.workers,
         threads_per_worker: pool.threads_per_worker,
         notes,

@@ -13,6 +13,7 @@ mod ending;
 pub mod failpoint;
 mod places;
 mod queue;
+mod rehearsal;
 mod scoring;
 mod survey;
 
@@ -42,6 +43,7 @@ use budget::WorkerPool;
 #[cfg(feature = "fail-points")]
 use failpoint::OutputStore;
 use queue::{Primed, UnitQueue};
+use rehearsal::Rehearsal;
 use scoring::Scoring;
 
 /// What the machine gives a job.
@@ -208,10 +210,24 @@ impl<'a> Replica<'a> {
         let footers = Mutex::new(Vec::new());
         let outcome = commit::claim(&self.store, request, || async {
             let survey = Survey::of(job, &self.places).await?;
-            *footers.lock().await = survey.footers.clone();
-            self.scoring.plan(job, &run_id, self.store_class, survey)
+            let kept = survey.footers.clone();
+            *footers.lock().await = kept.clone();
+            let mut plan = self.scoring.plan(job, &run_id, self.store_class, survey)?;
+            plan.batch_rows = self.rehearsal(&plan, &kept).batch_rows().await?;
+            Ok(plan)
         });
         Ok((outcome.await?, footers.into_inner()))
+    }
+
+    fn rehearsal<'b>(&'b self, plan: &'b Plan, footers: &'b [Arc<Footer>]) -> Rehearsal<'b> {
+        Rehearsal {
+            job: self.job,
+            scoring: &self.scoring,
+            input: &self.places.input,
+            plan,
+            footers,
+            workers: WorkerPool::of(self.job, self.host).workers,
+        }
     }
 
     /// The units of this replica, those that are not committed yet first; then, if it helps, those of others.

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{FieldRef, Schema};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Host, Survey, budget, digest};
 use crate::config::{Backend, Device, Job, ModelOptions};
@@ -23,6 +23,8 @@ pub struct Scoring {
     pub function: Function,
     /// See [`digest`].
     pub config_digest: String,
+    /// A single-threaded worker's model that has been used for something else.
+    spare: Mutex<Option<Box<dyn Model>>>,
 }
 
 /// What the pipeline needs beside the models.
@@ -57,6 +59,7 @@ impl Scoring {
             model,
             function,
             config_digest,
+            spare: Mutex::new(None),
         })
     }
 
@@ -126,21 +129,28 @@ impl Scoring {
 
     /// One model per worker, made side by side.
     pub async fn workers(&self, count: usize, threads: usize) -> Result<Vec<Box<dyn Model>>> {
-        let making: Vec<_> = (0..count)
-            .map(|_| {
-                let (model, function) = (self.model.clone(), self.function.clone());
-                tokio::task::spawn_blocking(move || model.worker(&function, threads))
-            })
-            .collect();
-        let mut models = Vec::with_capacity(count);
-        for model in making {
-            models.push(
-                model
-                    .await
-                    .context(ErrorKind::Internal, "making a worker's model was cut off")??,
-            );
-        }
-        Ok(models)
+        let spare = self.spare().take().filter(|_| threads == 1);
+        let missing = count - usize::from(spare.is_some()).min(count);
+        let making: Vec<_> = (0..missing).map(|_| self.worker(threads)).collect();
+        let made = futures::future::try_join_all(making).await?;
+        Ok(spare.into_iter().chain(made).take(count).collect())
+    }
+
+    /// A model for one worker that uses `threads` cores.
+    pub async fn worker(&self, threads: usize) -> Result<Box<dyn Model>> {
+        let (model, function) = (self.model.clone(), self.function.clone());
+        tokio::task::spawn_blocking(move || model.worker(&function, threads))
+            .await
+            .context(ErrorKind::Internal, "making a worker's model was cut off")?
+    }
+
+    /// Keeps a single-threaded model that was used for something else for the first worker.
+    pub fn keep(&self, model: Box<dyn Model>) {
+        *self.spare() = Some(model);
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Box<dyn Model>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -53,6 +53,11 @@ pub trait Loaded: Send + Sync {
     /// Facts worth logging: what was inferred rather than declared.
     fn notes(&self) -> &[String];
 
+    /// Whether a row's outputs do not depend on the rows that share its batch, rounding aside.
+    fn rows_are_independent(&self, _function: &Function) -> bool {
+        true
+    }
+
     /// A model of `function` for one worker that uses `threads` cores.
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>>;
 }

@@ -173,7 +173,7 @@ fn join(mut parts: Vec<Block>, schema: &SchemaRef) -> Result<Block> {
 }
 
 /// The same rows with the columns of `schema`: found by name, widened where the plan says so.
-fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(super) fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if rows.schema_ref().fields() == schema.fields() {
         return rows
             .with_schema(schema.clone())

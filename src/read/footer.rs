@@ -89,6 +89,17 @@ impl Footer {
         self.whole = None;
     }
 
+    /// Bytes of the file: those that came along, or read from the store.
+    pub(super) async fn bytes(&self, location: &Location, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if let Some(whole) = &self.whole {
+            let slice = |range: &Range<u64>| whole.slice(range.start as usize..range.end as usize);
+            return Ok(ranges.iter().map(slice).collect());
+        }
+        location
+            .read_ranges(&self.file, self.etag.as_deref(), ranges)
+            .await
+    }
+
     /// Whether it was read from the very object that has this size and entity tag.
     pub fn is_of(&self, size: u64, etag: Option<&str>) -> bool {
         self.size == size && self.etag.as_deref() == etag

@@ -26,6 +26,7 @@ mod limits;
 mod outline;
 mod page_header;
 mod pages;
+pub mod sample;
 mod thrift;
 
 #[cfg(test)]

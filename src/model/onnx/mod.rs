@@ -175,6 +175,16 @@ impl OnnxModel {
     }
 }
 
+impl OnnxModel {
+    fn part(&self, function: &Function) -> Option<&Part> {
+        let known = self
+            .functions
+            .iter()
+            .position(|known| known.name == function.name)?;
+        self.parts.get(known)
+    }
+}
+
 impl ModelFile {
     fn new(label: String, bytes: &Bytes) -> Result<ModelFile> {
         let facts = graph::read(bytes).map_err(|error| error.with("model", &label))?;
@@ -230,13 +240,13 @@ impl Loaded for OnnxModel {
         &self.notes
     }
 
+    fn rows_are_independent(&self, function: &Function) -> bool {
+        self.part(function)
+            .is_none_or(|part| !self.files[&part.program.file].facts.quantises_by_batch)
+    }
+
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        let part = self
-            .functions
-            .iter()
-            .zip(&self.parts)
-            .find(|(known, _)| known.name == function.name);
-        let Some((_, Part { program, steps })) = part else {
+        let Some(Part { program, steps }) = self.part(function) else {
             return Err(Error::internal(format!(
                 "the model has no function {}",
                 function.name

@@ -5,6 +5,7 @@ mod bombs;
 mod footers;
 mod maker;
 mod pages;
+mod sample;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;

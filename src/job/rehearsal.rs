@@ -1,0 +1,376 @@
+//! The rehearsal: before a plan is pinned, the model scores some rows of the input to find out how many at once suit it.
+//!
+//! The best batch differs between models by three orders of magnitude, and with the machine's caches; no rule knows it.
+//! Whoever plans the run measures it, and the plan pins it for all replicas, since the last bits of a prediction may
+//! depend on it. Jobs that end sooner than measuring pays are not measured; nor are models whose results depend on
+//! which rows share a batch, so that two runs over the same input agree.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget;
+use super::scoring::Scoring;
+use crate::config::Job;
+use crate::decode::Decoder;
+use crate::error::{ErrorKind, Result, ResultExt};
+use crate::model::Model;
+use crate::plan::Plan;
+use crate::read::{self, Block, Footer};
+use crate::signature::{self, Source};
+use crate::storage::Location;
+
+/// Most rows of a batch that is not asked for.
+const MOST_ROWS: usize = 32 * 1024;
+
+/// Most bytes of the rows that are read for a rehearsal, as columns.
+const SAMPLE_BYTES: usize = 32 << 20;
+
+/// What a rehearsal may cost, of the time that the model is expected to take for the whole input.
+const SHARE: f64 = 0.05;
+
+/// It never takes longer, but for the batch in hand.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// A job whose model is expected to need less is over before it can be made faster.
+const WORTHWHILE: Duration = Duration::from_millis(300);
+
+/// A size is measured for so long, and at least so many times; its fastest batch counts, for others met disturbances.
+const MEASURE: Duration = Duration::from_millis(5);
+const REPEATS: usize = 3;
+
+/// Another size must be better by this share of the time to be taken.
+const GAIN: f64 = 0.03;
+
+/// What is rehearsed.
+pub struct Rehearsal<'a> {
+    pub job: &'a Job,
+    pub scoring: &'a Scoring,
+    pub input: &'a Location,
+    /// With the batch size that is taken without a rehearsal.
+    pub plan: &'a Plan,
+    /// Footers of the first files, if they are at hand.
+    pub footers: &'a [Arc<Footer>],
+    /// Workers of this replica, and how many replicas there are.
+    pub workers: usize,
+}
+
+/// Whether a batch size may be found by trial: it is not settled, and there is more than one batch.
+pub fn is_useful(job: &Job, scoring: &Scoring, plan: &Plan) -> bool {
+    let function = &scoring.function;
+    let is_settled = job.inference.max_batch_rows.is_some()
+        || function.fixed_batch_rows.is_some()
+        || !scoring.model.rows_are_independent(function)
+        || function
+            .inputs
+            .iter()
+            .any(|input| input.source == Source::RowHash);
+    !is_settled && plan.rows() > plan.batch_rows as u64
+}
+
+impl Rehearsal<'_> {
+    /// The rows of a batch to pin in the plan.
+    ///
+    /// # Errors
+    /// Those of reading and scoring the first rows, which the run would meet as well.
+    pub async fn batch_rows(self) -> Result<usize> {
+        let usual = self.plan.batch_rows;
+        if !is_useful(self.job, self.scoring, self.plan) {
+            return Ok(usual);
+        }
+        let Some(sample) = self.sample().await? else {
+            return Ok(usual);
+        };
+        let model = self.scoring.worker(1).await?;
+        let share = self.job.replica.count.max(1) * self.workers.max(1);
+        let (plan, model) = {
+            let stage = Stage {
+                decoder: self.decoder()?,
+                sample,
+                model,
+                rows: self.plan.rows() as f64 / share as f64,
+            };
+            tokio::task::spawn_blocking(move || stage.play(usual))
+                .await
+                .context(ErrorKind::Internal, "the rehearsal was cut off")??
+        };
+        self.scoring.keep(model);
+        Ok(plan)
+    }
+
+    fn decoder(&self) -> Result<Decoder> {
+        let (schema, input) = (&self.plan.input_schema, &self.job.input);
+        let binding = signature::bind(&self.scoring.function, schema, &input.params)?;
+        Decoder::new(&binding, schema, input.on_null, input.on_out_of_range)
+    }
+
+    /// The first rows, as many as fit [`SAMPLE_BYTES`] and [`MOST_ROWS`].
+    async fn sample(&self) -> Result<Option<Block>> {
+        let schema = &self.plan.input_schema;
+        let binding = signature::bind(&self.scoring.function, schema, &self.job.input.params)?;
+        let rows = (SAMPLE_BYTES / budget::row_bytes(&self.scoring.function)).clamp(1, MOST_ROWS);
+        let first = self
+            .footers
+            .iter()
+            .find(|footer| footer.rows() >= rows as u64)
+            .or_else(|| self.footers.iter().max_by_key(|footer| footer.rows()));
+        let Some(footer) = first.filter(|footer| footer.rows() > 0) else {
+            return Ok(None);
+        };
+        read::sample::read(self.input, footer, schema, &binding.columns(), rows).await
+    }
+}
+
+/// A model, rows to score, and a clock.
+struct Stage {
+    decoder: Decoder,
+    sample: Block,
+    model: Box<dyn Model>,
+    /// Rows that each worker will have to score.
+    rows: f64,
+}
+
+impl Stage {
+    fn play(mut self, usual: usize) -> Result<(usize, Box<dyn Model>)> {
+        let began = Instant::now();
+        let most = self.sample.rows.num_rows();
+        let start = usual.min(1 << most.ilog2());
+        let Some(first) = self.secs_per_row(start)? else {
+            return Ok((usual, self.model));
+        };
+        let expected = self.rows * first;
+        if expected < WORTHWHILE.as_secs_f64() {
+            return Ok((usual, self.model));
+        }
+        let limit = LONGEST.min(Duration::from_secs_f64(expected * SHARE));
+        let mut failed = None;
+        let found = search(start, first, most, |rows| {
+            if began.elapsed() > limit {
+                return None;
+            }
+            self.secs_per_row(rows).unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        });
+        // Larger batches than the usual one may be too much for the model; the run will not meet them.
+        if let Some(error) = failed {
+            tracing::debug!(%error, "a batch size that was tried does not work");
+        }
+        let tried: Vec<String> = found
+            .tried
+            .iter()
+            .map(|(rows, secs)| format!("{rows}: {:.0}", 1.0 / secs))
+            .collect();
+        tracing::info!(
+            batch_rows = found.rows,
+            millis = began.elapsed().as_millis() as u64,
+            "batches of {} rows suit the model best (rows/s by size: {})",
+            found.rows,
+            tried.join(", ")
+        );
+        Ok((found.rows, self.model))
+    }
+
+    /// What a row costs in batches of `rows`.
+    fn secs_per_row(&mut self, rows: usize) -> Result<Option<f64>> {
+        let total = self.sample.rows.num_rows();
+        if rows > total {
+            return Ok(None);
+        }
+        // The first batch of a size makes room for it.
+        self.score(0, rows)?;
+        let (began, mut best, mut runs, mut at) = (Instant::now(), f64::INFINITY, 0, 0);
+        while runs < REPEATS || began.elapsed() < MEASURE {
+            at = if at + 2 * rows > total { 0 } else { at + rows };
+            let batch = Instant::now();
+            self.score(at, rows)?;
+            best = best.min(batch.elapsed().as_secs_f64() / rows as f64);
+            runs += 1;
+            // Three batches of a slow model are a long time.
+            if began.elapsed() > LONGEST / 8 {
+                break;
+            }
+        }
+        Ok(Some(best))
+    }
+
+    fn score(&mut self, start: usize, rows: usize) -> Result<()> {
+        let origin = self.sample.origin.slice(start, rows);
+        let batch = self
+            .decoder
+            .decode(&self.sample.rows.slice(start, rows), &origin)?;
+        let values = self.model.infer(&batch).map_err(|error| origin.at(error))?;
+        std::hint::black_box(values);
+        Ok(())
+    }
+}
+
+/// What a search found.
+#[derive(Debug, PartialEq)]
+struct Found {
+    rows: usize,
+    /// Seconds per row of each size that was measured, in this order.
+    tried: Vec<(usize, f64)>,
+}
+
+/// Measures sizes in steps of four on both sides of `start`, which costs `first`, then the neighbours of the best one.
+/// `measure` answers with seconds per row, or with `None` when there is no time left. Steps wide enough to see past a
+/// plateau; `start` stays unless another is better by [`GAIN`].
+fn search(start: usize, first: f64, most: usize, mut measure: impl FnMut(usize) -> Option<f64>) -> Found {
+    let mut tried = vec![(start, first)];
+    let best = |tried: &[(usize, f64)]| {
+        let better = |best: (usize, f64), &next: &(usize, f64)| if next.1 < best.1 { next } else { best };
+        tried[1..].iter().fold((start, first * (1.0 - GAIN)), better).0
+    };
+    let coarse = [2, 4, 6]
+        .into_iter()
+        .flat_map(|power| [start >> power, start << power]);
+    for rows in coarse.filter(|rows| (1..=most).contains(rows)) {
+        match measure(rows) {
+            Some(secs) => tried.push((rows, secs)),
+            None => {
+                return Found {
+                    rows: best(&tried),
+                    tried,
+                };
+            }
+        }
+    }
+    let coarse = best(&tried);
+    for rows in [coarse / 2, coarse * 2]
+        .into_iter()
+        .filter(|rows| (1..=most).contains(rows))
+    {
+        match measure(rows) {
+            Some(secs) => tried.push((rows, secs)),
+            None => break,
+        }
+    }
+    Found {
+        rows: best(&tried),
+        tried,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OnOutOfRange;
+    use crate::error::Error;
+    use crate::origin::Origin;
+    use crate::signature::{Function, InputFeature, OnNull};
+    use crate::tensor::{DType, TensorBatch, Value};
+    use arrow::array::{Float32Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use proptest::prelude::*;
+
+    /// A call costs something, a row costs something, and rows beyond the cache cost more.
+    fn secs(call: f64, row: f64, cache: usize) -> impl Fn(usize) -> f64 {
+        move |rows| call / rows as f64 + if rows > cache { row * 1.5 } else { row }
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_ends_near_the_best_size(
+            call in 0.0..1e-3f64, row in 1e-8..1e-4f64, cache in 0usize..18, start in 0usize..14,
+        ) {
+            let cost = secs(call, row, 1 << cache);
+            let (start, most) = (1 << start, MOST_ROWS);
+            let mut asked = Vec::new();
+            let found = search(start, cost(start), most, |rows| {
+                asked.push(rows);
+                Some(cost(rows))
+            });
+            let sizes = || (0..=most.ilog2()).map(|power| 1usize << power);
+            let within = sizes().filter(|rows| (start >> 7..=start << 7).contains(rows));
+            let best = within.map(&cost).fold(f64::INFINITY, f64::min);
+            prop_assert!(cost(found.rows) <= cost(start));
+            // One step of two beside the best, at worst, on either slope.
+            prop_assert!(cost(found.rows) <= best * 2.0 + 1e-12, "{} of {best}", cost(found.rows));
+            prop_assert!(asked.len() <= 8);
+            prop_assert!((1..=most).contains(&found.rows));
+        }
+    }
+
+    #[test]
+    fn the_search_goes_down_and_up_and_stays() {
+        let rows = |start: usize, cost: &dyn Fn(usize) -> f64| {
+            search(start, cost(start), 4096, |rows| Some(cost(rows))).rows
+        };
+        assert_eq!(rows(512, &secs(1e-5, 1e-4, 8)), 8);
+        assert_eq!(rows(64, &secs(1e-2, 1e-5, 1 << 20)), 4096);
+        assert_eq!(rows(256, &|_| 1e-5), 256);
+    }
+
+    /// A model that takes a millisecond a call, whatever the batch.
+    struct PerCall(usize);
+
+    impl Model for PerCall {
+        fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+            if batch.rows > self.0 {
+                return Err(Error::model("too many rows"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(Vec::new())
+        }
+    }
+
+    fn stage(model: PerCall, rows: f64) -> Stage {
+        let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Float32, false)]));
+        let values = Float32Array::from_iter_values((0..1000).map(|row| row as f32));
+        let function = Function {
+            name: "f".into(),
+            inputs: vec![InputFeature {
+                name: "x".into(),
+                dtype: DType::F32,
+                shape: vec![],
+                source: Source::Column("x".into()),
+                on_null: None,
+                affine: (1.0, 0.0),
+            }],
+            outputs: vec![],
+            fixed_batch_rows: None,
+        };
+        let binding = signature::bind(&function, &schema, &Default::default()).unwrap();
+        Stage {
+            decoder: Decoder::new(&binding, &schema, OnNull::Fail, OnOutOfRange::Fail).unwrap(),
+            sample: Block {
+                rows: RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap(),
+                origin: Origin::of(&"file".into(), 0, 0, 1000),
+            },
+            model: Box::new(model),
+            rows,
+        }
+    }
+
+    #[test]
+    fn a_model_that_costs_by_the_call_gets_the_largest_batch_of_the_sample() {
+        let (rows, _) = stage(PerCall(1000), 1e6).play(32).unwrap();
+        assert_eq!(rows, 512);
+    }
+
+    #[test]
+    fn a_short_job_is_not_measured() {
+        let (rows, _) = stage(PerCall(1000), 500.0).play(32).unwrap();
+        assert_eq!(rows, 32);
+    }
+
+    #[test]
+    fn a_size_that_the_model_can_not_take_is_not_chosen_and_ends_nothing() {
+        let (rows, _) = stage(PerCall(100), 1e6).play(32).unwrap();
+        assert!(rows <= 64, "{rows}");
+        assert!(stage(PerCall(8), 1e6).play(32).is_err());
+    }
+
+    #[test]
+    fn without_time_the_start_is_kept() {
+        let found = search(256, 1e-5, 4096, |_| None);
+        assert_eq!(
+            found,
+            Found {
+                rows: 256,
+                tried: vec![(256, 1e-5)]
+            }
+        );
+    }
+}

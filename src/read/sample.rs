@@ -1,0 +1,96 @@
+//! The first rows of one file, in the run's schema, for a trial of the model.
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
+use parquet::arrow::ProjectionMask;
+use std::sync::Arc;
+
+use super::Block;
+use super::chunk::{conform, plain};
+use super::footer::Footer;
+use super::group::{FetchedGroup, Wanted};
+use crate::error::{Error, Result};
+use crate::origin::Origin;
+use crate::storage::Location;
+
+/// A trial is not worth more bytes than these.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Reads up to `rows` rows of the file's first row group that has any. Columns of `schema` other than `columns` are not read;
+/// they are null. `None` when there are no rows, or when their column chunks are too large to be fetched for a trial.
+///
+/// # Errors
+/// `Data`, `InputChanged` or `Storage`, naming the file.
+pub async fn read(
+    location: &Location,
+    footer: &Arc<Footer>,
+    schema: &Schema,
+    columns: &[usize],
+    rows: usize,
+) -> Result<Option<Block>> {
+    let Some(row_group) = footer.row_groups().iter().position(|group| group.num_rows() > 0) else {
+        return Ok(None);
+    };
+    let in_group = |error: Error| error.with("file", &footer.file).with("row_group", row_group);
+    let wanted_schema = plain(&schema.project(columns).map_err(|error| {
+        Error::internal("a column of the model that is not in the schema").with_source(error)
+    })?);
+    let roots = wanted_schema.fields().iter().map(|field| {
+        let found = footer.schema().index_of(field.name());
+        found.map_err(|_| Error::data("the file lacks the column").with("column", field.name()))
+    });
+    let roots: Vec<usize> = roots.collect::<Result<_>>().map_err(in_group)?;
+    let mask = ProjectionMask::roots(footer.metadata().parquet_schema(), roots);
+    let wanted = Wanted::new(footer, row_group, &mask);
+    if wanted
+        .ranges
+        .iter()
+        .map(|range| range.end - range.start)
+        .sum::<u64>()
+        > MOST_BYTES
+    {
+        return Ok(None);
+    }
+    let bytes = footer.bytes(location, &wanted.ranges).await.map_err(in_group)?;
+    let group = FetchedGroup {
+        footer: footer.clone(),
+        row_group,
+        wanted,
+        bytes,
+    };
+    let there = footer.row_groups()[row_group].num_rows() as usize;
+    let rows = rows.min(there);
+    let mut group = group.open(mask, rows).map_err(in_group)?;
+    let mut parts = Vec::new();
+    let mut missing = rows;
+    while missing > 0
+        && let Some(part) = group.next().map_err(in_group)?
+    {
+        let part = conform(part, &wanted_schema).map_err(in_group)?;
+        let part = part.slice(0, part.num_rows().min(missing));
+        missing -= part.num_rows();
+        parts.push(part);
+    }
+    let read = concat_batches(&wanted_schema, &parts)
+        .map_err(|error| in_group(Error::data("can't join rows").with_source(error)))?;
+    let rows = spread(&read, schema, columns)?;
+    let origin = Origin::of(&footer.file, row_group, 0, rows.num_rows());
+    Ok((rows.num_rows() > 0).then_some(Block { rows, origin }))
+}
+
+/// The columns at their places in `schema`, among nulls.
+fn spread(read: &RecordBatch, schema: &Schema, columns: &[usize]) -> Result<RecordBatch> {
+    let count = read.num_rows();
+    let fields = schema.fields().iter().enumerate().map(|(place, field)| {
+        let array: ArrayRef = match columns.iter().position(|column| *column == place) {
+            Some(at) => read.column(at).clone(),
+            None => new_null_array(field.data_type(), count),
+        };
+        (array, field.as_ref().clone().with_nullable(true))
+    });
+    let (arrays, fields): (Vec<_>, Vec<_>) = fields.unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+        .map_err(|error| Error::internal("a sample that does not fit its schema").with_source(error))
+}
