@@ -144,8 +144,9 @@ impl Forest {
             for &(target, weight) in tree.leaf(row) {
                 let sum = &mut sums[target as usize];
                 *sum = match self.aggregate {
-                    Aggregate::Min => sum.min(weight),
-                    Aggregate::Max => sum.max(weight),
+                    Aggregate::Min if weight < *sum => weight,
+                    Aggregate::Max if weight > *sum => weight,
+                    Aggregate::Min | Aggregate::Max => *sum,
                     _ => round(*sum + weight),
                 };
             }
