@@ -11,8 +11,7 @@ use crate::plan::list::{self, Selection};
 use crate::plan::schema::InputSchema;
 use crate::plan::units::{self, RowGroupShape};
 use crate::plan::{Part, PlannedFile, Unit};
-use crate::read::Footer;
-use crate::read::fetch::read_footers;
+use crate::read::{Footer, FooterReader};
 use crate::storage::Listed;
 
 /// Footers are kept for reading while they are few; beyond that they are cheaper to read again than to hold.
@@ -53,7 +52,7 @@ impl Survey {
             .map_err(|error| error.with("location", places.input.display()))?;
         tracing::debug!(files = files.len(), hidden, unmatched, own_output, "input listed");
         let mut known = Footers::default();
-        let mut footers = read_footers(&places.input, &files);
+        let mut footers = FooterReader::new(places.input.clone()).read_some(files.clone(), KEPT_FOOTERS);
         while let Some(footer) = footers.next().await {
             known.add(footer?)?;
         }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::config::OnOutOfRange;
 use crate::plan::{FORMAT, Plan, PlannedFile, units};
-use crate::read::fetch::read_footers;
+use crate::read::FooterReader;
 use crate::signature::{Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, bind};
 use crate::storage::Location;
 use crate::tensor::{DType, TensorBatch, TensorData, Value};
@@ -97,7 +97,9 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let location = Location::local(folder.path().to_str().unwrap()).unwrap();
     let mut listed = location.list().await.unwrap();
     listed.sort_by(|a, b| a.path.cmp(&b.path));
-    let footers = read_footers(&location, &listed).map_ok(Arc::new);
+    let footers = FooterReader::new(location.clone())
+        .read(listed.clone())
+        .map_ok(Arc::new);
     let footers: Vec<_> = footers.try_collect().await.unwrap();
     let shapes: Vec<_> = footers.iter().map(|footer| footer.shapes()).collect();
     let planned = listed

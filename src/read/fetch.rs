@@ -5,7 +5,7 @@
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,14 +13,12 @@ use std::sync::Arc;
 
 use super::chunk::ChunkReader;
 use super::footer::Footer;
+use super::footers::FooterReader;
 use super::group::{FetchedGroup, Wanted};
 use super::layout::{Chunk, Layout, Piece};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Plan, Unit};
+use crate::plan::{Plan, PlannedFile, Unit};
 use crate::storage::{Listed, Location};
-
-/// Footers read at the same time.
-const PARALLEL_FOOTERS: usize = 32;
 
 /// Reads the input of a run as its plan pins it.
 pub struct Reader {
@@ -29,16 +27,7 @@ pub struct Reader {
     schema: SchemaRef,
     /// Footers that planning has read already.
     known: HashMap<String, Arc<Footer>>,
-}
-
-/// Reads the footers of all `files`, in their order, a few at a time.
-pub fn read_footers<'a>(
-    location: &'a Location,
-    files: &'a [Listed],
-) -> impl Stream<Item = Result<Footer>> + use<'a> {
-    futures::stream::iter(files)
-        .map(move |file| Footer::read(location, file))
-        .buffered(PARALLEL_FOOTERS)
+    footers: FooterReader,
 }
 
 impl Reader {
@@ -50,6 +39,7 @@ impl Reader {
             .map(|footer| (footer.file.to_string(), footer))
             .collect();
         Reader {
+            footers: FooterReader::new(location.clone()),
             location,
             plan,
             schema,
@@ -67,11 +57,7 @@ impl Reader {
     /// # Errors
     /// `InputChanged` when a file is not what the plan pinned; `Data`, `Storage`.
     pub async fn open(&self, unit: &Unit) -> Result<Layout> {
-        let footers: Vec<Arc<Footer>> = futures::stream::iter(unit.parts.clone())
-            .map(|part| self.footer(part.file as usize))
-            .buffered(PARALLEL_FOOTERS)
-            .try_collect()
-            .await?;
+        let footers = self.footers_of(unit).await?;
         for (part, footer) in unit.parts.iter().zip(&footers) {
             if footer.row_groups().len() < part.end as usize {
                 return Err(changed(&footer.file));
@@ -80,25 +66,41 @@ impl Reader {
         Ok(Layout::new(&unit.parts, &footers, self.plan.batch_rows))
     }
 
-    async fn footer(&self, file: usize) -> Result<Arc<Footer>> {
-        let file = &self.plan.inputs[file];
-        // The plan may be another process's, made when the file was another one.
-        if let Some(footer) = self.known.get(&file.path)
-            && footer.is_of(file.size, file.etag.as_deref())
-        {
-            return Ok(footer.clone());
-        }
-        let listed = Listed {
+    /// A footer for each part of the unit.
+    async fn footers_of(&self, unit: &Unit) -> Result<Vec<Arc<Footer>>> {
+        let files = unit
+            .parts
+            .iter()
+            .map(|part| &self.plan.inputs[part.file as usize]);
+        let unread = files.clone().filter(|file| self.known_footer(file).is_none());
+        let listed = unread.map(|file| Listed {
             path: file.path.clone(),
             size: file.size,
             etag: file.etag.clone(),
             modified: file.modified.clone(),
-        };
-        let footer = Footer::read(&self.location, &listed).await?;
-        if footer.rows() != file.rows {
-            return Err(changed(&file.path));
+        });
+        let mut unread = self.footers.read(listed.collect());
+        let mut footers = Vec::with_capacity(unit.parts.len());
+        for file in files {
+            if let Some(footer) = self.known_footer(file) {
+                footers.push(footer.clone());
+                continue;
+            }
+            let footer = unread.try_next().await?;
+            let footer = footer.ok_or_else(|| Error::internal("a footer was not read"))?;
+            if footer.rows() != file.rows {
+                return Err(changed(&file.path));
+            }
+            footers.push(Arc::new(footer));
         }
-        Ok(Arc::new(footer))
+        Ok(footers)
+    }
+
+    /// The footer that planning has read, if it is of this very object: the plan may be another process's, made when the
+    /// file was another one.
+    fn known_footer(&self, file: &PlannedFile) -> Option<&Arc<Footer>> {
+        let footer = self.known.get(&file.path)?;
+        footer.is_of(file.size, file.etag.as_deref()).then_some(footer)
     }
 
     /// Brings the bytes of a chunk.

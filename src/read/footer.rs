@@ -5,15 +5,17 @@
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetStatisticsPolicy, RowGroupMetaData,
+};
+use parquet::schema::types::SchemaDescriptor;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::group::null_bytes;
+use super::form::{Form, Forms};
 use super::guard::guarded;
-use super::int96;
-use super::limits::{FIXED_BYTES, FOOTER_BYTES, GROUP_ROWS, beyond};
+use super::limits::{FOOTER_BYTES, GROUP_ROWS, beyond};
 use super::outline::{self, encrypted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::units::RowGroupShape;
@@ -33,11 +35,39 @@ const SUFFIX_BYTES: u64 = 8;
 pub struct Footer {
     /// Path of the file, relative to the input location.
     pub file: Arc<str>,
-    metadata: ArrowReaderMetadata,
+    metadata: Metadata,
     size: u64,
     etag: Option<String>,
     /// The whole file, if it is small enough to have come along.
     pub(super) whole: Option<Bytes>,
+}
+
+/// What a footer says, decoded.
+#[derive(Clone)]
+pub(super) struct Metadata {
+    file: Arc<ParquetMetaData>,
+    form: Arc<Form>,
+}
+
+impl Metadata {
+    /// As Parquet has it.
+    pub fn metadata(&self) -> &Arc<ParquetMetaData> {
+        &self.file
+    }
+
+    /// The file's columns in Parquet's types.
+    pub fn parquet_schema(&self) -> &SchemaDescriptor {
+        self.file.file_metadata().schema_descr()
+    }
+}
+
+/// How much of a footer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// All that reading the file may need.
+    All,
+    /// Rows and sizes: what planning needs.
+    Sizes,
 }
 
 impl Footer {
@@ -46,6 +76,16 @@ impl Footer {
     /// # Errors
     /// `Data` when the file is not Parquet, is encrypted, or contradicts itself; `InputChanged`, `Storage`.
     pub async fn read(location: &Location, listed: &Listed) -> Result<Footer> {
+        Footer::read_in(location, listed, &Forms::default(), Detail::All).await
+    }
+
+    /// Reads and checks the footer of one file of many, whose schemas are likely to be those in `forms`.
+    pub(super) async fn read_in(
+        location: &Location,
+        listed: &Listed,
+        forms: &Forms,
+        detail: Detail,
+    ) -> Result<Footer> {
         let in_file = |error: Error| error.with("file", &listed.path);
         if listed.size < SUFFIX_BYTES + 4 {
             return Err(in_file(
@@ -69,7 +109,7 @@ impl Footer {
         let end = tail.len() - SUFFIX_BYTES as usize;
         let footer = tail.slice(end - footer_bytes as usize..end);
         let whole = (tail.len() as u64 == listed.size).then_some(tail);
-        let metadata = parse(footer, listed.size).map_err(in_file)?;
+        let metadata = parse(&footer, listed.size, forms, detail).map_err(in_file)?;
         Ok(Footer {
             file: listed.path.as_str().into(),
             metadata,
@@ -107,7 +147,7 @@ impl Footer {
 
     /// The file's schema in Arrow types.
     pub fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
+        self.metadata.form.schema()
     }
 
     /// Rows of all row groups.
@@ -120,7 +160,7 @@ impl Footer {
 
     /// The row groups as Parquet describes them.
     pub fn row_groups(&self) -> &[RowGroupMetaData] {
-        self.metadata.metadata().row_groups()
+        self.metadata.file.row_groups()
     }
 
     /// The row groups as planning needs them.
@@ -132,7 +172,7 @@ impl Footer {
         self.row_groups().iter().map(shape).collect()
     }
 
-    pub(super) fn metadata(&self) -> &ArrowReaderMetadata {
+    pub(super) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 }
@@ -194,21 +234,39 @@ fn hex(bytes: &[u8]) -> String {
     }
 }
 
-fn parse(footer: Bytes, file_bytes: u64) -> Result<ArrowReaderMetadata> {
-    outline::check(&footer)?;
+fn parse(footer: &[u8], file_bytes: u64, forms: &Forms, detail: Detail) -> Result<Metadata> {
+    let schema = outline::check(footer)?;
+    let known = schema.as_ref().and_then(|schema| forms.find(schema));
     let metadata = guarded("can't read the footer of the Parquet file", || {
-        let metadata = ParquetMetaDataReader::decode_metadata(&footer)?;
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
-        int96::in_microseconds(metadata)
+        let mut options = ParquetMetaDataOptions::new();
+        if let Some(form) = &known {
+            options.set_schema(form.descriptor().clone());
+        }
+        if detail == Detail::Sizes {
+            options.set_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
+            options.set_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
+            options.set_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        }
+        let file = ParquetMetaDataReader::decode_metadata_with_options(footer, Some(&options))?;
+        let form = match known {
+            Some(form) => form,
+            None => Arc::new(Form::of(file.file_metadata(), schema.as_ref())?),
+        };
+        Ok(Metadata {
+            file: Arc::new(file),
+            form,
+        })
     })?;
     check(&metadata, file_bytes)?;
+    // Only a form that was found to be fine is worth remembering.
+    forms.remember(&metadata.form);
     Ok(metadata)
 }
 
 /// Declared sizes are checked before anybody allocates by them.
-fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
-    check_types(metadata)?;
-    let file = metadata.metadata();
+fn check(metadata: &Metadata, file_bytes: u64) -> Result<()> {
+    metadata.form.check()?;
+    let file = &metadata.file;
     let mut rows: i64 = 0;
     let mut extents = Vec::new();
     for (index, group) in file.row_groups().iter().enumerate() {
@@ -242,27 +300,6 @@ fn check(metadata: &ArrowReaderMetadata, file_bytes: u64) -> Result<()> {
             "the footer declares {} rows, its row groups hold {rows}",
             file.file_metadata().num_rows()
         )));
-    }
-    Ok(())
-}
-
-/// Values of a fixed length take it even when they are null.
-fn check_types(metadata: &ArrowReaderMetadata) -> Result<()> {
-    for field in metadata.schema().fields() {
-        let bytes = null_bytes(std::iter::once(field));
-        if bytes > FIXED_BYTES {
-            let what = "a value of the column's fixed length takes";
-            let error = beyond(what, format!("{bytes} bytes"), "fixed length", FIXED_BYTES);
-            return Err(error.with("column", field.name()));
-        }
-    }
-    for column in metadata.parquet_schema().columns() {
-        let bytes = i64::from(column.type_length());
-        if bytes > FIXED_BYTES as i64 {
-            let what = "a value of the column's fixed length takes";
-            let error = beyond(what, format!("{bytes} bytes"), "fixed length", FIXED_BYTES);
-            return Err(error.with("column", column.path().string()));
-        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 
 /// The key that Spark leaves in the footers of its files.
-const SPARK: &str = "org.apache.spark.version";
+pub(super) const SPARK: &str = "org.apache.spark.version";
 
 /// The same metadata, with the `INT96` columns of a file of Spark's read as microseconds.
 ///

@@ -1,6 +1,6 @@
 //! Reading: a unit → blocks of rows.
 //!
-//! [`footer`] reads and distrusts footers. [`layout`] lays a unit's row groups out as *chunks* (each becomes one row
+//! [`footer`] reads and distrusts footers, [`footers`] many of them. [`layout`] lays a unit's row groups out as *chunks* (each becomes one row
 //! group of the output) and *blocks* (rows decoded at once). [`fetch`] brings the bytes of one chunk, on the I/O
 //! runtime; what it answers with, a [`ChunkReader`], decodes them block by block on a worker thread.
 //!
@@ -17,6 +17,8 @@ mod decimals;
 mod delta;
 pub mod fetch;
 pub mod footer;
+pub mod footers;
+mod form;
 mod group;
 mod guard;
 pub mod head;
@@ -35,4 +37,5 @@ mod tests;
 pub use chunk::{Block, ChunkReader};
 pub use fetch::Reader;
 pub use footer::Footer;
+pub use footers::FooterReader;
 pub use layout::{Chunk, Layout};

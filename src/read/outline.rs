@@ -2,8 +2,10 @@
 //!
 //! Decoding makes hundreds of bytes of memory from a few bytes of footer, and recurses as deep as the schema does. What
 //! is counted here bounds both. The parquet crate is built without encryption: to it, a file with a plain footer and
-//! encrypted columns is only a footer with gaps.
+//! encrypted columns is only a footer with gaps. What a footer says of the file's schema is found on the way, so that it
+//! need not be decoded again for each of the files of one writer.
 
+use super::int96::SPARK;
 use super::limits::{COLUMN_CHUNKS, COLUMNS, SCHEMA_DEPTH, beyond};
 use super::thrift::{Cursor, Field, Malformed, Result as Look, wire};
 use crate::error::{Error, Result};
@@ -11,17 +13,38 @@ use crate::error::{Error, Result};
 /// Names of encrypted columns that an error lists.
 const NAMED_COLUMNS: usize = 5;
 
-/// Checks a footer's outline.
+/// The key under which Arrow's writers keep the schema as they know it.
+const ARROW: &[u8] = b"ARROW:schema";
+
+/// The bytes of a footer that decide the file's schema, in Parquet's types and in Arrow's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SchemaBytes<'a> {
+    /// The list of Parquet's schema elements.
+    pub elements: &'a [u8],
+    /// What Arrow's writer says.
+    pub arrow: Option<&'a [u8]>,
+    /// Whether Spark wrote the file (see [`int96`](super::int96)).
+    pub is_sparks: bool,
+}
+
+/// Checks a footer's outline; answers with what decides the schema, unless it is said more than once.
 ///
 /// # Errors
 /// `Data`: it is malformed, describes more than the limits allow, or columns are encrypted.
-pub(super) fn check(footer: &[u8]) -> Result<()> {
+pub(super) fn check(footer: &[u8]) -> Result<Option<SchemaBytes<'_>>> {
     let mut outline = Outline::default();
     outline.file(&mut Cursor::new(footer)).map_err(|Malformed(why)| {
         Error::data(format!("can't read the footer of the Parquet file: {why}"))
             .with_hint("the file is corrupt: write it again")
     })?;
-    outline.judge()
+    outline.judge()?;
+    let once = !outline.is_repeated;
+    let schema = outline.elements.map(|elements| SchemaBytes {
+        elements,
+        arrow: outline.arrow,
+        is_sparks: outline.is_sparks,
+    });
+    Ok(schema.filter(|_| once))
 }
 
 /// The file's footer or some of its columns can't be read without keys.
@@ -40,6 +63,13 @@ struct Outline<'a> {
     /// Names of columns that are encrypted in some row group, a few of them.
     encrypted: Vec<&'a [u8]>,
     has_encrypted: bool,
+    /// The list of schema elements.
+    elements: Option<&'a [u8]>,
+    /// What Arrow's writer says of the schema.
+    arrow: Option<&'a [u8]>,
+    /// Whether there was more than one of those.
+    is_repeated: bool,
+    is_sparks: bool,
 }
 
 impl<'a> Outline<'a> {
@@ -82,15 +112,44 @@ impl<'a> Outline<'a> {
 
     fn file(&mut self, cursor: &mut Cursor<'a>) -> Look<()> {
         each_field(cursor, |cursor, field| match field.id {
-            2 => self.schema(cursor, field),
+            2 => {
+                let first = cursor.position();
+                self.schema(cursor, field)?;
+                self.is_repeated |= self.elements.replace(cursor.since(first)).is_some();
+                Ok(())
+            }
             4 => {
                 for _ in 0..cursor.structs(field)? {
                     self.row_group(cursor)?;
                 }
                 Ok(())
             }
+            5 => {
+                for _ in 0..cursor.structs(field)? {
+                    self.pair(cursor)?;
+                }
+                Ok(())
+            }
             _ => cursor.skip(field),
         })
+    }
+
+    /// A key and its value, which somebody left in the footer.
+    fn pair(&mut self, cursor: &mut Cursor<'a>) -> Look<()> {
+        let (mut key, mut value) = (&[][..], &[][..]);
+        each_field(cursor, |cursor, field| {
+            match field.id {
+                1 => key = cursor.binary(field)?,
+                2 => value = cursor.binary(field)?,
+                _ => cursor.skip(field)?,
+            }
+            Ok(())
+        })?;
+        if key == ARROW {
+            self.is_repeated |= self.arrow.replace(value).is_some();
+        }
+        self.is_sparks |= key == SPARK.as_bytes();
+        Ok(())
     }
 
     /// Elements in the order of a walk through the tree, each with the number of its children.

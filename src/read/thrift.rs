@@ -54,6 +54,11 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// The bytes from the position `first` to here.
+    pub fn since(&self, first: usize) -> &'a [u8] {
+        &self.bytes[first..self.at]
+    }
+
     fn byte(&mut self) -> Result<u8> {
         let byte = *self.bytes.get(self.at).ok_or(Malformed("it ends too early"))?;
         self.at += 1;

@@ -43,6 +43,8 @@ pub struct Location {
     root: String,
     display: String,
     local: Option<PathBuf>,
+    /// Whether it is on a disk of this machine.
+    on_disk: bool,
     /// Whether a place that is not local is one object, once somebody looked.
     object: Arc<OnceCell<bool>>,
 }
@@ -64,12 +66,14 @@ impl Location {
                 .with_source(error)
         })?;
         let prefix = store_path(&absolute)?;
+        let (store, on_disk) = mount::store(&absolute, writer);
         Ok(Location {
-            store: mount::store(&absolute, writer),
+            store,
             prefix,
             root: "file://".to_string(),
             display: display.to_string(),
             local: Some(absolute),
+            on_disk,
             object: Arc::default(),
         })
     }
@@ -94,6 +98,7 @@ impl Location {
             root,
             display: display.to_string(),
             local: None,
+            on_disk: false,
             object: Arc::default(),
         }
     }
@@ -108,6 +113,7 @@ impl Location {
         let below = Location::in_store(self.store.clone(), prefix, self.root.clone(), &display);
         Ok(Location {
             local: self.local.as_ref().map(|path| path.join(folder)),
+            on_disk: self.on_disk,
             ..below
         })
     }
@@ -120,6 +126,12 @@ impl Location {
     /// The absolute path, when the location is on a local file system.
     pub fn local_path(&self) -> Option<&Path> {
         self.local.as_deref()
+    }
+
+    /// Whether the location is on a disk of this machine: reading there costs processor time rather than patience, so it is
+    /// done best where the bytes are used, and not by a request of its own for each file.
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk
     }
 
     /// What tells the location's store from others, and the names of its path there.

@@ -5,10 +5,14 @@ use super::*;
 use arrow::array::{ArrayRef, FixedSizeBinaryArray, Float32Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
+use futures::TryStreamExt;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowWriter, encode_arrow_schema};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+
+use crate::read::FooterReader;
+use crate::storage::Listed;
 
 fn numbers(rows: i64) -> Column {
     let body: Vec<u8> = (0..rows as i32).flat_map(i32::to_le_bytes).collect();
@@ -238,4 +242,107 @@ fn a_footer_full_of_empty_lists_does_not_hang() {
         &finish(b"PAR1".to_vec(), footer),
         &["a list is longer than what follows"],
     );
+}
+
+/// Writes `schemas[i]` with `rows[i]` rows of nulls to `i.parquet`; answers with the listing in that order.
+async fn many(folder: &std::path::Path, files: &[(Arc<Schema>, usize)]) -> (Location, Vec<Listed>) {
+    for (index, (schema, rows)) in files.iter().enumerate() {
+        let columns: Vec<ArrayRef> = schema
+            .fields()
+            .iter()
+            .map(|field| arrow::array::new_null_array(field.data_type(), *rows))
+            .collect();
+        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let file = std::fs::File::create(folder.join(format!("{index:04}.parquet"))).unwrap();
+        let mut writer = ArrowWriter::try_new(file, schema.clone(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+    let location = Location::local(folder.to_str().unwrap()).unwrap();
+    let mut listed = location.list().await.unwrap();
+    listed.sort_by(|a, b| a.path.cmp(&b.path));
+    (location, listed)
+}
+
+fn schema_of(columns: &[(&str, DataType)]) -> Arc<Schema> {
+    let field = |(name, kind): &(&str, DataType)| Field::new(*name, kind.clone(), true);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Failure matrix: 27, 28.
+#[tokio::test]
+async fn files_of_several_schemas_each_keep_their_own_however_many_are_read_at_once() {
+    let schemas = [
+        schema_of(&[("a", DataType::Int32), ("b", DataType::Utf8)]),
+        // The same in Parquet's types; another one in Arrow's.
+        schema_of(&[("a", DataType::Int32), ("b", DataType::LargeUtf8)]),
+        schema_of(&[("b", DataType::Utf8), ("a", DataType::Int32)]),
+        schema_of(&[("a", DataType::Int64), ("b", DataType::Utf8)]),
+        schema_of(&[("a", DataType::Int32)]),
+        schema_of(&[("a", DataType::Date32)]),
+    ];
+    let files: Vec<_> = (0..200)
+        .map(|i| (schemas[i * 7 % schemas.len()].clone(), i % 5))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (location, listed) = many(folder.path(), &files).await;
+    let footers: Vec<Footer> = FooterReader::new(location.clone())
+        .read_some(listed.clone(), 100)
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(footers.len(), files.len());
+    for ((footer, listed), (schema, rows)) in footers.iter().zip(&listed).zip(&files) {
+        assert_eq!(*footer.file, *listed.path);
+        assert_eq!(footer.schema(), schema, "{}", footer.file);
+        assert_eq!(footer.rows(), *rows as u64);
+        let alone = Footer::read(&location, listed).await.unwrap();
+        assert_eq!(alone.schema(), footer.schema());
+        assert_eq!(alone.shapes(), footer.shapes());
+    }
+}
+
+#[tokio::test]
+async fn of_files_of_one_schema_it_is_decoded_once_and_the_first_ones_keep_their_statistics() {
+    let schema = schema_of(&[("a", DataType::Int32), ("b", DataType::Utf8)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (location, listed) = many(folder.path(), &vec![(schema, 3); 40]).await;
+    let footers: Vec<Footer> = FooterReader::new(location)
+        .read_some(listed, 35)
+        .try_collect()
+        .await
+        .unwrap();
+    // Threads that begin together may each decode it once.
+    let mut schemas: Vec<_> = footers
+        .iter()
+        .map(|footer| Arc::as_ptr(footer.schema()))
+        .collect();
+    schemas.sort_unstable();
+    schemas.dedup();
+    assert!(schemas.len() <= 4, "{}", schemas.len());
+    let has_statistics = |footer: &Footer| footer.row_groups()[0].column(0).statistics().is_some();
+    assert_eq!(footers.iter().filter(|footer| has_statistics(footer)).count(), 35);
+}
+
+/// Failure matrix: 19.
+#[tokio::test]
+async fn the_first_damaged_file_in_order_is_the_one_that_is_named() {
+    let schema = schema_of(&[("a", DataType::Int32)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (location, _) = many(folder.path(), &vec![(schema, 1); 100]).await;
+    for damaged in ["0070", "0041", "0099"] {
+        std::fs::write(
+            folder.path().join(format!("{damaged}.parquet")),
+            "no Parquet at all",
+        )
+        .unwrap();
+    }
+    let mut listed = location.list().await.unwrap();
+    listed.sort_by(|a, b| a.path.cmp(&b.path));
+    let read: Result<Vec<Footer>> = FooterReader::new(location).read(listed).try_collect().await;
+    let Err(error) = read else {
+        panic!("damaged files were read")
+    };
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("0041.parquet"), "{error}");
 }

@@ -31,19 +31,18 @@ mod write;
 pub use kind::file_system;
 pub use write::close;
 
-/// The store of the local file system that suits `path`, which the user may have said how to write.
-pub fn store(path: &Path, writer: LocalWriter) -> Arc<dyn ObjectStore> {
+/// The store of the local file system that suits `path`, which the user may have said how to write; and whether it is a
+/// disk of this machine, whose reads take no time worth waiting for.
+pub fn store(path: &Path, writer: LocalWriter) -> (Arc<dyn ObjectStore>, bool) {
     let file_system = kind::file_system(path);
     let is_disk = file_system
         .as_deref()
         .map_or(!cfg!(target_os = "linux"), kind::is_disk);
     if is_disk && writer != LocalWriter::Sequential {
-        return Arc::new(linking());
+        return (Arc::new(linking()), is_disk);
     }
-    Arc::new(MountStore::new(
-        file_system.as_deref().unwrap_or("unknown"),
-        writer,
-    ))
+    let store = MountStore::new(file_system.as_deref().unwrap_or("unknown"), writer);
+    (Arc::new(store), is_disk)
 }
 
 /// The store of a local disk: objects are written aside, synced and linked to their names.
@@ -314,7 +313,7 @@ mod tests {
     #[test]
     fn a_local_disk_has_the_store_of_a_local_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let name = |writer| store(folder.path(), writer).to_string();
+        let name = |writer| store(folder.path(), writer).0.to_string();
         if kind::file_system(folder.path()).is_some_and(|kind| kind::is_disk(&kind)) {
             assert!(name(LocalWriter::Auto).starts_with("LocalFileSystem"));
             assert!(name(LocalWriter::Link).starts_with("LocalFileSystem"));
@@ -323,6 +322,7 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert!(
             store(Path::new("/proc/self"), LocalWriter::Auto)
+                .0
                 .to_string()
                 .contains("(proc)")
         );
