@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
-use floe::config::{Device, OnOutOfRange};
+use floe::config::{ModelOptions, OnOutOfRange};
 use floe::decode::Decoder;
 use floe::job::{Host, open_model};
 use floe::model::Loaded;
@@ -36,9 +36,7 @@ fn model(runtime: &Runtime) -> (Arc<dyn Loaded>, Function) {
     let location = location.to_str().expect("a UTF-8 path").to_string();
     let model = runtime
         .block_on(open_model(
-            &location,
-            None,
-            Device::Auto,
+            &ModelOptions::at(location),
             &host(),
             &Storage::local(),
         ))

@@ -1,7 +1,7 @@
 //! Commands that look and do not touch: plan, check, inspect, verify, schema.
 
 use floe::commit::{self, verify::Depth};
-use floe::config::Device;
+use floe::config::ModelOptions;
 use floe::config::nesting::shown;
 use floe::config::replica::Launch;
 use floe::config::schema::job_schema;
@@ -108,7 +108,7 @@ pub async fn check(args: JobArgs) -> Result<()> {
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let host = environment::host();
     let storage = storage(args.stages)?;
-    let model = job::open_model(&args.model, None, Device::Auto, &host, &storage).await?;
+    let model = job::open_model(&ModelOptions::at(&args.model), &host, &storage).await?;
     if args.json {
         return say::json(&inspect::to_json(&*model));
     }

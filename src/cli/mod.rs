@@ -101,6 +101,12 @@ pub struct JobArgs {
     /// Where it runs: auto, cpu
     #[arg(long)]
     pub device: Option<String>,
+    /// How exactly it computes: f32 (default), or bf16 where an execution provider can do it
+    #[arg(long)]
+    pub precision: Option<String>,
+    /// Plug-ins of ONNX Runtime that compute what they can: openvino [default: none]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub execution_providers: Option<Vec<String>>,
     /// Worker threads, each with a model of its own [default: one per core]
     #[arg(long, value_name = "N")]
     pub num_workers: Option<u64>,
@@ -233,6 +239,8 @@ impl JobArgs {
             backend: args.backend,
             function_name: args.function_name,
             device: args.device,
+            precision: args.precision,
+            execution_providers: args.execution_providers,
             input: args.input,
             pattern: args.pattern,
             output: args.output,

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use crate::config::naming;
 use crate::config::quantity::{self, Quantity};
 use crate::config::sections;
-use crate::config::{Backend, Compression, LocalWriter, OnOutOfRange, SaveMode};
+use crate::config::{
+    Backend, Compression, ExecutionProvider, LocalWriter, OnOutOfRange, Precision, SaveMode,
+};
 
 /// A Floe job: a model, the Parquet files to run it over, and where results go. YAML or JSON.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -104,6 +106,18 @@ pub struct ModelSection {
         extend("x-takes" = sections::DEVICES)
     )]
     pub device: Option<String>,
+    /// How exactly the model computes. `bf16` is several times as fast on processors that have it, changes results a
+    /// little, and needs an execution provider that can do it. What can't be had ends the job.
+    ///
+    /// Default: `f32`.
+    #[schemars(example = &"bf16")]
+    pub precision: Option<Precision>,
+    /// Plug-ins of ONNX Runtime that compute what they can, best first; the rest its own kernels do. They are fetched
+    /// apart: `docs/models.md` says how.
+    ///
+    /// Default: none.
+    #[schemars(example = ["openvino"])]
+    pub execution_providers: Option<Vec<ExecutionProvider>>,
 }
 
 /// What to run it over.

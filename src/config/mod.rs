@@ -71,6 +71,24 @@ pub struct ModelOptions {
     pub function_name: Option<String>,
     /// Where it runs.
     pub device: Device,
+    /// How exactly it computes.
+    pub precision: Precision,
+    /// Who computes before ONNX Runtime's own kernels do, best first.
+    pub execution_providers: Vec<ExecutionProvider>,
+}
+
+impl ModelOptions {
+    /// The model at `location`, with nothing else said.
+    pub fn at(location: impl Into<String>) -> ModelOptions {
+        ModelOptions {
+            location: location.into(),
+            backend: None,
+            function_name: None,
+            device: Device::default(),
+            precision: Precision::default(),
+            execution_providers: Vec::new(),
+        }
+    }
 }
 
 /// Who runs the model.
@@ -83,6 +101,44 @@ pub enum Backend {
     Candle,
     /// The built-in test model: adds a hash of each row.
     Echo,
+}
+
+/// How exactly a model computes what its file says in float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// Products of matrices may be taken in bfloat16: 8 bits of mantissa instead of 24.
+    Bf16,
+}
+
+impl Precision {
+    /// The word in the job file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// An execution provider of ONNX Runtime that is loaded at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutionProvider {
+    /// Intel's OpenVINO, on the processor.
+    Openvino,
+}
+
+impl ExecutionProvider {
+    /// The word in the job file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExecutionProvider::Openvino => "openvino",
+        }
+    }
 }
 
 /// Where the model runs.

@@ -16,6 +16,10 @@ pub struct Overrides {
     pub function_name: Option<String>,
     /// `--device`
     pub device: Option<String>,
+    /// `--precision`
+    pub precision: Option<String>,
+    /// `--execution-providers`
+    pub execution_providers: Option<Vec<String>>,
     /// `--input`
     pub input: Option<String>,
     /// `--pattern`
@@ -80,6 +84,10 @@ const FLAGS: &[(&str, &str, Taker)] = &[
         json(&o.function_name)
     }),
     ("model.device", "--device", |o| json(&o.device)),
+    ("model.precision", "--precision", |o| json(&o.precision)),
+    ("model.execution_providers", "--execution-providers", |o| {
+        json(&o.execution_providers)
+    }),
     ("input.stage_location", "--input", |o| json(&o.input)),
     ("input.file_pattern", "--pattern", |o| json(&o.pattern)),
     ("output.stage_location", "--output", |o| json(&o.output)),
@@ -231,6 +239,8 @@ mod tests {
             backend: Some("backend".into()),
             function_name: Some("function-name".into()),
             device: Some("device".into()),
+            precision: Some("precision".into()),
+            execution_providers: Some(vec!["execution-providers".into()]),
             input: Some("input".into()),
             pattern: Some("pattern".into()),
             output: Some("output".into()),

@@ -12,7 +12,8 @@ use crate::config::naming;
 use crate::config::nesting::shown;
 use crate::config::quantity::{self, Quantity};
 use crate::config::{
-    Backend, Device, InferenceOptions, InputOptions, ModelOptions, OutputOptions, Resources, SaveMode,
+    Backend, Device, InferenceOptions, InputOptions, ModelOptions, OutputOptions, Precision, Resources,
+    SaveMode,
 };
 use crate::signature::OnNull;
 
@@ -59,11 +60,30 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
             "a GPU given, but the backend echo runs on the cpu only",
         );
     }
+    let precision = section.precision.unwrap_or_default();
+    let execution_providers = section.execution_providers.unwrap_or_default();
+    for (index, provider) in execution_providers.iter().enumerate() {
+        if execution_providers[..index].contains(provider) {
+            faults.push(
+                format!("model.execution_providers[{index}]"),
+                format!("{} given twice, each provider once allowed", provider.as_str()),
+            );
+        }
+    }
+    if precision == Precision::Bf16 && execution_providers.is_empty() {
+        faults.push(
+            "model.precision",
+            "bf16 given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can do it, \
+             execution_providers: [openvino], or leave the precision out",
+        );
+    }
     ModelOptions {
         location,
         backend,
         function_name: section.function_name,
         device,
+        precision,
+        execution_providers,
     }
 }
 

@@ -52,6 +52,8 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             backend: None,
             function_name: None,
             device: Device::Auto,
+            precision: Precision::F32,
+            execution_providers: vec![],
         },
         input: InputOptions {
             location: "in".into(),
@@ -98,7 +100,7 @@ fn a_full_job_file_is_taken_word_for_word() {
         r#"
 job_name: score_flights
 run_id: "42"
-model: {location: models/flights, backend: onnx, function_name: predict, device: "cuda:1"}
+model: {location: models/flights, backend: onnx, function_name: predict, device: "cuda:1", precision: bf16, execution_providers: [openvino]}
 input:
   stage_location: data/flights
   file_pattern: "2013/*.parquet"
@@ -127,6 +129,8 @@ replicas: 1
     assert_eq!(job.run_id.as_deref(), Some("42"));
     assert_eq!(job.model.backend, Some(Backend::Onnx));
     assert_eq!(job.model.device, Device::Cuda(1));
+    assert_eq!(job.model.precision, Precision::Bf16);
+    assert_eq!(job.model.execution_providers, [ExecutionProvider::Openvino]);
     assert_eq!(job.model.function_name.as_deref(), Some("predict"));
     assert_eq!(job.input.file_pattern, "2013/*.parquet");
     assert_eq!(job.input.params["labels"], json!(["a", "b"]));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Host, Survey, budget, digest};
-use crate::config::{Backend, Device, Job, ModelOptions};
+use crate::config::{Backend, Job, ModelOptions};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
@@ -43,13 +43,7 @@ impl Scoring {
     /// # Errors
     /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
     pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
-        let ModelOptions {
-            location,
-            backend,
-            device,
-            ..
-        } = &job.model;
-        let model = open_model(location, *backend, *device, host, storage).await?;
+        let model = open_model(&job.model, host, storage).await?;
         let function = choose(model.functions(), job.model.function_name.as_deref())?.clone();
         for note in model.notes() {
             tracing::info!(model = %job.model.location, "{note}");
@@ -154,17 +148,13 @@ impl Scoring {
     }
 }
 
-/// Reads and opens the model at `location`.
+/// Reads and opens a model.
 ///
 /// # Errors
-/// `Model` when there is no model or it cannot be used; `Config` when the backend or device cannot be had.
-pub async fn open_model(
-    location: &str,
-    backend: Option<Backend>,
-    device: Device,
-    host: &Host,
-    storage: &Storage,
-) -> Result<Arc<dyn Loaded>> {
+/// `Model` when there is no model or it cannot be used; `Config` when backend, device, precision or an execution
+/// provider cannot be had.
+pub async fn open_model(wanted: &ModelOptions, host: &Host, storage: &Storage) -> Result<Arc<dyn Loaded>> {
+    let (location, backend) = (wanted.location.as_str(), wanted.backend);
     let files = if location == "echo" || backend == Some(Backend::Echo) {
         ModelFiles {
             location: location.to_string(),
@@ -175,7 +165,9 @@ pub async fn open_model(
     };
     let options = OpenOptions {
         backend,
-        device,
+        device: wanted.device,
+        precision: wanted.precision,
+        execution_providers: wanted.execution_providers.clone(),
         onnxruntime_paths: host.onnxruntime_paths.clone(),
     };
     tokio::task::spawn_blocking(move || model::open(files, &options))

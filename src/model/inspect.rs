@@ -16,6 +16,7 @@ pub fn to_json(model: &dyn Loaded) -> Value {
         "digest": model.digest(),
         "functions": model.functions().iter().map(function).collect::<Vec<_>>(),
         "notes": model.notes(),
+        "execution_providers": model.providers(),
     })
 }
 
@@ -92,6 +93,10 @@ pub fn to_text(model: &dyn Loaded) -> String {
             let _ = writeln!(text, "  out  {}", on_one_line(&describe_output(output)));
         }
     }
+    for (index, provider) in model.providers().iter().enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}execution provider: {}", on_one_line(provider));
+    }
     for (index, note) in model.notes().iter().enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
         let _ = writeln!(text, "{gap}note: {}", on_one_line(note));
@@ -155,6 +160,9 @@ mod tests {
         fn notes(&self) -> &[String] {
             &self.notes
         }
+        fn providers(&self) -> Vec<String> {
+            vec!["openvino is not fetched".into()]
+        }
         fn worker(&self, _: &Function, _: usize) -> Result<Box<dyn Model>> {
             unreachable!("inspecting runs nothing")
         }
@@ -206,6 +214,8 @@ function predict (exactly 3 rows at a time)
   out  label string[rows] to column species
   out  scores map from int64 to float32
 
+execution provider: openvino is not fetched
+
 note: first
 note: second
 ";
@@ -225,6 +235,10 @@ note: second
         let output = json!({"name": "scores", "column": "scores", "dtype": "float32", "shape": [], "map_key": "int64"});
         assert_eq!(function["outputs"][1], output);
         assert_eq!(document["notes"], json!(["first", "second"]));
+        assert_eq!(
+            document["execution_providers"],
+            json!(["openvino is not fetched"])
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Backend, Device};
+use crate::config::{Backend, Device, ExecutionProvider, Precision};
 use crate::error::{Error, Result};
 use crate::signature::Function;
 use crate::tensor::{TensorBatch, Value};
@@ -58,6 +58,11 @@ pub trait Loaded: Send + Sync {
         true
     }
 
+    /// What the execution providers of this backend could do here, one line each.
+    fn providers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A model of `function` for one worker that uses `threads` cores.
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>>;
 }
@@ -78,6 +83,10 @@ pub struct OpenOptions {
     pub backend: Option<Backend>,
     /// Where to run.
     pub device: Device,
+    /// How exactly to compute.
+    pub precision: Precision,
+    /// Who is to compute before ONNX Runtime itself, best first.
+    pub execution_providers: Vec<ExecutionProvider>,
     /// Where ONNX Runtime may be found, best first (see `onnx::runtime`).
     pub onnxruntime_paths: Vec<std::path::PathBuf>,
 }
@@ -101,19 +110,33 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
     let built_in = files.location == echo::LOCATION && files.files.is_empty();
     let location = files.location.clone();
     let opened = match options.backend {
-        Some(Backend::Echo) if built_in => open_echo(),
+        Some(Backend::Echo) if built_in => open_echo(options),
         Some(Backend::Echo) => Err(Error::config(
             "model.backend: echo is a built-in model without files; its location is echo",
         )),
         Some(Backend::Candle) => Err(not_in_this_build("candle")),
-        None if built_in => open_echo(),
+        None if built_in => open_echo(options),
         Some(Backend::Onnx) | None => open_onnx(files, options),
     };
     opened.map_err(|error| error.with("model", location))
 }
 
-fn open_echo() -> Result<Arc<dyn Loaded>> {
+fn open_echo(options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    refuse_providers("echo", options)?;
     Ok(Arc::new(echo::Echo::new()))
+}
+
+/// For a backend that has no execution providers and one way to compute.
+fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
+    let key = match (options.execution_providers.first(), options.precision) {
+        (Some(provider), _) => format!("model.execution_providers: {}", provider.as_str()),
+        (None, Precision::Bf16) => "model.precision: bf16".to_string(),
+        (None, Precision::F32) => return Ok(()),
+    };
+    Err(Error::config(format!(
+        "{key} can't be had: the backend {backend} computes by itself; it goes with the backend onnx only"
+    ))
+    .with_hint("leave it out"))
 }
 
 #[cfg(feature = "onnx")]
@@ -181,7 +204,7 @@ mod tests {
         let options = OpenOptions {
             backend,
             device,
-            onnxruntime_paths: vec![],
+            ..OpenOptions::default()
         };
         open(files, &options).err().expect("refused")
     }

@@ -112,7 +112,7 @@ fn all_unknown_keys_and_wrong_values_are_told_at_once() {
         "model: {locatoin: m}\noutput: {mode: overwrit}\ninference: {num_workers: 0, foo: 1}\n",
         &format!(
             "job.yaml has 4 mistakes:\n  \
-             model.locatoin: unknown key, the nearest is location; model knows location, backend, function_name, device\n  \
+             model.locatoin: unknown key, the nearest is location; model knows location, backend, function_name, device, precision, execution_providers\n  \
              output.mode: \"overwrit\" given, error or overwrite allowed; the nearest is overwrite\n  \
              inference.num_workers: 0 given, a whole number from 1 to 4096 allowed\n  \
              inference.foo: unknown key; {INFERENCE}"
@@ -206,6 +206,14 @@ fn wrong_values_say_what_was_given_and_what_is_allowed() {
         (
             model("location: m, device: 'cuda:+1'"),
             "model.device: \"cuda:+1\" given, auto, cpu, cuda or cuda:<number> allowed",
+        ),
+        (
+            model("location: m, precision: fp16, execution_providers: [openvino]"),
+            "model.precision: \"fp16\" given, f32 or bf16 allowed; the nearest is bf16",
+        ),
+        (
+            model("location: m, execution_providers: [openvin]"),
+            "model.execution_providers[0]: \"openvin\" given, openvino allowed; the nearest is openvino",
         ),
         (
             job_out("resources: {cpu_requests: two}"),
@@ -306,6 +314,15 @@ fn what_contradicts_itself_is_refused() {
         (
             model("backend: echo, device: cuda"),
             "model.device: a GPU given, but the backend echo runs on the cpu only",
+        ),
+        (
+            model("location: m, precision: bf16"),
+            "model.precision: bf16 given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can \
+             do it, execution_providers: [openvino], or leave the precision out",
+        ),
+        (
+            model("location: m, execution_providers: [openvino, openvino]"),
+            "model.execution_providers[1]: openvino given twice, each provider once allowed",
         ),
         (
             job_out("job_name: my-job"),

@@ -15,6 +15,7 @@ mod damaged_models;
 mod dice;
 mod drift;
 mod end_to_end;
+mod execution_providers;
 mod fuzzing;
 mod help;
 mod launcher;

@@ -77,9 +77,7 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
     let location = folder.path().to_str().unwrap();
     let opened = runtime
         .block_on(floe::job::open_model(
-            location,
-            None,
-            Default::default(),
+            &floe::config::ModelOptions::at(location),
             &host,
             &Storage::local(),
         ))

@@ -20,9 +20,11 @@ use crate::config::Backend;
 use crate::error::{Error, Result};
 use crate::signature::Function;
 
+mod api;
 pub mod describe;
 pub mod graph;
 mod proto;
+pub mod providers;
 pub mod runtime;
 mod session;
 mod size;
@@ -37,6 +39,7 @@ mod wire;
 mod zipmap;
 
 use self::graph::Facts;
+use self::providers::Providers;
 use self::runtime::Runtime;
 use self::session::{OnnxSession, Output, Program, Slot};
 use self::zipmap::{Unzipped, Zip};
@@ -47,6 +50,7 @@ const DEFAULT_FUNCTION: &str = "predict";
 /// A model folder or file, opened.
 pub struct OnnxModel {
     runtime: Runtime,
+    providers: Providers,
     /// By the path of the model file.
     files: BTreeMap<String, ModelFile>,
     functions: Vec<Function>,
@@ -103,8 +107,10 @@ impl OnnxModel {
                 .and_then(|inputs| Ok((inputs, describe::outputs(facts, name, card.as_ref())?)));
             described.push(one.map_err(|error| error.with("model", label))?);
         }
+        let runtime = runtime::load(&options.onnxruntime_paths)?;
         let mut model = OnnxModel {
-            runtime: runtime::load(&options.onnxruntime_paths)?,
+            providers: Providers::load(&runtime, &options.execution_providers, options.precision)?,
+            runtime,
             files: model_files,
             functions: Vec::with_capacity(plan.len()),
             parts: Vec::with_capacity(plan.len()),
@@ -141,15 +147,26 @@ impl OnnxModel {
         };
         let inputs = trial::settle(inputs, |inputs| {
             let program = program(inputs);
-            let mut session = OnnxSession::new(file.session(&self.runtime, 1)?, Arc::clone(&program))?;
+            let mut session = OnnxSession::new(
+                file.session(&self.runtime, &self.providers, 1)?,
+                Arc::clone(&program),
+            )?;
             let runs = trial::can_run(&mut session, &program, inputs);
             file.put_back(session.into_session());
             Ok(runs)
         })?;
         let program = program(&inputs);
-        let mut session = OnnxSession::new(file.session(&self.runtime, 1)?, Arc::clone(&program))?;
+        let mut session = OnnxSession::new(
+            file.session(&self.runtime, &self.providers, 1)?,
+            Arc::clone(&program),
+        )?;
         let learned = trial::run(&mut session, &program, &inputs, &wanted)?;
-        file.put_back(session.into_session());
+        let session = session.into_session();
+        let left_over = self
+            .providers
+            .left_over(&session)
+            .map_err(|error| error.with("model", &file.label))?;
+        file.put_back(session);
 
         let mut steps = Vec::with_capacity(wanted.len());
         let mut outputs = Vec::with_capacity(wanted.len());
@@ -159,7 +176,7 @@ impl OnnxModel {
             steps.push(step);
             outputs.push(output);
         }
-        for note in inputs.notes.into_iter().chain(learned.notes) {
+        for note in inputs.notes.into_iter().chain(learned.notes).chain(left_over) {
             if !self.notes.contains(&note) {
                 self.notes.push(note);
             }
@@ -209,12 +226,12 @@ impl ModelFile {
         }
     }
 
-    fn session(&self, runtime: &Runtime, threads: usize) -> Result<Session> {
+    fn session(&self, runtime: &Runtime, providers: &Providers, threads: usize) -> Result<Session> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some(session) if threads <= 1 => Ok(session),
             // A spare of another width is dropped: its weights would only take memory.
-            _ => session::commit(runtime, &self.label, &self.bytes, threads),
+            _ => session::commit(runtime, providers, &self.label, &self.bytes, threads),
         }
     }
 
@@ -225,7 +242,15 @@ impl ModelFile {
 
 impl Loaded for OnnxModel {
     fn describe(&self) -> String {
-        format!("onnx (ONNX Runtime {})", self.runtime.version)
+        format!(
+            "onnx (ONNX Runtime {}{})",
+            self.runtime.version,
+            self.providers.describe()
+        )
+    }
+
+    fn providers(&self) -> Vec<String> {
+        providers::report(&self.runtime)
     }
 
     fn functions(&self) -> &[Function] {
@@ -255,7 +280,7 @@ impl Loaded for OnnxModel {
         let file = &self.files[&program.file];
         // The bytes of a unit must not depend on the machine: trees are summed in an order that follows the threads.
         let threads = if file.facts.has_tree_ensemble { 1 } else { threads };
-        let session = file.session(&self.runtime, threads)?;
+        let session = file.session(&self.runtime, &self.providers, threads)?;
         let session = Box::new(OnnxSession::new(session, Arc::clone(program))?);
         if steps.iter().all(Step::is_nothing) {
             return Ok(session);

@@ -4,13 +4,13 @@
 //! the first that exists. One that exists but can't be used ends the search: falling through to another version
 //! would change results without a word.
 
-use ort::AsPointer;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
-use std::ffi::{CStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::api;
 use crate::error::{Error, Result};
 
 /// The version that Floe is tested with and that `scripts/fetch-onnxruntime` fetches.
@@ -23,6 +23,8 @@ pub struct Runtime {
     pub environment: Environment,
     /// The library's own version, e.g. `1.31.1`.
     pub version: String,
+    /// Where it lies.
+    pub library: PathBuf,
 }
 
 /// Floe's cache folder, by the environment as `variable` tells it: `FLOE_CACHE_DIR`, else `floe` under
@@ -127,7 +129,11 @@ fn load_first(candidates: &[PathBuf]) -> Result<Runtime> {
         .map_err(|cause| unusable(cause.to_string()))?;
     environment.set_log_level(LogLevel::Warning);
     let version = version(&environment).unwrap_or_else(|| "of unknown version".to_string());
-    Ok(Runtime { environment, version })
+    Ok(Runtime {
+        environment,
+        version,
+        library: path.clone(),
+    })
 }
 
 /// ONNX Runtime's own messages. What it logs as an error it also returns as one, and Floe logs an error once, where
@@ -144,19 +150,11 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
 }
 
 /// The version that the library's own CPU provider reports. `ort` keeps the version string of the library to itself.
-#[allow(unsafe_code)]
 fn version(environment: &Environment) -> Option<String> {
     let cpu = environment
         .devices()
         .find(|device| device.ep().is_ok_and(|name| name == "CPUExecutionProvider"))?;
-    let api = ort::api();
-    // SAFETY: the device belongs to the environment, which outlives this call, as does its metadata; the answer is
-    // null or a C string that belongs to the metadata and is copied at once.
-    unsafe {
-        let metadata = (api.EpDevice_EpMetadata)(cpu.ptr());
-        let version = (!metadata.is_null()).then(|| (api.GetKeyValue)(metadata, c"version".as_ptr()))?;
-        (!version.is_null()).then(|| CStr::from_ptr(version).to_string_lossy().into_owned())
-    }
+    api::metadata(&cpu, "version")
 }
 
 #[cfg(test)]

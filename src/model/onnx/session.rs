@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::graph::Kind;
+use super::providers::Providers;
 use super::runtime::Runtime;
 use super::values;
 use super::zipmap::Zip;
@@ -70,8 +71,14 @@ impl Output {
 ///
 /// # Errors
 /// `Model`, when ONNX Runtime refuses the model.
-pub fn commit(runtime: &Runtime, label: &str, bytes: &Bytes, threads: usize) -> Result<Session> {
-    build(runtime, bytes, threads).map_err(|cause| {
+pub fn commit(
+    runtime: &Runtime,
+    providers: &Providers,
+    label: &str,
+    bytes: &Bytes,
+    threads: usize,
+) -> Result<Session> {
+    build(runtime, providers, bytes, threads).map_err(|cause| {
         Error::model(format!(
             "ONNX Runtime {} doesn't accept the model: {}",
             runtime.version,
@@ -82,8 +89,8 @@ pub fn commit(runtime: &Runtime, label: &str, bytes: &Bytes, threads: usize) -> 
     })
 }
 
-fn build(runtime: &Runtime, bytes: &Bytes, threads: usize) -> ort::Result<Session> {
-    let mut builder = Session::builder(&runtime.environment)?
+fn build(runtime: &Runtime, providers: &Providers, bytes: &Bytes, threads: usize) -> ort::Result<Session> {
+    let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads.max(1))?
         .with_inter_threads(1)?
@@ -96,7 +103,9 @@ fn build(runtime: &Runtime, bytes: &Bytes, threads: usize) -> ort::Result<Sessio
         .with_config_entry("session.load_model_format", "ONNX")?
         // Weights are made once and stay: in the arena, which grows in powers of two, they would cost up to twice.
         .with_device_allocated_initializers()?;
-    builder.commit_from_memory(bytes)
+    providers
+        .apply(builder, runtime, threads)?
+        .commit_from_memory(bytes)
 }
 
 /// A session with the function that it runs.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{fixture, opened, options, read_files};
 use crate::error::ErrorKind;
+use crate::model::onnx::providers::Providers;
 use crate::model::onnx::runtime;
 use crate::model::onnx::session::{self, OnnxSession, Output, Program, Slot};
 use crate::model::{Model, ModelFiles, open};
@@ -170,7 +171,7 @@ fn maps_made_here_equal_those_of_onnx_runtime() {
             outputs: outputs.collect(),
             fixed_batch_rows: function.fixed_batch_rows,
         };
-        let session = session::commit(&runtime, name, &bytes, 1).unwrap();
+        let session = session::commit(&runtime, &Providers::default(), name, &bytes, 1).unwrap();
         let theirs = OnnxSession::new(session, Arc::new(program))
             .unwrap()
             .infer(&input)
