@@ -299,8 +299,14 @@ impl Machine for Claim {
             At::Create { epoch } => {
                 let (key, body) = (epoch_key(*epoch), self.candidate.clone().unwrap_or_default());
                 match self.class() {
-                    StoreClass::A => Op::Create { key, body },
-                    StoreClass::B => Op::Put { key, body },
+                    StoreClass::A => Op::Create {
+                        key,
+                        body: body.into(),
+                    },
+                    StoreClass::B => Op::Put {
+                        key,
+                        body: body.into(),
+                    },
                 }
             }
             At::Backoff => return self.tries.pause(),

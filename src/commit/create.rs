@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::machine::{Answer, Creation, Op, out_of_turn};
 use super::seeded::{Bug, seeded};
 use crate::error::Result;
-use crate::storage::StoreClass;
+use crate::storage::{Rope, StoreClass};
 
 /// Storing an object that nobody may have stored before, in a way that ends in knowledge.
 ///
@@ -15,7 +15,7 @@ use crate::storage::StoreClass;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CreateOnce {
     key: String,
-    body: Bytes,
+    body: Rope,
     class: StoreClass,
     at: At,
 }
@@ -48,10 +48,10 @@ pub enum Found {
 
 impl CreateOnce {
     /// Will store `body` under `key` if that is free.
-    pub fn new(class: StoreClass, key: impl Into<String>, body: Bytes) -> CreateOnce {
+    pub fn new(class: StoreClass, key: impl Into<String>, body: impl Into<Rope>) -> CreateOnce {
         CreateOnce {
             key: key.into(),
-            body,
+            body: body.into(),
             class,
             at: match class {
                 StoreClass::A => At::Store,
@@ -76,7 +76,7 @@ impl CreateOnce {
     }
 
     /// Its bytes.
-    pub fn body(&self) -> &Bytes {
+    pub fn body(&self) -> &Rope {
         &self.body
     }
 
@@ -104,7 +104,7 @@ impl CreateOnce {
                 Ok(None)
             }
             (At::ReadBack(_), Answer::Got(Some(body)))
-                if self.class == StoreClass::B && body == self.body =>
+                if self.class == StoreClass::B && self.body == body[..] =>
             {
                 Ok(Some(Found::Made))
             }

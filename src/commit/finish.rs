@@ -223,7 +223,7 @@ impl Finish {
             error
                 .with_hint("the output has too many files for one run: use fewer partitions or split the job")
         })?;
-        Ok(At::Create(CreateOnce::new(self.class(), MARKER, body.into())))
+        Ok(At::Create(CreateOnce::new(self.class(), MARKER, body)))
     }
 
     fn saw_stored_marker(&mut self, body: &[u8]) -> Result<At> {

@@ -10,7 +10,7 @@ use std::hash::Hash;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::storage::Entry;
+use crate::storage::{Entry, Rope};
 
 /// One operation of [`Store`](crate::storage::Store).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,14 +35,14 @@ pub enum Op {
         /// The object.
         key: String,
         /// Its bytes.
-        body: Bytes,
+        body: Rope,
     },
     /// Stores the object and replaces what is there; only on a store of class B.
     Put {
         /// The object.
         key: String,
         /// Its bytes.
-        body: Bytes,
+        body: Rope,
     },
     /// Removes the object if it is there.
     Delete {

@@ -30,7 +30,7 @@ use serde_json::{Map, Value};
 use crate::config::SaveMode;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::storage::{Entry, Store, StoreClass};
+use crate::storage::{Entry, Rope, Store, StoreClass};
 
 pub mod claim;
 pub mod confirm;
@@ -134,10 +134,10 @@ pub struct NewFile {
     /// Made by [`data_key`].
     pub path: String,
     /// The object.
-    pub body: Bytes,
+    pub body: Rope,
     /// Rows in it.
     pub rows: u64,
-    /// [`Checksum::of`] the body.
+    /// The [`Checksum`] of the body.
     pub checksum: Checksum,
 }
 

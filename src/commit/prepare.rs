@@ -102,7 +102,7 @@ impl Prepare {
         }
         let body = serde_json::json!({ "run_id": self.claimed.plan.run_id }).to_string();
         let key = prepared_key(self.claimed.epoch);
-        At::Create(CreateOnce::new(self.claimed.store_class(), key, body.into()))
+        At::Create(CreateOnce::new(self.claimed.store_class(), key, body))
     }
 }
 

@@ -49,7 +49,7 @@ async fn class_of(store: &dyn Store, key: &str) -> Result<StoreClass> {
         Ok([Created::Exists, _]) => Err(broken("says that an object exists which nobody has stored")),
         Err(error) if lacks_create(&error) => {
             for body in [b"first", b"other"] {
-                store.put(key, Bytes::from_static(body)).await?;
+                store.put(key, Bytes::from_static(body).into()).await?;
                 keeps(store, key, body).await?;
             }
             Ok(StoreClass::B)
@@ -60,8 +60,8 @@ async fn class_of(store: &dyn Store, key: &str) -> Result<StoreClass> {
 }
 
 async fn create_twice(store: &dyn Store, key: &str) -> Result<[Created; 2]> {
-    let first = store.create(key, Bytes::from_static(b"first")).await?;
-    let second = store.create(key, Bytes::from_static(b"second")).await?;
+    let first = store.create(key, Bytes::from_static(b"first").into()).await?;
+    let second = store.create(key, Bytes::from_static(b"second").into()).await?;
     Ok([first, second])
 }
 
@@ -136,7 +136,7 @@ mod tests {
         async fn head(&self, key: &str) -> Result<Option<u64>> {
             self.map.head(key).await
         }
-        async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+        async fn create(&self, key: &str, body: crate::storage::Rope) -> Result<Created> {
             let earlier = self.creates.fetch_add(1, Ordering::Relaxed);
             match self.habit {
                 Habit::Unsteady(failures) => {
@@ -156,11 +156,11 @@ mod tests {
                 }
                 Habit::Refuses => Err(Error::storage("connection refused")),
                 Habit::Full => Err(Error::storage("no room").with_hint("make room there")),
-                Habit::DoesNotKeep => self.map.create(key, Bytes::new()).await,
+                Habit::DoesNotKeep => self.map.create(key, Bytes::new().into()).await,
                 Habit::SaysExists => Ok(Created::Exists),
             }
         }
-        async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        async fn put(&self, key: &str, body: crate::storage::Rope) -> Result<()> {
             self.map.put(key, body).await
         }
         async fn delete(&self, key: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use super::layout::{PlanTag, RecordName, Seal, data_key};
 use super::refusal;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::storage::Entry;
+use crate::storage::{Entry, Rope};
 
 /// Version of the record's JSON form.
 pub const FORMAT: u32 = 1;
@@ -28,6 +28,11 @@ impl Checksum {
     /// The checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Checksum {
         Checksum(xxh3_128(bytes))
+    }
+
+    /// The checksum of the bytes of a rope.
+    pub fn of_rope(bytes: &Rope) -> Checksum {
+        Checksum(bytes.xxh3())
     }
 
     /// The 32 hex digits alone, for names.

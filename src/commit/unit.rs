@@ -134,7 +134,7 @@ impl CommitUnit {
     fn create_record(&self) -> At {
         let record = self.record();
         let key = record.name().key(self.claimed.epoch);
-        At::CreateRecord(CreateOnce::new(self.class(), key, record.to_json().into()))
+        At::CreateRecord(CreateOnce::new(self.class(), key, record.to_json()))
     }
 
     fn is_stored(&mut self, bytes: u64, checksum: Checksum) -> At {
@@ -234,7 +234,7 @@ impl Machine for CommitUnit {
                     None => At::Create(once.clone()),
                     Some(Found::Made) => self.is_stored(facts.0, facts.1),
                     Some(Found::There { body, exists })
-                        if body == ours.body || (once.is_class_b() && seeded(Bug::TrustPresence)) =>
+                        if ours.body == body[..] || (once.is_class_b() && seeded(Bug::TrustPresence)) =>
                     {
                         if exists {
                             self.lost_race(true);

@@ -18,7 +18,7 @@ use crate::commit::layout::{
     records_folder,
 };
 use crate::error::{Error, Result};
-use crate::storage::{self, Created, Entry, Location, Store, StoreClass};
+use crate::storage::{self, Created, Entry, Location, Rope, Store, StoreClass};
 
 /// Operations and what they touch, as far as the protocol combines them on a store of class A …
 const STEPS: &[(&str, &[&str])] = &[
@@ -273,12 +273,12 @@ impl<S: Store> Store for Failing<'_, S> {
         self.step(&step, self.store.head(key)).await
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+    async fn create(&self, key: &str, body: Rope) -> Result<Created> {
         let step = format!("create:{}", object(key));
         self.step(&step, self.store.create(key, body)).await
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Rope) -> Result<()> {
         let step = format!("put:{}", object(key));
         self.step(&step, self.store.put(key, body)).await
     }
@@ -418,7 +418,7 @@ mod tests {
             store: inner.clone(),
             points: &points,
         };
-        let body = || Bytes::from_static(b"x");
+        let body = || Rope::from("x");
         assert_eq!(store.create(MARKER, body()).await.unwrap(), Created::Yes);
         store.delete(MARKER).await.unwrap();
         let error = store.create(MARKER, body()).await.unwrap_err();
@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(inner.get(MARKER).await.unwrap(), None);
         for epoch in [1, 2] {
             store.create(&epoch_key(epoch), body()).await.unwrap_err();
-            assert_eq!(inner.get(&epoch_key(epoch)).await.unwrap(), Some(body()));
+            assert_eq!(inner.get(&epoch_key(epoch)).await.unwrap(), Some(body().join()));
         }
         assert_eq!(
             store.create(MARKER, body()).await.unwrap(),

@@ -332,7 +332,7 @@ impl<'a> Replica<'a> {
                 path: commit::data_key(&file.folder, unit.id, &claimed.plan.run_id),
                 body: file.bytes.clone(),
                 rows: file.rows,
-                checksum: Checksum::of(&file.bytes),
+                checksum: Checksum::of_rope(&file.bytes),
             })
             .collect();
         let mut stats = serde_json::Map::new();

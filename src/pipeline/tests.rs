@@ -162,7 +162,7 @@ fn never() -> watch::Receiver<bool> {
 fn ids(files: &[EncodedFile]) -> Vec<i64> {
     let mut ids = Vec::new();
     for file in files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone())
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join())
             .unwrap()
             .build()
             .unwrap();

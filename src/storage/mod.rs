@@ -19,6 +19,7 @@ mod location;
 mod mount;
 mod open;
 mod output;
+mod rope;
 mod snowflake;
 mod variables;
 
@@ -27,6 +28,7 @@ pub use local::{Overlap, available_bytes, overlap, path_within};
 pub use location::{Listed, Location};
 pub use open::Storage;
 pub use output::OutputStore;
+pub use rope::Rope;
 pub use variables::Variables;
 
 /// An object in a listing.
@@ -60,9 +62,9 @@ pub trait Store: Send + Sync {
     async fn head(&self, key: &str) -> Result<Option<u64>>;
     /// Stores the object only if the key is free: put-if-absent, durable when it returns. On a store of class B no more
     /// than a look and then a put: it settles nothing between two writers, and the commit protocol doesn't use it there.
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created>;
+    async fn create(&self, key: &str, body: Rope) -> Result<Created>;
     /// Stores the object, replacing what is there.
-    async fn put(&self, key: &str, body: Bytes) -> Result<()>;
+    async fn put(&self, key: &str, body: Rope) -> Result<()>;
     /// Removes the object; fine when it is absent.
     async fn delete(&self, key: &str) -> Result<()>;
 }

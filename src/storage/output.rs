@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::fault::{explain, is_not_found};
 use super::location::{Location, parse};
-use super::{Created, Entry, Store, StoreClass, local};
+use super::{Created, Entry, Rope, Store, StoreClass, local};
 use crate::error::Result;
 
 /// [`Store`] over the location of an output.
@@ -131,7 +131,7 @@ impl Store for OutputStore {
         }
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+    async fn create(&self, key: &str, body: Rope) -> Result<Created> {
         if self.class == StoreClass::B {
             if self.head(key).await?.is_some() {
                 return Ok(Created::Exists);
@@ -146,7 +146,7 @@ impl Store for OutputStore {
         }
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Rope) -> Result<()> {
         let stored = self.store.put(&self.path(key)?, body.into()).await;
         stored.map_err(|error| self.fault(error, "write", key))?;
         Ok(())

@@ -6,7 +6,6 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{FieldRef, SchemaRef};
-use bytes::Bytes;
 use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves,
 };
@@ -22,6 +21,7 @@ use std::sync::Arc;
 use super::partition;
 use crate::config::Compression;
 use crate::error::{Error, Result};
+use crate::storage::Rope;
 
 /// Rows after which a file of a partition starts a new row group.
 const PARTITION_GROUP_ROWS: usize = 128 * 1024;
@@ -35,7 +35,7 @@ pub struct EncodedFile {
     /// `key=value/` folders, or empty.
     pub folder: String,
     /// The file.
-    pub bytes: Bytes,
+    pub bytes: Rope,
     /// Rows in it.
     pub rows: u64,
 }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     fn read(file: &EncodedFile) -> Vec<RecordBatch> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
         reader.build().unwrap().collect::<Result<_, _>>().unwrap()
     }
 
@@ -350,7 +350,7 @@ mod tests {
             panic!("one file")
         };
         assert_eq!(file.rows, 2010);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
         let groups: Vec<i64> = reader
             .metadata()
             .row_groups()
@@ -413,14 +413,14 @@ mod tests {
             let mut encoder = UnitEncoder::new(options(vec![], Some(compression)), None).unwrap();
             encoder.write(&rows(0, 100), None).unwrap();
             let file = encoder.finish().unwrap().remove(0);
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes).unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
             reader.metadata().row_group(0).clone()
         };
         let gzip = like(Compression::Gzip);
         let mut encoder = UnitEncoder::new(options(vec![], None), Some(&gzip)).unwrap();
         encoder.write(&rows(0, 100), None).unwrap();
         let file = encoder.finish().unwrap().remove(0);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
         let group = reader.metadata().row_group(0);
         assert!(matches!(group.column(0).compression(), Codec::GZIP(_)));
         assert!(keeps_dictionary(group.column(1)));

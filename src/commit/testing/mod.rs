@@ -16,7 +16,7 @@ use super::machine::{Answer, Creation, Op};
 use super::seeded::{Bug, plant};
 use super::*;
 use crate::plan::{self, Part, PlannedFile, Unit};
-use crate::storage::{Created, Entry};
+use crate::storage::{Created, Entry, Rope};
 
 mod oracle;
 mod process;
@@ -66,13 +66,13 @@ impl Objects {
             Op::List { prefix } => Answer::Listed(self.list(prefix)),
             Op::Get { key } => Answer::Got(self.0.get(key).cloned()),
             Op::Head { key } => Answer::Size(self.0.get(key).map(|body| body.len() as u64)),
-            Op::Create { key, body } => Answer::Created(if self.create(key, body.clone()) {
+            Op::Create { key, body } => Answer::Created(if self.create(key, body.join()) {
                 Creation::Yes
             } else {
                 Creation::Exists
             }),
             Op::Put { key, body } => {
-                self.0.insert(key.clone(), body.clone());
+                self.0.insert(key.clone(), body.join());
                 Answer::Created(Creation::Yes)
             }
             Op::Delete { key } => {
@@ -104,12 +104,12 @@ impl Store for MapStore {
     async fn head(&self, key: &str) -> Result<Option<u64>> {
         Ok(self.0.lock().unwrap().0.get(key).map(|body| body.len() as u64))
     }
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
-        let made = self.0.lock().unwrap().create(key, body);
+    async fn create(&self, key: &str, body: Rope) -> Result<Created> {
+        let made = self.0.lock().unwrap().create(key, body.join());
         Ok(if made { Created::Yes } else { Created::Exists })
     }
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.insert(key, body);
+    async fn put(&self, key: &str, body: Rope) -> Result<()> {
+        self.insert(key, body.join());
         Ok(())
     }
     async fn delete(&self, key: &str) -> Result<()> {
@@ -223,7 +223,7 @@ pub fn new_file(path: String, body: impl Into<Bytes>, rows: u64) -> NewFile {
     NewFile {
         path,
         checksum: Checksum::of(&body),
-        body,
+        body: body.into(),
         rows,
     }
 }

@@ -94,7 +94,7 @@ impl<'a> View<'a> {
                 .map_err(|why| format!("I6: {key}: {why}")),
             Op::Create { key, .. } => self.check_order(actor, key),
             Op::Put { key, body } => self
-                .check_pinned(key, body)
+                .check_pinned(key, &body.join())
                 .and_then(|()| self.check_order(actor, key)),
             _ => Ok(()),
         }
@@ -334,7 +334,7 @@ impl World {
         if let Op::Create { key, body } = op
             && self.create == Create::Overwrites
         {
-            self.view().check_pinned(key, body)?;
+            self.view().check_pinned(key, &body.join())?;
         }
         self.view().check_op(&actor, op)
     }

@@ -93,7 +93,7 @@ impl World {
                 verdict = self.check_op(who, &op);
                 match (&op, fault) {
                     (Op::Put { key, body }, Fault::Tear | Fault::StorePart) => {
-                        self.objects.0.insert(key.clone(), part_of(body));
+                        self.objects.0.insert(key.clone(), part_of(&body.join()));
                         Answer::Created(Creation::Yes)
                     }
                     (Op::Create { .. } | Op::Put { .. }, Fault::FailBefore) => {
@@ -119,7 +119,7 @@ impl World {
     fn perform(&mut self, op: &Op) -> Answer {
         match (op, self.create) {
             (Op::Create { key, body }, Create::Overwrites) => {
-                self.objects.0.insert(key.clone(), body.clone());
+                self.objects.0.insert(key.clone(), body.join());
                 Answer::Created(Creation::Yes)
             }
             _ => self.objects.perform(op),

@@ -319,7 +319,7 @@ fn whose_bytes_were_first_decides_what_the_record_says() {
     let stored_by_twin = |word: &'static str| {
         move |objects: &mut Objects, claimed: &Claimed| {
             for file in rows_of(claimed, 0, "", word) {
-                objects.create(&file.path, file.body);
+                objects.create(&file.path, file.body.join());
             }
         }
     };

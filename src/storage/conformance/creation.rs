@@ -38,7 +38,7 @@ pub async fn at_once(bench: &Bench) -> Result<Answer> {
             let key = &key;
             async move {
                 let body = Bytes::from(format!("creator {creator}"));
-                (body.clone(), bench.store.create(key, body).await)
+                (body.clone(), bench.store.create(key, body.into()).await)
             }
         });
         let mut winners = Vec::new();

@@ -26,7 +26,7 @@ const ODD_NAMES: [&str; 12] = [
 
 pub async fn read_after_write(bench: &Bench) -> Result<Answer> {
     let body = pattern(10_000, 1);
-    bench.store.put("written/once", body.clone()).await?;
+    bench.store.put("written/once", body.clone().into()).await?;
     wrong_at(bench, "written/once", &body).await.map(Answer::unless)
 }
 
@@ -34,7 +34,7 @@ pub async fn overwrite_is_seen(bench: &Bench) -> Result<Answer> {
     // Longer, shorter, and of the same size as the one before, which is the hardest to tell apart.
     for (round, size) in [100, 5_000, 100, 100, 100].into_iter().enumerate() {
         let body = pattern(size, round as u8);
-        bench.store.put("written/often", body.clone()).await?;
+        bench.store.put("written/often", body.clone().into()).await?;
         if let Some(wrong) = wrong_at(bench, "written/often", &body).await? {
             return Ok(Answer::Fails(format!("after {} writes {wrong}", round + 1)));
         }
@@ -79,7 +79,7 @@ pub async fn odd_names(bench: &Bench) -> Result<Answer> {
     let expected: BTreeSet<String> = names.map(|name| format!("odd/{name}")).collect();
     for key in &expected {
         let body = Bytes::from(key.clone().into_bytes());
-        bench.store.put(key, body.clone()).await?;
+        bench.store.put(key, body.clone().into()).await?;
         if let Some(wrong) = wrong_at(bench, key, &body).await? {
             return Ok(Answer::Fails(format!("{key}: {wrong}")));
         }
@@ -92,7 +92,7 @@ pub async fn odd_names(bench: &Bench) -> Result<Answer> {
 }
 
 pub async fn empty_object(bench: &Bench) -> Result<Answer> {
-    bench.store.put("written/empty", Bytes::new()).await?;
+    bench.store.put("written/empty", Bytes::new().into()).await?;
     if !keys(bench, "written").await?.contains("written/empty") {
         return Ok(Answer::Fails("it is not listed".to_string()));
     }
@@ -103,7 +103,7 @@ pub async fn empty_object(bench: &Bench) -> Result<Answer> {
 
 pub async fn large_object(bench: &Bench) -> Result<Answer> {
     let body = large(bench);
-    bench.store.put("large/object", body.clone()).await?;
+    bench.store.put("large/object", body.clone().into()).await?;
     Ok(match wrong_at(bench, "large/object", &body).await? {
         Some(wrong) => Answer::Fails(wrong),
         None => Answer::Holds(format!("{} KiB", body.len() >> 10)),

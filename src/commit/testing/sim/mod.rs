@@ -325,7 +325,7 @@ impl Sim {
         };
         let part = Op::Put {
             key: key.clone(),
-            body: part_of(body),
+            body: part_of(&body.join()).into(),
         };
         self.perform(&part, who).map(|_| ())
     }

@@ -60,7 +60,7 @@ impl Store for Port {
             other => unreachable!("{other:?}"),
         }
     }
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+    async fn create(&self, key: &str, body: Rope) -> Result<Created> {
         let key = key.to_string();
         match self.ask(Some(Op::Create { key, body })).await? {
             Answer::Created(Creation::Yes) => Ok(Created::Yes),
@@ -68,7 +68,7 @@ impl Store for Port {
             other => unreachable!("{other:?}"),
         }
     }
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Rope) -> Result<()> {
         let key = key.to_string();
         self.ask(Some(Op::Put { key, body })).await.map(|_| ())
     }
