@@ -82,39 +82,39 @@ pub(super) type Slots = [Block<u8>; SLOTS];
 #[inline(always)]
 pub(super) fn evaluate(steps: &[Step], cells: &[Block<i8>], slots: &mut Slots) {
     for step in steps {
-        let bins = &cells[step.compare.column as usize].0;
+        let bins = &cells[step.compare.column as usize];
         let limit = step.compare.limit;
         let (first, rest) = slots.split_at_mut(step.slot as usize + 1);
-        let slot = &mut first[step.slot as usize].0;
+        let slot = &mut first[step.slot as usize];
+        let other = || &rest[(step.other - step.slot - 1) as usize];
         match step.does {
             Does::Leaves => {
-                for row in 0..ROWS {
-                    slot[row] = step.other.wrapping_add(u8::from(bins[row] > limit));
+                for (slot, bin) in slot.0.iter_mut().zip(&bins.0) {
+                    *slot = step.other.wrapping_add(u8::from(*bin > limit));
                 }
             }
-            Does::RightLeaf => {
-                for row in 0..ROWS {
-                    slot[row] = if bins[row] > limit { step.other } else { slot[row] };
-                }
-            }
-            Does::LeftLeaf => {
-                for row in 0..ROWS {
-                    slot[row] = if bins[row] > limit { slot[row] } else { step.other };
-                }
-            }
+            Does::RightLeaf => choose(bins, limit, slot, |_, slot| (slot, step.other)),
+            Does::LeftLeaf => choose(bins, limit, slot, |_, slot| (step.other, slot)),
             Does::RightSlot => {
-                let other = &rest[(step.other - step.slot - 1) as usize].0;
-                for row in 0..ROWS {
-                    slot[row] = if bins[row] > limit { other[row] } else { slot[row] };
-                }
+                let other = other();
+                choose(bins, limit, slot, |row, slot| (slot, other.0[row]));
             }
             Does::LeftSlot => {
-                let other = &rest[(step.other - step.slot - 1) as usize].0;
-                for row in 0..ROWS {
-                    slot[row] = if bins[row] > limit { slot[row] } else { other[row] };
-                }
+                let other = other();
+                choose(bins, limit, slot, |row, slot| (other.0[row], slot));
             }
         }
+    }
+}
+
+/// Puts into the slot of each row what is found on its left or on its right.
+#[inline(always)]
+fn choose(bins: &Block<i8>, limit: i8, slot: &mut Block<u8>, children: impl Fn(usize, u8) -> (u8, u8)) {
+    for (row, (slot, bin)) in slot.0.iter_mut().zip(&bins.0).enumerate() {
+        let (left, right) = children(row, *slot);
+        // As arithmetic: a condition is compiled into jumps.
+        let to_the_right = u8::from(*bin > limit).wrapping_neg();
+        *slot = (left & !to_the_right) | (right & to_the_right);
     }
 }
 
