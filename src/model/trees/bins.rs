@@ -259,9 +259,17 @@ impl<C: Real> Binner<C> {
                 if parts.is_empty() {
                     continue;
                 }
-                for row in 0..ROWS {
-                    let missing = is_missing(values.0[row], feature.zero_is_missing);
-                    bins.0[row] = if missing { missing_bin } else { reached.0[row] };
+                // Apart, since most features have no such zeros; and as arithmetic, which is compiled into vectors.
+                if feature.zero_is_missing {
+                    for row in 0..ROWS {
+                        let missing = u32::from(is_missing(values.0[row], true)).wrapping_neg();
+                        bins.0[row] = (reached.0[row] & !missing) | (missing_bin & missing);
+                    }
+                } else {
+                    for row in 0..ROWS {
+                        let missing = u32::from(is_missing(values.0[row], false)).wrapping_neg();
+                        bins.0[row] = (reached.0[row] & !missing) | (missing_bin & missing);
+                    }
                 }
                 for part in parts {
                     cells.fill(part.column, |row| {

@@ -304,6 +304,28 @@ impl<S: Sum> Trees<S> {
                 leaves.push(right);
                 (Does::RightLeaf, leaves.len() - 1)
             }
+            (2, 2) => {
+                let other = leaves.len() as u8;
+                for (node, does) in [
+                    (node, Does::FourLeaves),
+                    (left, Does::Leaves),
+                    (right, Does::Leaves),
+                ] {
+                    let Node::Split(split) = &plan.tree.nodes[node as usize] else {
+                        unreachable!("a node of two leaves or more is a split");
+                    };
+                    if does == Does::Leaves {
+                        leaves.extend([split.left, split.right]);
+                    }
+                    self.steps.push(Step {
+                        compare: columns.limit(split).into(),
+                        does,
+                        slot,
+                        other,
+                    });
+                }
+                return;
+            }
             (of_left, of_right) => {
                 let (heavy, light, does) = match of_left >= of_right {
                     true => (left, right, Does::RightSlot),

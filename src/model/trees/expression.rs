@@ -65,6 +65,8 @@ pub(super) struct Step {
 pub(super) enum Does {
     /// Both children are leaves: `other` on the left, `other + 1` on the right.
     Leaves,
+    /// Both children are like that, with leaves `other..other + 4`: two steps follow, whose compares are theirs.
+    FourLeaves,
     /// The left child is in the slot, the right one is the leaf `other`.
     RightLeaf,
     /// The right child is in the slot, the left one is the leaf `other`.
@@ -81,7 +83,8 @@ pub(super) type Slots = [Block<u8>; SLOTS];
 /// Where each row of a block ends, by an expression: into the first slot.
 #[inline(always)]
 pub(super) fn evaluate(steps: &[Step], cells: &[Block<i8>], slots: &mut Slots) {
-    for step in steps {
+    let mut steps = steps.iter();
+    while let Some(step) = steps.next() {
         let bins = &cells[step.compare.column as usize];
         let limit = step.compare.limit;
         let (first, rest) = slots.split_at_mut(step.slot as usize + 1);
@@ -91,6 +94,20 @@ pub(super) fn evaluate(steps: &[Step], cells: &[Block<i8>], slots: &mut Slots) {
             Does::Leaves => {
                 for (slot, bin) in slot.0.iter_mut().zip(&bins.0) {
                     *slot = step.other.wrapping_add(u8::from(*bin > limit));
+                }
+            }
+            Does::FourLeaves => {
+                let (Some(on_left), Some(on_right)) = (steps.next(), steps.next()) else {
+                    unreachable!("two steps follow");
+                };
+                let left = &cells[on_left.compare.column as usize];
+                let right = &cells[on_right.compare.column as usize];
+                for row in 0..ROWS {
+                    let to_the_right = u8::from(bins.0[row] > limit).wrapping_neg();
+                    let left = u8::from(left.0[row] > on_left.compare.limit);
+                    let right = 2 + u8::from(right.0[row] > on_right.compare.limit);
+                    let leaf = (left & !to_the_right) | (right & to_the_right);
+                    slot.0[row] = step.other.wrapping_add(leaf);
                 }
             }
             Does::RightLeaf => choose(bins, limit, slot, |_, slot| (slot, step.other)),
