@@ -97,6 +97,8 @@ impl ModelOptions {
 pub enum Backend {
     /// ONNX Runtime.
     Onnx,
+    /// Floe's own evaluation of tree ensembles.
+    Trees,
     /// Candle.
     Candle,
     /// The built-in test model: adds a hash of each row.

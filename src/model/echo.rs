@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Loaded, Model, hex};
+use super::{Engine, Loaded, Model, hex};
 use crate::error::{Error, Result};
 use crate::signature::{Function, InputFeature, OutputFeature, OutputKind, Source};
 use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
@@ -74,6 +74,10 @@ impl Loaded for Echo {
 
     fn notes(&self) -> &[String] {
         &[]
+    }
+
+    fn engines(&self, _function: &Function) -> Vec<Engine> {
+        vec![Engine::Echo]
     }
 
     fn worker(&self, _function: &Function, _threads: usize) -> Result<Box<dyn Model>> {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use std::path::Path;
 
-use super::{ModelFiles, card};
+use super::{ModelFiles, card, foreign};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::storage::{Listed, Location, Storage};
 
@@ -67,7 +67,15 @@ async fn read_within(
                     .with("file", &file.path),
             );
         }
-        let bytes = if is_model || is_card(&file.path) || alone && file.size <= limit {
+        let sampled = match is_model || is_card(&file.path) || alone && file.size <= limit {
+            true => None,
+            false => Some(sample(&place, &file).await?),
+        };
+        // Trees are told by their first bytes: their files are called .json and .txt like many others.
+        let is_sample = sampled
+            .as_ref()
+            .is_some_and(|bytes| file.size > limit || !foreign::is_ensemble(bytes));
+        let bytes = if !is_sample {
             total += file.size;
             if total > MAX_TOTAL_BYTES {
                 return Err(Error::model(format!(
@@ -77,7 +85,7 @@ async fn read_within(
             }
             whole(&place, &file).await?
         } else {
-            sample(&place, &file).await?
+            sampled.unwrap_or_default()
         };
         files.files.insert(file.path, bytes);
     }

@@ -47,8 +47,14 @@ const KERAS: Format = format(
     "a Keras archive",
     "export it with model.export('model.onnx', format='onnx')",
 );
-const XGBOOST: Format = format("an XGBoost model", "convert it with onnxmltools.convert_xgboost");
-const LIGHTGBM: Format = format("a LightGBM model", "convert it with onnxmltools.convert_lightgbm");
+/// An XGBoost model in JSON or UBJSON.
+pub const XGBOOST: Format = format("an XGBoost model", "leave model.backend out, or set it to trees");
+const XGBOOST_OLD: Format = format(
+    "an XGBoost model in the binary format that XGBoost gave up in 3.1",
+    "load it with an XGBoost before that and save it again: booster.save_model('model.ubj')",
+);
+/// A LightGBM model in text.
+pub const LIGHTGBM: Format = format("a LightGBM model", "leave model.backend out, or set it to trees");
 const CATBOOST: Format = format(
     "a CatBoost model",
     "save it with model.save_model('model.onnx', format='onnx')",
@@ -122,7 +128,10 @@ pub fn by_bytes(bytes: &[u8]) -> Option<Format> {
     if starts(b"{L") || (starts(b"{") && contains(head(bytes, 4096), b"\"learner\"")) {
         return Some(XGBOOST);
     }
-    if starts(b"tree\nversion=") {
+    if starts(b"binf") || starts(b"bs64") {
+        return Some(XGBOOST_OLD);
+    }
+    if starts(b"tree\nversion=") || starts(b"tree\r\nversion=") {
         return Some(LIGHTGBM);
     }
     if contains(head(bytes, 1024), b"<PMML") {
@@ -162,10 +171,19 @@ pub fn by_name(path: &str) -> Option<Format> {
     })
 }
 
+/// What this version reads, for messages.
+pub const READS: &str =
+    "this version reads ONNX models (.onnx), and trees of XGBoost (.ubj, .json) and LightGBM (.txt)";
+
+/// Whether these bytes, or the first kilobytes of them, are a model of trees that is read without ONNX Runtime.
+pub fn is_ensemble(bytes: &[u8]) -> bool {
+    matches!(by_bytes(bytes), Some(XGBOOST | LIGHTGBM))
+}
+
 /// The error for a file of such a format.
 pub fn refused(format: Format, path: &str) -> Error {
     Error::model(format!(
-        "{path} is {}; this version reads ONNX models",
+        "{path} is {}; {READS}",
         format.name
     ))
     .with_hint(format.way_out)
@@ -266,6 +284,7 @@ mod tests {
             (b"{L\0\0\0\0\0\0\0\x07learner", XGBOOST),
             (b"{\"learner\": {\"attributes\": {}}}", XGBOOST),
             (b"tree\nversion=v4\nnum_class=1\n", LIGHTGBM),
+            (b"binf\0\0\0\x3f", XGBOOST_OLD),
             (b"CBM1\x10\0\0\0", CATBOOST),
             (b"\x1c\0\0\0TFL3", TFLITE),
             (b"\x18\0\0\0ORTM", ORT_FORMAT),

@@ -137,7 +137,7 @@ fn describe_output(output: &OutputFeature) -> String {
 mod tests {
     use super::*;
     use crate::error::Result;
-    use crate::model::Model;
+    use crate::model::{Engine, Model};
     use crate::model::echo::Echo;
     use crate::signature::Dim;
     use crate::tensor::DType;
@@ -162,6 +162,9 @@ mod tests {
         }
         fn providers(&self) -> Vec<String> {
             vec!["openvino is not fetched".into()]
+        }
+        fn engines(&self, _: &Function) -> Vec<Engine> {
+            unreachable!("inspecting runs nothing")
         }
         fn worker(&self, _: &Function, _: usize) -> Result<Box<dyn Model>> {
             unreachable!("inspecting runs nothing")

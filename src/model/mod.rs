@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use self::engine::Engine;
 use crate::config::{Backend, Device, ExecutionProvider, Precision};
 use crate::error::{Error, Result};
 use crate::signature::Function;
@@ -20,7 +21,9 @@ use crate::tensor::{TensorBatch, Value};
 
 pub mod card;
 pub mod echo;
+pub mod engine;
 pub mod files;
+mod folder;
 pub mod foreign;
 pub mod inspect;
 #[cfg(feature = "onnx")]
@@ -65,6 +68,20 @@ pub trait Loaded: Send + Sync {
 
     /// A model of `function` for one worker that uses `threads` cores.
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>>;
+
+    /// Who can compute `function`, best first; never empty.
+    fn engines(&self, function: &Function) -> Vec<Engine>;
+
+    /// A worker like [`Loaded::worker`] that goes by one of the function's engines.
+    ///
+    /// # Errors
+    /// `Internal`, for an engine that is none of them.
+    fn worker_on(&self, function: &Function, threads: usize, engine: Engine) -> Result<Box<dyn Model>> {
+        match self.engines(function).as_slice() {
+            [only] if *only == engine => self.worker(function, threads),
+            _ => Err(Error::internal(format!("the function {} is not for {engine}", function.name))),
+        }
+    }
 }
 
 /// One worker's own copy of a model function.
@@ -93,9 +110,9 @@ pub struct OpenOptions {
 
 /// The backends of this build.
 pub const BACKENDS: &[&str] = if cfg!(feature = "onnx") {
-    &["echo", "onnx"]
+    &["echo", "onnx", "trees"]
 } else {
-    &["echo"]
+    &["echo", "trees"]
 };
 
 /// Opens the model in `files`: reads its card, checks it, loads it once and learns its inputs and outputs.
@@ -116,7 +133,8 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
         )),
         Some(Backend::Candle) => Err(not_in_this_build("candle")),
         None if built_in => open_echo(options),
-        Some(Backend::Onnx) | None => open_onnx(files, options),
+        Some(Backend::Onnx) => open_onnx(files, options),
+        Some(Backend::Trees) | None => open_files(files, options),
     };
     opened.map_err(|error| error.with("model", location))
 }
@@ -137,6 +155,15 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
         "{key} can't be had: the backend {backend} computes by itself; it goes with the backend onnx only"
     ))
     .with_hint("leave it out"))
+}
+
+/// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
+fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    if trees::backend::claims(&files)? {
+        refuse_providers("trees", options)?;
+        return Ok(Arc::new(trees::backend::TreesModel::open(&files)?));
+    }
+    open_onnx(files, options)
 }
 
 #[cfg(feature = "onnx")]

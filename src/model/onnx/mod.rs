@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::card::{self, Card, FunctionCard};
+use super::folder::{self, DEFAULT_FUNCTION, label, listed};
 use super::postprocess::{self, Postprocessed, Step};
-use super::{Loaded, Model, ModelFiles, OpenOptions, foreign};
+use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, foreign};
 use crate::config::Backend;
 use crate::error::{Error, Result};
 use crate::signature::Function;
@@ -43,9 +44,6 @@ use self::providers::Providers;
 use self::runtime::Runtime;
 use self::session::{OnnxSession, Output, Program, Slot};
 use self::zipmap::{Unzipped, Zip};
-
-/// The function of a model without a card.
-const DEFAULT_FUNCTION: &str = "predict";
 
 /// A model folder or file, opened.
 pub struct OnnxModel {
@@ -83,7 +81,7 @@ impl OnnxModel {
     /// `Model`, for files that are no ONNX model or fail a check, for a card that does not fit, for a library that
     /// can't be found or loaded, and for a model that ONNX Runtime refuses.
     pub fn open(files: &ModelFiles, options: &OpenOptions) -> Result<OnnxModel> {
-        let card = read_card(files)?;
+        let card = folder::read_card(files)?;
         let plan = functions_of(files, &card, options)?;
         let mut model_files = BTreeMap::new();
         let mut digested: Vec<(&str, &Bytes)> = Vec::new();
@@ -270,6 +268,10 @@ impl Loaded for OnnxModel {
             .is_none_or(|part| !self.files[&part.program.file].facts.quantises_by_batch)
     }
 
+    fn engines(&self, _function: &Function) -> Vec<Engine> {
+        vec![Engine::OnnxRuntime]
+    }
+
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
         let Some(Part { program, steps }) = self.part(function) else {
             return Err(Error::internal(format!(
@@ -292,30 +294,8 @@ impl Loaded for OnnxModel {
     }
 }
 
-fn label(location: &str, path: &str) -> String {
-    let location = location.trim_end_matches('/');
-    if location == path || location.ends_with(&format!("/{path}")) {
-        location.to_string()
-    } else {
-        format!("{location}/{path}")
-    }
-}
-
 fn is_param(input: &crate::signature::InputFeature) -> bool {
     input.source == crate::signature::Source::Param
-}
-
-fn read_card(files: &ModelFiles) -> Result<Card> {
-    if let Some(bytes) = files.files.get(card::FILE_NAME) {
-        return card::parse(bytes);
-    }
-    for other in ["floe.yml", "floe.json", "Floe.yaml"] {
-        if files.files.contains_key(other) {
-            return Err(Error::model(format!("the model card is called {other}"))
-                .with_hint(format!("call it {}", card::FILE_NAME)));
-        }
-    }
-    Ok(Card::default())
 }
 
 /// Name, card and model file of each function.
@@ -324,41 +304,15 @@ fn functions_of(
     card: &Card,
     options: &OpenOptions,
 ) -> Result<Vec<(String, Option<FunctionCard>, String)>> {
-    let Some(functions) = &card.functions else {
-        return Ok(vec![(
-            DEFAULT_FUNCTION.to_string(),
-            None,
-            only_model(files, options)?,
-        )]);
-    };
-    let mut plan = Vec::with_capacity(functions.0.len());
-    for (name, function) in &functions.0 {
-        let path = match &function.model {
-            Some(path) => named_model(files, name, path)?,
-            None => only_model(files, options)?,
-        };
-        plan.push((name.clone(), Some(function.clone()), path));
-    }
-    Ok(plan)
-}
-
-/// The file that the card names.
-fn named_model(files: &ModelFiles, function: &str, path: &str) -> Result<String> {
-    let key = format!("{}: functions.{function}.model", card::FILE_NAME);
-    let plain = path.strip_prefix("./").unwrap_or(path);
-    if plain.starts_with('/') || plain.split(['/', '\\']).any(|part| part == "..") {
-        return Err(Error::model(format!(
-            "{key}: {path} given, a file in the folder of the card allowed"
-        )));
-    }
-    if files.files.contains_key(plain) {
-        return Ok(plain.to_string());
-    }
     let models: Vec<&str> = onnx_files(files).collect();
-    Err(
-        Error::model(format!("{key}: there is no file {path} beside the card"))
-            .with_hint(format!("the folder has {}", listed(&models))),
-    )
+    let named = folder::functions(files, card, &models, || only_model(files, options))?;
+    Ok(match named {
+        Some(named) => named
+            .into_iter()
+            .map(|function| (function.name, Some(function.card), function.path))
+            .collect(),
+        None => vec![(DEFAULT_FUNCTION.to_string(), None, only_model(files, options)?)],
+    })
 }
 
 fn onnx_files(files: &ModelFiles) -> impl Iterator<Item = &str> {
@@ -375,11 +329,7 @@ fn only_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
     match models.as_slice() {
         [only] => Ok(only.to_string()),
         [] => no_model(files, options),
-        several => Err(Error::model(format!("the folder has several models: {}", listed(several))).with_hint(format!(
-            "choose in a model card: write a file {} with \"functions: {{predict: {{model: {}}}}}\", or give the path of one file",
-            card::FILE_NAME,
-            several[0]
-        ))),
+        several => Err(folder::choose_one(several)),
     }
 }
 
@@ -391,9 +341,7 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
         return match format {
             Some(format) => Err(foreign::refused(format, path)),
             None if options.backend == Some(Backend::Onnx) => Ok(path.clone()),
-            None => Err(Error::model(format!(
-                "{path} is no model that this version knows; it reads ONNX models (.onnx)"
-            ))
+            None => Err(Error::model(format!("{path} is no model; {}", foreign::READS))
             .with_hint("if it is one, set model.backend to onnx")),
         };
     }
@@ -408,17 +356,5 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
         }
     }
     let all: Vec<&str> = files.files.keys().map(String::as_str).collect();
-    Err(Error::model(format!(
-        "there is no model here: this version reads ONNX models (.onnx), and found {}",
-        listed(&all)
-    )))
-}
-
-fn listed(paths: &[&str]) -> String {
-    const SHOWN: usize = 12;
-    match paths {
-        [] => "no files".to_string(),
-        _ if paths.len() > SHOWN => format!("{} and {} more", paths[..SHOWN].join(", "), paths.len() - SHOWN),
-        _ => paths.join(", "),
-    }
+    Err(Error::model(format!("there is no model here, of: {}; {}", listed(&all), foreign::READS)))
 }

@@ -93,8 +93,8 @@ pub enum Test {
     Member(Vec<u32>),
 }
 
-/// What LightGBM takes for zero.
-pub const ZERO: f64 = 1e-35;
+/// What LightGBM takes for zero: its `kZeroThreshold`, a 32-bit number.
+pub const ZERO: f64 = 1e-35f32 as f64;
 
 impl Split {
     /// Whether a row with this feature goes left.

@@ -1,21 +1,39 @@
-//! Tree ensembles, evaluated without any library.
+//! Tree ensembles, evaluated without any library: XGBoost's and LightGBM's own files, and ONNX graphs made of trees.
+//!
+//! ```text
+//! .ubj ─▶ ubjson ─┐
+//! .json ─▶ json ──┴▶ xgboost ─┐
+//! .txt ─▶ lightgbm ───────────┴▶ ensemble: forest + link ─▶ backend: functions ─▶ worker
+//! ```
 //!
 //! [`forest`] is what every format becomes: trees of exact tests, and how their leaves are put together; its
-//! `score_row` is the definition. [`evaluator`] computes the same, fast.
+//! `score_row` is the definition. [`evaluator`] computes the same, fast. Model files are untrusted: readers bound what they
+//! keep by the size of the file, and whatever is wrong is an error that says where.
 
+pub mod backend;
 mod bins;
 mod block;
 mod compile;
 mod deep;
+pub mod document;
+pub mod ensemble;
 pub mod evaluator;
 mod expression;
 pub mod forest;
+mod grow;
 mod isa;
+mod json;
 mod leaves;
+pub mod lightgbm;
+mod link;
 mod run;
+mod scorer;
 mod search;
 #[cfg(test)]
 mod tests;
+mod ubjson;
+mod worker;
+pub mod xgboost;
 
 pub use evaluator::{Column, Evaluator, Features, Scratch, Sums};
 pub use forest::Forest;

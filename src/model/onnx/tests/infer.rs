@@ -438,17 +438,17 @@ fn other_formats_are_refused_by_name_and_content_with_the_way_out() {
             ],
             "weights in safetensors format",
         ),
-        (&[("booster.ubj", b"{L\0\0")], "booster.ubj is an XGBoost model; "),
+        (&[("booster.bin", b"binf\0\0\0\x3f")], "booster.bin is an XGBoost model in the binary format"),
         (&[("model.h5", b"\x89HDF\r\n\x1a\n")], "an HDF5 file (Keras)"),
         (
             &[("model.dat", b"\x01\x02\x03")],
-            "model.dat is no model that this version knows",
+            "model.dat is no model; this version reads",
         ),
         (
             &[("a.txt", b"x"), ("b.txt", b"y")],
-            "there is no model here: this version reads ONNX models (.onnx), and found a.txt, b.txt",
+            "there is no model here, of: a.txt, b.txt",
         ),
-        (&[], "found no files"),
+        (&[], "of: no files"),
         (
             &[("floe.yml", b""), ("m.onnx", b"")],
             "the model card is called floe.yml (model models/x); call it floe.yaml",

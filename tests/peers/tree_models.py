@@ -1,0 +1,301 @@
+"""Makes models of trees with the libraries that people use, and what those libraries predict.
+
+    tree_models.py FAMILY FOLDER        FAMILY: xgboost, lightgbm, onnx
+
+Every model gets a folder of its own: the model file, `rows.bin` (features, row by row, float64) and `case.json`, which
+says what each function returns and where that lies. Rows are chosen to be awkward: thresholds of the model and the numbers
+beside them, missing values, infinities, zeros of both signs, tiny numbers. Seeds are fixed.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+ROWS = 1500
+
+
+def training(features, seed, missing=0.0, categories=()):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(600, features)).astype(np.float32).astype(np.float64)
+    x[:, 0] = np.round(x[:, 0] * 4) / 4
+    for column, count in categories:
+        x[:, column] = rng.integers(0, count, len(x))
+    signal = x[:, 0] * 2 + np.sin(3 * x[:, 1]) + np.where(x[:, 2] > 0, x[:, 3], -1) + rng.normal(size=len(x)) * 0.1
+    for column, _ in categories:
+        signal = signal + (x[:, column] % 3) - 1
+    x[rng.random(x.shape) < missing] = np.nan
+    return x, signal
+
+
+def awkward(x, thresholds, seed, categories=(), infinities=True, dtype=np.float32):
+    """Rows around `thresholds`, a list of (feature, threshold)."""
+    rng = np.random.default_rng(seed)
+    rows = x[rng.integers(0, len(x), ROWS)].copy()
+    if thresholds:
+        picks = rng.integers(0, len(thresholds), (ROWS, 3))
+        for row in range(ROWS):
+            for pick in picks[row]:
+                feature, threshold = thresholds[pick]
+                threshold = dtype(threshold)
+                up, down = np.nextafter(threshold, dtype(np.inf)), np.nextafter(threshold, dtype(-np.inf))
+                rows[row, feature] = (threshold, up, down)[rng.integers(0, 3)]
+    odd = [np.nan, 0.0, -0.0, 1e-35, -1e-35, 1.1e-35, 1e-40, 1e30, -1e30] + [np.inf, -np.inf] * infinities
+    spots = rng.random(rows.shape) < 0.06
+    rows[spots] = rng.choice(odd, spots.sum())
+    for column, count in categories:
+        values = list(range(count)) + [count + 5, 1000, -1, -0.5, 2.5, np.nan]
+        rows[:, column] = rng.choice(values, ROWS)
+    return np.ascontiguousarray(rows, np.float64)
+
+
+class Case:
+    def __init__(self, root, name, rows):
+        self.path = pathlib.Path(root) / name
+        self.path.mkdir(parents=True)
+        self.document = {"rows": rows.shape[0], "features": rows.shape[1], "functions": {}}
+        rows.astype("<f8").tofile(self.path / "rows.bin")
+
+    def expects(self, function, outputs, exact=False):
+        """`outputs`: one array per output of the function."""
+        entries = []
+        for index, values in enumerate(outputs):
+            values = np.ascontiguousarray(values)
+            kind = {"f": "f32", "d": "f64", "i": "i64", "l": "i64", "q": "i64", "u": "i64"}.get(values.dtype.char, "text")
+            file = f"{function}_{index}.bin"
+            if kind == "text":
+                entries.append({"dtype": "text", "values": [str(value) for value in values.ravel()]})
+                continue
+            values.astype({"f32": "<f4", "f64": "<f8", "i64": "<i8"}[kind]).tofile(self.path / file)
+            entries.append({"dtype": kind, "file": file})
+        self.document["functions"][function] = {"outputs": entries, "exact": exact}
+
+    def done(self):
+        (self.path / "case.json").write_text(json.dumps(self.document))
+
+
+def columns(values):
+    values = np.asarray(values)
+    return [values] if values.ndim == 1 else [values[:, place] for place in range(values.shape[1])]
+
+
+# ---------------------------------------------------------------------------------------------------------- XGBoost
+
+
+def xgboost_thresholds(booster):
+    frame = booster.trees_to_dataframe()
+    frame = frame[(frame["Feature"] != "Leaf") & frame["Split"].notna()]
+    names = booster.feature_names
+    place = {name: index for index, name in enumerate(names)} if names else None
+    return [(place[f] if place else int(f[1:]), t) for f, t in zip(frame["Feature"], frame["Split"])]
+
+
+def xgboost_cases(root):
+    import xgboost as xgb
+
+    positive = lambda s: np.exp(s / 4)
+    classes = lambda n: lambda s: np.digitize(s, np.quantile(s, np.linspace(0, 1, n + 1)[1:-1]))
+    unit = lambda s: 1 / (1 + np.exp(-s))
+    cases = [
+        ("squarederror", "reg:squarederror", lambda s: s, {}),
+        ("squaredlogerror", "reg:squaredlogerror", positive, {}),
+        ("pseudohuber", "reg:pseudohubererror", lambda s: s, {}),
+        ("absolute", "reg:absoluteerror", lambda s: s, {}),
+        ("quantile", "reg:quantileerror", lambda s: s, {"quantile_alpha": 0.3}),
+        ("quantiles", "reg:quantileerror", lambda s: s, {"quantile_alpha": [0.1, 0.5, 0.9]}),
+        ("reg_logistic", "reg:logistic", unit, {}),
+        ("logistic", "binary:logistic", classes(2), {}),
+        ("logistic_base", "binary:logistic", classes(2), {"base_score": 0.2}),
+        ("logitraw", "binary:logitraw", classes(2), {}),
+        ("hinge", "binary:hinge", classes(2), {}),
+        ("softmax", "multi:softmax", classes(4), {"num_class": 4}),
+        ("softprob", "multi:softprob", classes(3), {"num_class": 3}),
+        ("softprob_two", "multi:softprob", classes(2), {"num_class": 2}),
+        ("poisson", "count:poisson", lambda s: np.floor(positive(s) * 3), {}),
+        ("gamma", "reg:gamma", positive, {}),
+        ("tweedie", "reg:tweedie", positive, {"tweedie_variance_power": 1.3}),
+        ("cox", "survival:cox", positive, {}),
+        ("rank_pairwise", "rank:pairwise", classes(3), {}),
+        ("rank_ndcg", "rank:ndcg", classes(3), {}),
+        ("rank_map", "rank:map", classes(2), {}),
+        ("dart", "binary:logistic", classes(2), {"booster": "dart", "rate_drop": 0.4}),
+        ("dart_softprob", "multi:softprob", classes(3), {"num_class": 3, "booster": "dart", "rate_drop": 0.4}),
+        ("forest", "reg:squarederror", lambda s: s, {"num_parallel_tree": 5, "subsample": 0.6, "learning_rate": 1}),
+        ("forest_softprob", "multi:softprob", classes(3), {"num_class": 3, "num_parallel_tree": 3, "subsample": 0.6}),
+        ("stumps", "reg:squarederror", lambda s: s, {"max_depth": 1}),
+        ("deep", "reg:squarederror", lambda s: s, {"max_depth": 14, "min_child_weight": 0}),
+        ("lossguide", "binary:logistic", classes(2), {"grow_policy": "lossguide", "max_leaves": 40, "max_depth": 0}),
+        ("exact", "binary:logistic", classes(2), {"tree_method": "exact"}),
+        ("one_tree", "reg:squarederror", lambda s: s, {"rounds": 1}),
+        ("no_tree", "binary:logistic", classes(2), {"rounds": 0, "base_score": 0.3}),
+    ]
+    for seed, (name, objective, target, params) in enumerate(cases):
+        for missing in (0.0, 0.15):
+            params_here = dict(params)
+            rounds = params_here.pop("rounds", 12)
+            x, signal = training(7, seed, missing)
+            data = xgb.DMatrix(x, target(signal))
+            if objective.startswith("rank:"):
+                data.set_group([30] * 20)
+            booster = xgb.train({"objective": objective, "nthread": 1, "seed": seed, "max_depth": 4, **params_here}, data, rounds)
+            file = "model.ubj" if seed % 2 == (missing > 0) else "model.json"
+            save_booster(xgb, root, f"{name}{'_missing' if missing else ''}", booster, x, file, objective)
+    xgboost_specials(xgb, root, classes)
+
+
+def xgboost_rows(xgb, booster, rows, categories=()):
+    # DMatrix refuses infinities unless it is told that something else than NaN is missing; NaN always is.
+    kinds = ["c" if column in dict(categories) else "q" for column in range(rows.shape[1])] if categories else None
+    return xgb.DMatrix(rows, feature_types=kinds, enable_categorical=bool(categories), feature_names=booster.feature_names)
+
+
+def save_booster(xgb, root, name, booster, x, file, objective, categories=()):
+    thresholds = xgboost_thresholds(booster)
+    numeric = [pair for pair in thresholds if pair[0] not in dict(categories)]
+    rows = awkward(x, numeric, 7, categories, infinities=False)
+    if categories:
+        # XGBoost refuses negative categories in its own data.
+        for column, _ in categories:
+            rows[rows[:, column] < 0, column] = np.nan
+    case = Case(root, f"xgboost_{name}", rows)
+    booster.save_model(case.path / file)
+    data = xgboost_rows(xgb, booster, rows, categories)
+    case.expects("margin", [booster.predict(data, output_margin=True)], exact=True)
+    prediction = booster.predict(data)
+    case.expects("predict", columns(prediction))
+    if objective in ("binary:logistic", "binary:hinge"):
+        case.expects("predict_proba", [np.float32(1) - prediction, prediction])
+    case.done()
+
+
+def xgboost_specials(xgb, root, classes):
+    for missing in (0.0, 0.1):
+        for onehot in (1, 100):
+            categories = [(4, 12), (5, 70)]
+            x, signal = training(7, 50, missing, categories)
+            data = xgb.DMatrix(x, signal, feature_types=["q", "q", "q", "q", "c", "c", "q"], enable_categorical=True)
+            params = {"max_depth": 5, "tree_method": "hist", "max_cat_to_onehot": onehot, "nthread": 1}
+            booster = xgb.train(params, data, 15)
+            for file in ("model.json", "model.ubj"):
+                name = f"categories_{onehot}_{'missing_' if missing else ''}{file[6:]}"
+                save_booster(xgb, root, name, booster, x, file, "reg:squarederror", categories)
+    x, signal = training(7, 60)
+    both = np.stack([signal, -signal + x[:, 4]], axis=1)
+    for strategy in ("one_output_per_tree", "multi_output_tree"):
+        params = {"multi_strategy": strategy, "tree_method": "hist", "nthread": 1}
+        booster = xgb.train(params, xgb.DMatrix(x, both), 10)
+        save_targets(xgb, root, strategy, booster, x)
+    # The classes of scikit-learn's sort.
+    estimators = {
+        "classifier_two": (xgb.XGBClassifier(n_estimators=9, n_jobs=1), classes(2)(signal)),
+        "classifier_three": (xgb.XGBClassifier(n_estimators=9, n_jobs=1), classes(3)(signal)),
+        "classifier_softmax": (xgb.XGBClassifier(n_estimators=9, n_jobs=1, objective="multi:softmax"), classes(3)(signal)),
+        "classifier_labels": (xgb.XGBClassifier(n_estimators=9, n_jobs=1), (both > 0).astype(int)),
+        "classifier_early": (xgb.XGBClassifier(n_estimators=60, n_jobs=1, early_stopping_rounds=2, learning_rate=1.5), classes(2)(signal)),
+        "classifier_early_dart": (
+            xgb.XGBClassifier(n_estimators=60, n_jobs=1, early_stopping_rounds=2, learning_rate=1.5, booster="dart"),
+            classes(3)(signal),
+        ),
+        "classifier_forest": (xgb.XGBRFClassifier(n_estimators=7, n_jobs=1), classes(2)(signal)),
+        "regressor": (xgb.XGBRegressor(n_estimators=9, n_jobs=1), signal),
+        "regressor_early": (xgb.XGBRegressor(n_estimators=60, n_jobs=1, early_stopping_rounds=2, learning_rate=1.5), signal),
+        "regressor_forest": (xgb.XGBRFRegressor(n_estimators=7, n_jobs=1), signal),
+    }
+    for index, (name, (model, target)) in enumerate(estimators.items()):
+        if "early" in name:
+            model.fit(x[:400], target[:400], eval_set=[(x[400:], target[400:])], verbose=False)
+            assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds(), name
+        else:
+            model.fit(x, target)
+        rows = awkward(x, xgboost_thresholds(model.get_booster()), 8, infinities=False)
+        case = Case(root, f"xgboost_{name}", rows)
+        model.save_model(case.path / ("model.ubj" if index % 2 else "model.json"))
+        loaded = type(model)()
+        loaded.load_model(next(case.path.glob("model.*")))
+        label = loaded.predict(rows)
+        case.expects("predict", columns(label.astype(np.int64) if "classifier" in name else label))
+        if "classifier" in name:
+            case.expects("predict_proba", columns(loaded.predict_proba(rows)))
+        case.expects("margin", [loaded.predict(rows, output_margin=True)], exact=True)
+        case.done()
+
+
+def save_targets(xgb, root, name, booster, x):
+    thresholds = [] if "multi" in name else xgboost_thresholds(booster)
+    rows = awkward(x, thresholds, 9, infinities=False)
+    case = Case(root, f"xgboost_{name}", rows)
+    booster.save_model(case.path / "model.json")
+    case.expects("margin", [booster.predict(xgb.DMatrix(rows), output_margin=True)], exact=True)
+    case.expects("predict", columns(booster.predict(xgb.DMatrix(rows))))
+    case.done()
+
+
+# --------------------------------------------------------------------------------------------------------- LightGBM
+
+
+def lightgbm_cases(root):
+    import lightgbm as lgb
+
+    positive = lambda s: np.exp(s / 4)
+    classes = lambda n: lambda s: np.digitize(s, np.quantile(s, np.linspace(0, 1, n + 1)[1:-1]))
+    unit = lambda s: 1 / (1 + np.exp(-s))
+    cases = [
+        ("regression", "regression", lambda s: s, {}),
+        ("regression_sqrt", "regression", lambda s: s * 3, {"reg_sqrt": True}),
+        ("l1", "regression_l1", lambda s: s, {}),
+        ("huber", "huber", lambda s: s, {}),
+        ("fair", "fair", lambda s: s, {}),
+        ("quantile", "quantile", lambda s: s, {"alpha": 0.3}),
+        ("mape", "mape", positive, {}),
+        ("poisson", "poisson", lambda s: np.floor(positive(s) * 3), {}),
+        ("gamma", "gamma", positive, {}),
+        ("tweedie", "tweedie", positive, {}),
+        ("binary", "binary", classes(2), {}),
+        ("binary_slope", "binary", classes(2), {"sigmoid": 2.5}),
+        ("multiclass", "multiclass", classes(4), {"num_class": 4}),
+        ("multiclassova", "multiclassova", classes(3), {"num_class": 3, "sigmoid": 0.7}),
+        ("cross_entropy", "cross_entropy", unit, {}),
+        ("cross_entropy_lambda", "cross_entropy_lambda", unit, {}),
+        ("lambdarank", "lambdarank", classes(3), {}),
+        ("xendcg", "rank_xendcg", classes(3), {}),
+        ("zero_as_missing", "regression", lambda s: s, {"zero_as_missing": True}),
+        ("no_missing", "regression", lambda s: s, {"use_missing": False}),
+        ("forest", "regression", lambda s: s, {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}),
+        ("forest_binary", "binary", classes(2), {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}),
+        ("forest_multiclass", "multiclass", classes(3), {"num_class": 3, "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}),
+        ("dart", "binary", classes(2), {"boosting": "dart", "drop_rate": 0.4}),
+        ("stumps", "regression", lambda s: s, {"num_leaves": 2}),
+        ("deep", "regression", lambda s: s, {"num_leaves": 300, "min_data_in_leaf": 1, "min_sum_hessian_in_leaf": 0}),
+        ("constant", "regression", lambda s: s * 0 + 3.25, {}),
+        ("categories", "regression", lambda s: s, {"categories": [(4, 12), (5, 70)], "max_cat_to_onehot": 1, "min_data_per_group": 5}),
+        ("categories_onehot", "binary", classes(2), {"categories": [(4, 4), (5, 3)]}),
+    ]
+    for seed, (name, objective, target, params) in enumerate(cases):
+        for missing in (0.0, 0.15):
+            params_here = dict(params)
+            categories = params_here.pop("categories", [])
+            x, signal = training(7, seed, missing, categories)
+            if name in ("zero_as_missing", "no_missing"):
+                x[np.random.default_rng(seed).random(x.shape) < 0.2] = 0
+            settings = {"verbose": -1, "num_threads": 1, "seed": seed, "deterministic": True, "num_leaves": 15, "min_data_in_leaf": 5}
+            data = lgb.Dataset(x, target(signal), categorical_feature=[column for column, _ in categories], params={"verbose": -1, **params_here, **settings})
+            if objective in ("lambdarank", "rank_xendcg"):
+                data.set_group([30] * 20)
+            booster = lgb.train({"objective": objective, **settings, **params_here}, data, 12)
+            frame = booster.trees_to_dataframe()
+            frame = frame[frame["split_feature"].notna() & (frame["decision_type"] == "<=")]
+            thresholds = [(int(f.split("_")[1]), float(t)) for f, t in zip(frame["split_feature"], frame["threshold"])]
+            rows = awkward(x, thresholds, 7, categories, dtype=np.float64)
+            case = Case(root, f"lightgbm_{name}{'_missing' if missing else ''}", rows)
+            booster.save_model(case.path / "model.txt")
+            case.expects("margin", [booster.predict(rows, raw_score=True, num_threads=1)], exact=True)
+            prediction = booster.predict(rows, num_threads=1)
+            case.expects("predict", columns(prediction))
+            if objective == "binary":
+                case.expects("predict_proba", [1 - prediction, prediction])
+            case.done()
+
+
+if __name__ == "__main__":
+    {"xgboost": xgboost_cases, "lightgbm": lightgbm_cases}[sys.argv[1]](sys.argv[2])
