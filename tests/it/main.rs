@@ -35,4 +35,5 @@ mod shutdown;
 mod snowflake;
 mod stores;
 mod support;
+mod trees;
 mod untrusted_models;

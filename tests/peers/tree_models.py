@@ -84,11 +84,13 @@ def columns(values):
 
 
 def xgboost_thresholds(booster):
-    frame = booster.trees_to_dataframe()
-    frame = frame[(frame["Feature"] != "Leaf") & frame["Split"].notna()]
-    names = booster.feature_names
-    place = {name: index for index, name in enumerate(names)} if names else None
-    return [(place[f] if place else int(f[1:]), t) for f, t in zip(frame["Feature"], frame["Split"])]
+    document = json.loads(bytes(booster.save_raw("json")))
+    gradient_booster = document["learner"]["gradient_booster"]
+    found = []
+    for tree in gradient_booster.get("gbtree", gradient_booster)["model"]["trees"]:
+        nodes = zip(tree["left_children"], tree["split_type"], tree["split_indices"], tree["split_conditions"])
+        found += [(feature, threshold) for left, kind, feature, threshold in nodes if left != -1 and kind == 0]
+    return found
 
 
 def xgboost_cases(root):
@@ -217,12 +219,13 @@ def xgboost_specials(xgb, root, classes):
         case.expects("predict", columns(label.astype(np.int64) if "classifier" in name else label))
         if "classifier" in name:
             case.expects("predict_proba", columns(loaded.predict_proba(rows)))
-        case.expects("margin", [loaded.predict(rows, output_margin=True)], exact=True)
+        # In place, XGBoost adds and subtracts the base score for each tree of a dart model.
+        case.expects("margin", [loaded.predict(rows, output_margin=True)], exact="dart" not in name)
         case.done()
 
 
 def save_targets(xgb, root, name, booster, x):
-    thresholds = [] if "multi" in name else xgboost_thresholds(booster)
+    thresholds = xgboost_thresholds(booster)
     rows = awkward(x, thresholds, 9, infinities=False)
     case = Case(root, f"xgboost_{name}", rows)
     booster.save_model(case.path / "model.json")
@@ -232,6 +235,17 @@ def save_targets(xgb, root, name, booster, x):
 
 
 # --------------------------------------------------------------------------------------------------------- LightGBM
+
+
+def lightgbm_thresholds(booster):
+    found, fields = [], {}
+    for line in booster.model_to_string().splitlines():
+        key, _, value = line.partition("=")
+        fields[key] = value.split()
+        if key == "decision_type":
+            nodes = zip(fields["split_feature"], fields["threshold"], fields["decision_type"])
+            found += [(int(feature), float(threshold)) for feature, threshold, kind in nodes if int(kind) % 2 == 0]
+    return found
 
 
 def lightgbm_cases(root):
@@ -283,9 +297,7 @@ def lightgbm_cases(root):
             if objective in ("lambdarank", "rank_xendcg"):
                 data.set_group([30] * 20)
             booster = lgb.train({"objective": objective, **settings, **params_here}, data, 12)
-            frame = booster.trees_to_dataframe()
-            frame = frame[frame["split_feature"].notna() & (frame["decision_type"] == "<=")]
-            thresholds = [(int(f.split("_")[1]), float(t)) for f, t in zip(frame["split_feature"], frame["threshold"])]
+            thresholds = lightgbm_thresholds(booster)
             rows = awkward(x, thresholds, 7, categories, dtype=np.float64)
             case = Case(root, f"lightgbm_{name}{'_missing' if missing else ''}", rows)
             booster.save_model(case.path / "model.txt")

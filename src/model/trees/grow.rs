@@ -28,6 +28,30 @@ pub enum Entry {
     Leaf(Vec<(u32, f64)>),
 }
 
+impl Entry {
+    /// A split that every number passes on the left, whatever it tests: missing values go where they went.
+    pub fn never_right(self) -> Entry {
+        match self {
+            Entry::Split {
+                feature,
+                missing_goes_left,
+                zero_is_missing,
+                left,
+                right,
+                ..
+            } => Entry::Split {
+                feature,
+                test: Test::Less(f64::NEG_INFINITY),
+                missing_goes_left: !missing_goes_left,
+                zero_is_missing,
+                left: right,
+                right: left,
+            },
+            leaf => leaf,
+        }
+    }
+}
+
 /// The tree of a table with `count` nodes, the first of which is the root. `most` is how many nodes it may have: more
 /// than `count` where branches may meet again, since each then gets a copy.
 ///

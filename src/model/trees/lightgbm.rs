@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::document::damaged;
 use super::ensemble::{Ensemble, Task};
-use super::forest::{Aggregate, Forest, Test, Tree, Width};
+use super::forest::{Aggregate, Forest, Test, Tree, Width, ZERO};
 use super::grow::{self, Entry};
 use super::link::Link;
 use crate::error::{Error, Result};
@@ -281,9 +281,6 @@ impl Table {
                 right,
             });
         }
-        if threshold.is_nan() || threshold == f64::INFINITY {
-            return Err(damaged(&format!("a threshold is {threshold}")));
-        }
         let default_left = decision & DEFAULT_LEFT != 0;
         let (missing_goes_left, zero_is_missing) = match decision >> 2 & 3 {
             // No missing values were seen: NaN is taken for 0.
@@ -292,13 +289,18 @@ impl Table {
             2 => (default_left, false),
             other => return Err(damaged(&format!("missing values are of sort {other}"))),
         };
-        Ok(Entry::Split {
+        let split = Entry::Split {
             feature,
-            test: Test::Less(threshold.next_up()),
+            test: Test::Less(beyond(threshold)),
             missing_goes_left,
             zero_is_missing,
             left,
             right,
+        };
+        // Where only missing values tell rows apart, all numbers go left, infinity among them.
+        Ok(match threshold == f64::INFINITY {
+            true => split.never_right(),
+            false => split,
         })
     }
 
@@ -321,6 +323,18 @@ impl Table {
             set.extend((0..32).filter(|bit| word >> bit & 1 == 1).map(|bit| index as u32 * 32 + bit));
         }
         Ok(set)
+    }
+}
+
+/// What a number is less than if and only if LightGBM finds it not greater than `threshold`. What is almost zero is zero
+/// for it: rows are handed over without such numbers (`RowPairFunctionFromDenseMatric`).
+fn beyond(threshold: f64) -> f64 {
+    if (0.0..ZERO).contains(&threshold) {
+        ZERO.next_up()
+    } else if (-ZERO..0.0).contains(&threshold) {
+        -ZERO
+    } else {
+        threshold.next_up()
     }
 }
 

@@ -163,7 +163,7 @@ impl Objective {
             _ if name.starts_with("rank:") => (Link::Identity, Task::Values, Base::Same),
             "reg:logistic" => (sigmoid, Task::Values, Base::Logit),
             "binary:logistic" => (sigmoid, two, Base::Logit),
-            "binary:logitraw" => (Link::Identity, Task::Values, Base::Logit),
+            "binary:logitraw" => (Link::Identity, Task::Values, Base::Same),
             "binary:hinge" => (Link::Hinge, two, Base::Same),
             "count:poisson" | "reg:gamma" | "reg:tweedie" | "survival:cox" | "survival:aft" => {
                 (Link::Exp, Task::Values, Base::Log)
@@ -190,7 +190,7 @@ impl Objective {
     fn margin(&self, base: f32) -> f32 {
         match self.base {
             Base::Same => base,
-            Base::Logit => -(1.0 / base - 1.0).ln(),
+            Base::Logit => -(1.0 / base.clamp(1e-6, 1.0 - 1e-6) - 1.0).ln(),
             Base::Log => base.ln(),
         }
     }

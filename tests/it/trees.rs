@@ -1,0 +1,177 @@
+//! Models of trees against the libraries that made them: sums equal to the last bit, results within a millionth.
+//!
+//! `tests/peers/tree_models.py` trains the models and asks the libraries; rows lie at thresholds and beside them, and hold
+//! what is missing, infinite or barely there.
+
+use bytes::Bytes;
+use floe::model::{self, Loaded, ModelFiles, OpenOptions};
+use floe::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
+use serde_json::Value as Json;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::support::{project, python};
+
+/// Models of a family, made by Python.
+fn make(family: &str) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let done = std::process::Command::new(python())
+        .arg(project().join("tests/peers/tree_models.py"))
+        .args([family.as_ref(), folder.path().as_os_str()])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    cases.sort();
+    (folder, cases)
+}
+
+fn files(case: &Path) -> ModelFiles {
+    let mut files = ModelFiles {
+        location: case.to_string_lossy().into_owned(),
+        ..ModelFiles::default()
+    };
+    for entry in std::fs::read_dir(case).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        if name.starts_with("model.") || name == "floe.yaml" {
+            files.files.insert(name, Bytes::from(std::fs::read(path).unwrap()));
+        }
+    }
+    files
+}
+
+fn open(files: ModelFiles) -> Arc<dyn Loaded> {
+    let options = OpenOptions::default();
+    model::open(files, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn numbers<const N: usize, T>(path: &Path, from: fn([u8; N]) -> T) -> Vec<T> {
+    let bytes = std::fs::read(path).unwrap();
+    let (chunks, rest) = bytes.as_chunks::<N>();
+    assert!(rest.is_empty());
+    chunks.iter().copied().map(from).collect()
+}
+
+/// The rows of a case as the batch that `function` takes.
+fn batch(case: &Path, function: &floe::signature::Function, rows: usize) -> TensorBatch {
+    let values = numbers(&case.join("rows.bin"), f64::from_le_bytes);
+    let shape = vec![rows, values.len() / rows];
+    let [input] = function.inputs.as_slice() else {
+        panic!("one input")
+    };
+    let data = match input.dtype {
+        DType::F32 => TensorData::F32(values.iter().map(|&value| value as f32).collect()),
+        DType::F64 => TensorData::F64(values),
+        other => panic!("{other:?}"),
+    };
+    TensorBatch {
+        rows,
+        inputs: vec![Tensor { shape, data }],
+    }
+}
+
+/// How far two results are apart: of numbers the greatest difference, relative above 1; infinite where they do not match.
+fn distance(ours: &TensorData, theirs: &TensorData) -> f64 {
+    let apart = |a: f64, b: f64| match () {
+        () if a == b || a.is_nan() && b.is_nan() => 0.0,
+        () if a.is_finite() && b.is_finite() => (a - b).abs() / a.abs().max(b.abs()).max(1.0),
+        () => f64::INFINITY,
+    };
+    let all = |pairs: &mut dyn Iterator<Item = (f64, f64)>| pairs.map(|(a, b)| apart(a, b)).fold(0.0, f64::max);
+    if ours.len() != theirs.len() {
+        return f64::INFINITY;
+    }
+    match (ours, theirs) {
+        (TensorData::F32(a), TensorData::F32(b)) => {
+            all(&mut a.iter().map(|&a| f64::from(a)).zip(b.iter().map(|&b| f64::from(b))))
+        }
+        (TensorData::F64(a), TensorData::F64(b)) => all(&mut a.iter().copied().zip(b.iter().copied())),
+        (a, b) if a == b => 0.0,
+        _ => f64::INFINITY,
+    }
+}
+
+fn expected(case: &Path, output: &Json) -> TensorData {
+    let file = || case.join(output["file"].as_str().unwrap());
+    match output["dtype"].as_str().unwrap() {
+        "f32" => numbers(&file(), f32::from_le_bytes).into(),
+        "f64" => numbers(&file(), f64::from_le_bytes).into(),
+        "i64" => numbers(&file(), i64::from_le_bytes).into(),
+        "text" => {
+            let texts = output["values"].as_array().unwrap().iter();
+            texts.map(|text| text.as_str().unwrap().to_string()).collect::<Vec<_>>().into()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Runs every function of a case. A line of the table, and what is wrong.
+fn check(case: &Path) -> (String, Vec<String>) {
+    let document: Json = serde_json::from_slice(&std::fs::read(case.join("case.json")).unwrap()).unwrap();
+    let rows = document["rows"].as_u64().unwrap() as usize;
+    let name = case.file_name().unwrap().to_string_lossy();
+    let (mut line, mut wrong) = (format!("{name:<44}"), Vec::new());
+    for (function_name, function) in document["functions"].as_object().unwrap() {
+        let mut files = files(case);
+        if function_name == "margin" {
+            let card = b"functions: {margin: {outputs: [margin]}}";
+            files.files.insert("floe.yaml".into(), Bytes::from_static(card));
+        }
+        let model = open(files);
+        let Some(known) = model.functions().iter().find(|known| known.name == *function_name) else {
+            wrong.push(format!("{name}: there is no function {function_name}"));
+            continue;
+        };
+        let values = model
+            .worker(known, 1)
+            .unwrap()
+            .infer(&batch(case, known, rows))
+            .unwrap();
+        let outputs = function["outputs"].as_array().unwrap();
+        if values.len() != outputs.len() {
+            wrong.push(format!("{name}: {function_name} returns {} outputs", values.len()));
+            continue;
+        }
+        let mut most = 0.0f64;
+        for (value, output) in values.iter().zip(outputs) {
+            let Value::Tensor(tensor) = value else {
+                panic!("a tensor")
+            };
+            most = most.max(distance(&tensor.data, &expected(case, output)));
+        }
+        let bound = if function["exact"] == true { 0.0 } else { 1e-6 };
+        if most > bound {
+            wrong.push(format!("{name}: {function_name} is off by {most:e}"));
+        }
+        let _ = write!(line, " {function_name} {most:<8.1e}");
+    }
+    (line, wrong)
+}
+
+fn check_family(family: &str, at_least: usize) {
+    let (_folder, cases) = make(family);
+    assert!(cases.len() >= at_least, "only {} cases", cases.len());
+    let (mut table, mut wrong) = (String::new(), Vec::new());
+    for case in &cases {
+        let (line, faults) = check(case);
+        let _ = writeln!(table, "{}", line.trim_end());
+        wrong.extend(faults);
+    }
+    println!("greatest difference, by model and function\n{table}");
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn models_of_xgboost_score_as_xgboost_does() {
+    check_family("xgboost", 75);
+}
+
+#[test]
+fn models_of_lightgbm_score_as_lightgbm_does() {
+    check_family("lightgbm", 55);
+}
