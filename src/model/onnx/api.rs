@@ -7,8 +7,10 @@
 
 use ort::AsPointer;
 use ort::device::Device;
-use ort::session::Session;
-use std::ffi::{CStr, CString, c_char};
+use ort::session::{Session, SessionInputValue};
+use ort::value::DynValue;
+use std::ffi::{CStr, CString, NulError, c_char};
+use std::ptr::NonNull;
 
 /// What the maker of `device` says about it under `key`.
 pub fn metadata(device: &Device<'_>, key: &str) -> Option<String> {
@@ -46,6 +48,70 @@ pub fn assigned(session: &Session) -> ort::Result<Vec<(String, usize)>> {
         }
     }
     Ok(found)
+}
+
+/// A session that all workers of a process run at once, so that its weights are in memory once.
+///
+/// `ort` lets one thread run a session, since several providers crash under more than one; ONNX Runtime itself allows
+/// many for its own kernels, which keep nothing between calls (its header says so of `InferenceSession::Run`, and its
+/// servers do so). Made of sessions without other providers and without threads of their own only.
+pub struct Shared {
+    session: Session,
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+}
+
+impl Shared {
+    /// `session`, which ONNX Runtime's own kernels run on the thread that calls, from `inputs` to `outputs`.
+    ///
+    /// # Errors
+    /// When a name has a zero byte.
+    pub fn new<'a>(
+        session: Session,
+        inputs: impl IntoIterator<Item = &'a str>,
+        outputs: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Shared, NulError> {
+        Ok(Shared {
+            session,
+            inputs: inputs.into_iter().map(CString::new).collect::<Result<_, _>>()?,
+            outputs: outputs.into_iter().map(CString::new).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// One value per output, in the order in which they were named.
+    pub fn run(&self, inputs: &[SessionInputValue<'_>]) -> ort::Result<Vec<DynValue>> {
+        if inputs.len() != self.inputs.len() {
+            return Err(ort::Error::new(
+                "another number of inputs than the session was shared with",
+            ));
+        }
+        let names = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
+        let (input_names, output_names) = (names(&self.inputs), names(&self.outputs));
+        let values: Vec<_> = inputs.iter().map(|value| value.ptr()).collect();
+        let mut made = vec![std::ptr::null_mut(); self.outputs.len()];
+        // SAFETY: all arrays are as long as the counts beside them and live until the call returns, as do the values;
+        // the session is alive, and one that may be run by several threads (see `Shared`). Outputs that are null are
+        // made by the library, which gives them away when the status is a success; each is wrapped once, with the
+        // allocator of the session that made it.
+        unsafe {
+            let status = (ort::api().Run)(
+                self.session.ptr().cast_mut(),
+                std::ptr::null(),
+                input_names.as_ptr(),
+                values.as_ptr(),
+                values.len(),
+                output_names.as_ptr(),
+                output_names.len(),
+                made.as_mut_ptr(),
+            );
+            ort::Error::result_from_status(status)?;
+            let wrap = |value| {
+                let value = NonNull::new(value).ok_or_else(|| ort::Error::new("an output was not made"))?;
+                Ok(DynValue::from_ptr(value, Some(self.session.allocator())))
+            };
+            made.into_iter().map(wrap).collect()
+        }
+    }
 }
 
 /// A copy of a C string that may be null.

@@ -39,11 +39,15 @@ mod walk;
 mod wire;
 mod zipmap;
 
+use self::api::Shared;
 use self::graph::Facts;
 use self::providers::Providers;
 use self::runtime::Runtime;
-use self::session::{OnnxSession, Output, Program, Slot};
+use self::session::{OnnxSession, Output, Program, SharedSession, Slot};
 use self::zipmap::{Unzipped, Zip};
+
+/// From this size of the file on, workers share a session.
+const SHARED_FROM_BYTES: usize = 4 << 20;
 
 /// A model folder or file, opened.
 pub struct OnnxModel {
@@ -67,6 +71,8 @@ struct ModelFile {
     facts: Facts,
     /// The single-threaded session of the trial run, until a worker takes it.
     spare: Mutex<Option<Session>>,
+    /// By the function's name: the session that all its workers run.
+    shared: Mutex<BTreeMap<String, Arc<Shared>>>,
 }
 
 struct Part {
@@ -214,6 +220,7 @@ impl ModelFile {
             zips: unzipped.outputs,
             facts,
             spare: Mutex::new(None),
+            shared: Mutex::default(),
         })
     }
 
@@ -231,6 +238,25 @@ impl ModelFile {
             // A spare of another width is dropped: its weights would only take memory.
             _ => session::commit(runtime, providers, &self.label, &self.bytes, threads),
         }
+    }
+
+    /// Whether workers of one thread each share a session: for the memory of the weights, which each session would
+    /// have twice (as they are, and as its kernels want them). Of a small model each has its own: nothing is saved, and
+    /// short calls need not meet at the memory arena.
+    fn is_shared(&self, providers: &Providers, threads: usize) -> bool {
+        threads <= 1 && providers.is_empty() && self.bytes.len() >= SHARED_FROM_BYTES
+    }
+
+    /// The one session of `function`. Whoever comes first makes it; the others wait.
+    fn shared(&self, runtime: &Runtime, function: &str, program: &Program) -> Result<Arc<Shared>> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = shared.get(function) {
+            return Ok(Arc::clone(session));
+        }
+        let session = self.session(runtime, &Providers::default(), 1)?;
+        let session = Arc::new(SharedSession::share(session, program)?);
+        shared.insert(function.to_string(), Arc::clone(&session));
+        Ok(session)
     }
 
     fn put_back(&self, session: Session) {
@@ -282,8 +308,13 @@ impl Loaded for OnnxModel {
         let file = &self.files[&program.file];
         // The bytes of a unit must not depend on the machine: trees are summed in an order that follows the threads.
         let threads = if file.facts.has_tree_ensemble { 1 } else { threads };
-        let session = file.session(&self.runtime, &self.providers, threads)?;
-        let session = Box::new(OnnxSession::new(session, Arc::clone(program))?);
+        let session: Box<dyn Model> = if file.is_shared(&self.providers, threads) {
+            let shared = file.shared(&self.runtime, &function.name, program)?;
+            Box::new(SharedSession::new(shared, Arc::clone(program)))
+        } else {
+            let session = file.session(&self.runtime, &self.providers, threads)?;
+            Box::new(OnnxSession::new(session, Arc::clone(program))?)
+        };
         if steps.iter().all(Step::is_nothing) {
             return Ok(session);
         }

@@ -165,7 +165,12 @@ pub fn report(runtime: &Runtime) -> Vec<String> {
         Err(_) if !library(runtime, *provider).exists() => {
             format!("{} is not fetched", provider.as_str())
         }
-        Err(error) => format!("{} can't be used: {error}", provider.as_str()),
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.strip_prefix("model.execution_providers: ").unwrap_or(&text);
+            // What to do about it stands after the semicolon; nobody asked for it here.
+            text.split("; ").next().unwrap_or(text).to_string()
+        }
     };
     KNOWN.iter().map(line).collect()
 }

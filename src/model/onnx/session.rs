@@ -10,9 +10,12 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{
     HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs,
 };
+use ort::value::DynValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::api::Shared;
 use super::graph::Kind;
 use super::providers::Providers;
 use super::runtime::Runtime;
@@ -115,18 +118,40 @@ pub struct OnnxSession {
     options: RunOptions<HasSelectedOutputs>,
 }
 
+impl Program {
+    /// The model's own outputs that are asked for, each once.
+    fn asked(&self) -> Vec<&str> {
+        let mut asked: Vec<&str> = self.outputs.iter().map(Output::asked).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        asked
+    }
+
+    /// `inputs` as ONNX Runtime's values, in the order of the slots.
+    fn values<'a>(&self, inputs: &'a [Cow<'_, Tensor>]) -> Result<Vec<SessionInputValue<'a>>> {
+        let each = self.inputs.iter().zip(inputs);
+        each.map(|(slot, tensor)| values::to_input(&slot.name, slot.axes, tensor))
+            .collect()
+    }
+
+    fn failed(&self, cause: &ort::Error, inputs: &[Cow<'_, Tensor>], rows: usize) -> Error {
+        Error::model(format!(
+            "the model fails on a batch of {rows} rows: {}; it was given {}",
+            shortened(cause),
+            shapes(self, inputs)
+        ))
+        .with("model", &self.label)
+    }
+}
+
 impl OnnxSession {
     /// `session` as a worker of `program`.
     ///
     /// # Errors
     /// `Model`, when ONNX Runtime has no memory left for a handful of options.
     pub fn new(session: Session, program: Arc<Program>) -> Result<OnnxSession> {
-        let mut asked: Vec<&str> = program.outputs.iter().map(Output::asked).collect();
-        asked.sort_unstable();
-        asked.dedup();
-        let selector = asked
-            .into_iter()
-            .fold(OutputSelector::no_default(), |selector, name| selector.with(name));
+        let asked = program.asked().into_iter();
+        let selector = asked.fold(OutputSelector::no_default(), |selector, name| selector.with(name));
         let options =
             RunOptions::new().map_err(|cause| Error::model("ONNX Runtime failed").with_source(cause))?;
         Ok(OnnxSession {
@@ -154,81 +179,119 @@ impl OnnxSession {
     /// `Model`, when the model fails on them; `Data`, when a string can't be handed over.
     pub fn call(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<SessionOutputs<'_>> {
         let program = &self.program;
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for (slot, tensor) in program.inputs.iter().zip(inputs) {
-            values.push((
-                Cow::from(&slot.name),
-                values::to_input(&slot.name, slot.axes, tensor)?,
-            ));
-        }
+        let names = program.inputs.iter().map(|slot| Cow::from(&slot.name));
+        let values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = names.zip(program.values(inputs)?).collect();
         self.session
             .run_with_options(values, &self.options)
-            .map_err(|cause| {
-                Error::model(format!(
-                    "the model fails on a batch of {rows} rows: {}; it was given {}",
-                    shortened(&cause),
-                    shapes(program, inputs)
-                ))
+            .map_err(|cause| program.failed(&cause, inputs, rows))
+    }
+}
+
+/// A worker of a session that others run too.
+pub struct SharedSession {
+    session: Arc<Shared>,
+    program: Arc<Program>,
+}
+
+impl SharedSession {
+    /// Makes `session` one that workers of `program` can share.
+    ///
+    /// # Errors
+    /// `Model`, for a name that C can't hold.
+    pub fn share(session: Session, program: &Program) -> Result<Shared> {
+        let inputs = program.inputs.iter().map(|slot| slot.name.as_str());
+        Shared::new(session, inputs, program.asked()).map_err(|cause| {
+            Error::model("an input or output of the model has a NUL character in its name")
+                .with_source(cause)
                 .with("model", &program.label)
-            })
+        })
     }
 
-    fn infer_piece(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<Vec<Value>> {
-        let program = Arc::clone(&self.program);
-        take_all(&program, &self.call(inputs, rows)?, rows)
+    /// A worker of `program`, which `session` was shared for.
+    pub fn new(session: Arc<Shared>, program: Arc<Program>) -> SharedSession {
+        SharedSession { session, program }
     }
 }
 
 impl Model for OnnxSession {
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
         let program = Arc::clone(&self.program);
-        if batch.inputs.len() != program.inputs.len() || batch.rows == 0 {
-            return Err(Error::internal(format!(
-                "a batch of {} rows with {} tensors reached a model of {} inputs",
-                batch.rows,
-                batch.inputs.len(),
-                program.inputs.len()
-            )));
-        }
-        let step = program.fixed_batch_rows.unwrap_or(batch.rows);
-        if step == batch.rows {
-            let whole: Vec<_> = batch.inputs.iter().map(Cow::Borrowed).collect();
-            return self.infer_piece(&whole, batch.rows);
-        }
-        let mut all: Option<Vec<Value>> = None;
-        for start in (0..batch.rows).step_by(step) {
-            let length = step.min(batch.rows - start);
-            let piece: Vec<Cow<'_, Tensor>> = std::iter::zip(&program.inputs, &batch.inputs)
-                .map(|(slot, tensor)| match slot.is_param {
-                    true => Cow::Borrowed(tensor),
-                    false => Cow::Owned(filled_up(tensor.slice_rows(start, length), step)),
-                })
-                .collect();
-            let values = self
-                .infer_piece(&piece, step)?
-                .into_iter()
-                .map(|value| value.truncate_rows(length));
-            match &mut all {
-                None => all = Some(values.collect()),
-                Some(all) => {
-                    for (value, more) in all.iter_mut().zip(values) {
-                        value.append(more)?;
-                    }
-                }
-            }
-        }
-        Ok(all.unwrap_or_default())
+        infer(&program, batch, |inputs, rows| {
+            take_all(&program, &self.call(inputs, rows)?, rows)
+        })
     }
 }
 
+impl Model for SharedSession {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        let program = &self.program;
+        let asked = program.asked();
+        infer(program, batch, |inputs, rows| {
+            let outputs = self.session.run(&program.values(inputs)?);
+            let outputs = outputs.map_err(|cause| program.failed(&cause, inputs, rows))?;
+            let named: BTreeMap<&str, &DynValue> = asked.iter().copied().zip(&outputs).collect();
+            take(program, |name| named.get(name).copied(), rows)
+        })
+    }
+}
+
+/// Runs a batch through `run`, whole or in pieces of the one size that the model takes.
+fn infer(
+    program: &Program,
+    batch: &TensorBatch,
+    mut run: impl FnMut(&[Cow<'_, Tensor>], usize) -> Result<Vec<Value>>,
+) -> Result<Vec<Value>> {
+    if batch.inputs.len() != program.inputs.len() || batch.rows == 0 {
+        return Err(Error::internal(format!(
+            "a batch of {} rows with {} tensors reached a model of {} inputs",
+            batch.rows,
+            batch.inputs.len(),
+            program.inputs.len()
+        )));
+    }
+    let step = program.fixed_batch_rows.unwrap_or(batch.rows);
+    if step == batch.rows {
+        let whole: Vec<_> = batch.inputs.iter().map(Cow::Borrowed).collect();
+        return run(&whole, batch.rows);
+    }
+    let mut all: Option<Vec<Value>> = None;
+    for start in (0..batch.rows).step_by(step) {
+        let length = step.min(batch.rows - start);
+        let piece: Vec<Cow<'_, Tensor>> = std::iter::zip(&program.inputs, &batch.inputs)
+            .map(|(slot, tensor)| match slot.is_param {
+                true => Cow::Borrowed(tensor),
+                false => Cow::Owned(filled_up(tensor.slice_rows(start, length), step)),
+            })
+            .collect();
+        let values = run(&piece, step)?
+            .into_iter()
+            .map(|value| value.truncate_rows(length));
+        match &mut all {
+            None => all = Some(values.collect()),
+            Some(all) => {
+                for (value, more) in all.iter_mut().zip(values) {
+                    value.append(more)?;
+                }
+            }
+        }
+    }
+    Ok(all.unwrap_or_default())
+}
 /// Every output of `program` as a value of `rows` rows.
 pub fn take_all(program: &Program, outputs: &SessionOutputs, rows: usize) -> Result<Vec<Value>> {
+    take(program, |name| outputs.get(name), rows)
+}
+
+fn take<'a>(
+    program: &Program,
+    named: impl Fn(&str) -> Option<&'a DynValue>,
+    rows: usize,
+) -> Result<Vec<Value>> {
     let mut values = Vec::with_capacity(program.outputs.len());
     for output in &program.outputs {
         let name = output.asked();
-        let value = outputs
-            .get(name)
-            .ok_or_else(|| Error::model(format!("the model returned no output {name}")))?;
+        let value =
+            named(name).ok_or_else(|| Error::model(format!("the model returned no output {name}")))?;
         let value = match &output.zip {
             None => values::from_output(name, value, rows),
             Some(zip) => values::from_scores(zip, value, rows),

@@ -4,6 +4,7 @@ mod describe;
 mod fixtures;
 mod graph;
 mod infer;
+mod shared;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
