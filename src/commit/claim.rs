@@ -314,6 +314,12 @@ impl Machine for Claim {
         })
     }
 
+    fn foresee(&self) -> Option<Op> {
+        // It is this one unless a newer run has come meanwhile. An epoch never changes.
+        let created = self.created.filter(|_| self.at == At::ListEpochs)?;
+        Some(Op::get(epoch_key(created)))
+    }
+
     fn apply(&mut self, answer: Answer) -> Result<()> {
         let class = self.class();
         self.at = match (&mut self.at, answer) {

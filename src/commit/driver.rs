@@ -37,9 +37,23 @@ pub enum Need<T> {
 /// Drives `machine` until it needs its caller. Errors are the machine's own, and the store's where an operation
 /// other than a create failed.
 pub async fn advance<M: Machine>(machine: &mut M, store: &dyn Store) -> Result<Need<M::Output>> {
+    let mut foreseen: Option<(Op, Answer)> = None;
     loop {
         let answer = match machine.next() {
-            Step::Store(op) => perform(store, op).await?,
+            Step::Store(op) => match (foreseen.take(), machine.foresee()) {
+                (Some((asked, answer)), _) if asked == op => answer,
+                (_, None) => perform(store, op).await?,
+                (_, Some(later)) => {
+                    let (answer, early) =
+                        futures::future::join(perform(store, op), perform(store, later.clone())).await;
+                    // Whatever else came of it, it is asked for again.
+                    foreseen = match early {
+                        Ok(early @ Answer::Got(Some(_))) => Some((later, early)),
+                        _ => None,
+                    };
+                    answer?
+                }
+            },
             Step::Pause { attempt } => {
                 let pause = jittered(pause(attempt));
                 tracing::debug!(attempt, seconds = pause.as_secs_f64(), "waiting");
@@ -113,8 +127,12 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit::claim::Claim;
     use crate::commit::claim::LOOKS_FOR_PLAN;
+    use crate::commit::layout::{EPOCHS, epoch_key};
     use crate::commit::machine::MAX_TRIES;
+    use crate::commit::testing::{MapStore, block_on, plan_of, request};
+    use crate::config::SaveMode;
 
     fn total(pauses: u32) -> f64 {
         (0..pauses).map(|attempt| pause(attempt).as_secs_f64()).sum()
@@ -133,6 +151,45 @@ mod tests {
             total(MAX_TRIES - 1)
         );
         assert_eq!(pause(u32::MAX), LONGEST);
+    }
+
+    /// A claim that has created its epoch and is about to list the epochs.
+    fn created(store: &MapStore) -> Claim {
+        let mut claim = Claim::new(request("run", SaveMode::Error));
+        let need = block_on(advance(&mut claim, store)).unwrap();
+        assert!(matches!(need, Need::Plan), "{need:?}");
+        let plan = plan_of("run", SaveMode::Error, &[1]);
+        claim.apply(Answer::Planned(plan)).unwrap();
+        let Step::Store(create @ Op::Create { .. }) = claim.next() else {
+            panic!("{:?}", claim.next())
+        };
+        assert_eq!(claim.foresee(), None);
+        claim.apply(block_on(perform(store, create)).unwrap()).unwrap();
+        assert_eq!(claim.next(), Step::Store(Op::list(EPOCHS)));
+        assert_eq!(claim.foresee(), Some(Op::get(epoch_key(1))));
+        claim
+    }
+
+    #[test]
+    fn what_is_foreseen_is_not_asked_for_again_unless_it_was_not_there() {
+        let store = MapStore::default();
+        let mut claim = created(&store);
+        assert!(matches!(block_on(advance(&mut claim, &store)), Ok(Need::Done(_))));
+
+        // A newer epoch of the same run: what was foreseen is not what is needed.
+        let store = MapStore::default();
+        let mut claim = created(&store);
+        let plan = block_on(perform(&store, Op::get(epoch_key(1)))).unwrap();
+        let Answer::Got(Some(plan)) = plan else {
+            panic!("{plan:?}")
+        };
+        store.insert(&epoch_key(2), plan);
+        let Ok(Need::Done(crate::commit::ClaimOutcome::Claimed(claimed))) =
+            block_on(advance(&mut claim, &store))
+        else {
+            panic!("not claimed")
+        };
+        assert_eq!((claimed.epoch, claimed.resumed), (2, true));
     }
 
     #[test]

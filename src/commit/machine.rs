@@ -116,6 +116,12 @@ pub trait Machine: Clone + Debug + Eq + Hash {
     /// What it needs next. Asking again gives the same answer.
     fn next(&self) -> Step<Self::Output>;
 
+    /// The reading that most likely comes after the operation which is [`next`](Self::next). It may be done at the same
+    /// time, so it must be of an object that never changes once it is there; that it is not there is not believed.
+    fn foresee(&self) -> Option<Op> {
+        None
+    }
+
     /// Takes the answer to [`next`](Self::next) and moves on. After an error the machine is of no more use.
     fn apply(&mut self, answer: Answer) -> Result<()>;
 }

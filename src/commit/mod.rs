@@ -16,7 +16,7 @@
 //! replica 0 plans, objects are put and read back, torn ones are written again.
 //!
 //! These parts are state machines without I/O ([`machine`]); the functions of this page drive them on a
-//! [`Store`]. A process of a run calls [`claim`](fn@claim), then [`commit_unit`] for each of its units that
+//! [`Store`]. A process of a run calls [`claim`](fn@claim) (or its two parts), then [`commit_unit`] for each of its units that
 //! [`committed`] doesn't show, then [`finish`](fn@finish). [`verify`](fn@verify) checks a finished output from
 //! outside. Steps, invariants and what no protocol can promise: `docs/commit-protocol.md`.
 
@@ -45,6 +45,7 @@ pub mod machine;
 pub mod notes;
 pub mod prepare;
 pub mod probe;
+pub mod recall;
 pub mod record;
 mod refusal;
 pub mod run_id;
@@ -183,13 +184,28 @@ pub enum Finished {
     },
 }
 
-/// Claims the output for a run: resumes, or makes room as the mode allows and pins the plan that `build_plan` makes.
+/// Claims the output for a run and makes room in it: [`pin`], then [`prepare`](fn@prepare).
+pub async fn claim<F>(
+    store: &dyn Store,
+    request: ClaimRequest,
+    build_plan: impl FnOnce() -> F,
+) -> Result<ClaimOutcome>
+where
+    F: Future<Output = Result<Plan>>,
+{
+    match pin(store, request, build_plan).await? {
+        ClaimOutcome::Claimed(claimed) => prepare(store, claimed).await,
+        complete => Ok(complete),
+    }
+}
+
+/// Claims the output for a run: resumes, or pins the plan that `build_plan` makes if the mode allows it.
 /// `build_plan` is called at most once, and only if no process of the run has pinned a plan yet.
 ///
 /// Errors: [`NotEmpty`](crate::error::ErrorKind::NotEmpty) and
 /// [`Superseded`](crate::error::ErrorKind::Superseded) before anything is changed, `Config` if the run was started
 /// with another job or model, `Storage`, and those of `build_plan`.
-pub async fn claim<F>(
+pub async fn pin<F>(
     store: &dyn Store,
     request: ClaimRequest,
     build_plan: impl FnOnce() -> F,
@@ -199,19 +215,22 @@ where
 {
     let mut build_plan = Some(build_plan);
     let mut machine = claim::Claim::new(request);
-    let outcome = loop {
+    loop {
         match advance(&mut machine, store).await? {
             Need::Plan => {
                 let build = build_plan.take().ok_or_else(|| unexpected("a second plan"))?;
                 machine.apply(Answer::Planned(build().await?))?;
             }
             Need::Rows { .. } => return Err(unexpected("a row count")),
-            Need::Done(outcome) => break outcome,
+            Need::Done(outcome) => return Ok(outcome),
         }
-    };
-    let ClaimOutcome::Claimed(claimed) = outcome else {
-        return Ok(outcome);
-    };
+    }
+}
+
+/// Makes room for the run that holds the output, unless that has been done. Nothing may be stored in the output before.
+///
+/// Errors: [`NotEmpty`](crate::error::ErrorKind::NotEmpty), [`Superseded`](crate::error::ErrorKind::Superseded), `Storage`.
+pub async fn prepare(store: &dyn Store, claimed: Claimed) -> Result<ClaimOutcome> {
     match advance(&mut prepare::Prepare::new(claimed), store).await? {
         Need::Done(ClaimOutcome::Claimed(claimed)) => {
             tracing::info!(

@@ -1,7 +1,8 @@
 //! Making room: clear old output once per epoch, marker first (steps P3 to P5).
 //!
 //! Any process of the run may clear, several at once too: only names that are not of this run are deleted, and only
-//! after the fence has shown that no newer run exists. `prepared` tells late starters that there is nothing to do.
+//! after the fence has shown that no newer run exists. `prepared` tells late starters that there is nothing to do. Whoever
+//! has just pinned the plan of a run that clears nothing knows that, and begins with the listing.
 
 use bytes::Bytes;
 
@@ -15,7 +16,7 @@ use super::success::Success;
 use super::{ClaimOutcome, Claimed, refusal};
 use crate::config::SaveMode;
 use crate::error::Result;
-use crate::storage::Entry;
+use crate::storage::{Entry, StoreClass};
 
 /// Steps P3 to P5. See the [module](self) page.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,12 +47,17 @@ enum At {
 }
 
 impl Prepare {
-    /// Begins at the question whether it has been done already.
+    /// Begins at the question whether it has been done already, unless it can't have been.
     pub fn new(claimed: Claimed) -> Prepare {
         Prepare {
-            claimed,
             tries: Tries::default(),
-            at: At::ReadPrepared,
+            // The listing shows a marker too, and then all goes its usual way. In mode overwrite the marker is asked for
+            // first, since what is to be cleared may take long to list.
+            at: match (claimed.resumed, claimed.store_class(), claimed.plan.mode) {
+                (false, StoreClass::A, SaveMode::Error) => At::ListOutput,
+                _ => At::ReadPrepared,
+            },
+            claimed,
         }
     }
 

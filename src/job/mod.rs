@@ -11,6 +11,7 @@ mod digest;
 mod ending;
 #[cfg(feature = "fail-points")]
 pub mod failpoint;
+mod opening;
 mod places;
 mod queue;
 mod rehearsal;
@@ -28,6 +29,7 @@ pub use places::Places;
 pub use scoring::open_model;
 pub use survey::Survey;
 
+use crate::commit::recall::{self, Recall, Seen};
 use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome, NewFile};
 use crate::config::Job;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +44,7 @@ use crate::write;
 use budget::WorkerPool;
 #[cfg(feature = "fail-points")]
 use failpoint::OutputStore;
+use opening::{EarlySurvey, Room, Worked};
 use queue::{Primed, UnitQueue};
 use rehearsal::Rehearsal;
 use scoring::Scoring;
@@ -104,14 +107,21 @@ pub async fn run(
     metrics: &Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Result<Outcome> {
-    let replica = Replica::open(job, host, metrics).await?;
+    // Replica 0 plans at once, if nobody has.
+    let replica = Replica::open(job, host, metrics, job.replica.index == 0).await?;
     let (claimed, footers) = match replica.claim().await? {
         (ClaimOutcome::Claimed(claimed), footers) => (claimed, footers),
         (ClaimOutcome::AlreadyComplete(success), _) => return Ok(replica.already_complete(&success)),
     };
     let queue = replica.queue(&claimed).await?;
     let (board, share) = (queue.board(), Share::of(&queue));
-    let ended = replica.score(&claimed, footers, queue, stop.clone()).await?;
+    let room = Room::new(claimed.resumed);
+    let score = |stop| replica.score(&claimed, footers, queue, &room, stop);
+    let worked = room.make_during(&replica.store, &claimed, stop.clone(), score);
+    let ended = match worked.await? {
+        Worked::Done(ended) => ended,
+        Worked::Needless(success) => return Ok(replica.already_complete(&success)),
+    };
     if ended == Ended::Stopped && !share.is_committed(&replica.store, &claimed).await? {
         return Err(stopped("stopped before all units of this replica were done"));
     }
@@ -130,7 +140,8 @@ fn stopped(what: &str) -> Error {
 /// As [`run`], up to the claim.
 pub async fn run_id(job: &Job, host: &Host, metrics: &Arc<Metrics>) -> Result<String> {
     // The launcher alone settles the id, however many processes then use it.
-    Replica::open(job, host, metrics).await?.settle_run_id(1).await
+    let replica = Replica::open(job, host, metrics, false).await?;
+    replica.settle_run_id(1).await
 }
 
 /// One replica at work: the job with everything that was opened and checked for it.
@@ -142,24 +153,39 @@ struct Replica<'a> {
     store: OutputStore,
     store_class: StoreClass,
     scoring: Scoring,
+    /// What the output held at the start.
+    seen: Seen,
+    survey: EarlySurvey,
     began: Instant,
     _as_found: AsFound,
 }
 
 impl<'a> Replica<'a> {
     /// Opens locations and model; tries whether the output can do what the protocol needs, before anything costs time.
-    async fn open(job: &'a Job, host: &'a Host, metrics: &'a Arc<Metrics>) -> Result<Replica<'a>> {
+    /// All that only has to be waited for is asked for at once; of several things that are wrong the output's comes first.
+    /// `plans`: whether the input will be wanted, as far as can be known.
+    async fn open(
+        job: &'a Job,
+        host: &'a Host,
+        metrics: &'a Arc<Metrics>,
+        plans: bool,
+    ) -> Result<Replica<'a>> {
         let began = Instant::now();
         let storage = host.storage(job)?;
         let places = Places::open(job, &storage).await?;
         let store = OutputStore::new(places.output.clone());
-        let (store_class, as_found) = probe(&store).await?;
+        let survey = EarlySurvey::begin(job, &places, plans);
+        let (probed, scoring, seen) = tokio::join!(
+            probe(&store),
+            Scoring::open(job, host, &storage),
+            recall::look(&store, job.output.mode)
+        );
+        let (store_class, as_found) = probed?;
         let store = store.with_class(store_class);
         match store_class {
             StoreClass::A => tracing::debug!(%store_class, "{}", store_class.meaning()),
             StoreClass::B => tracing::info!(%store_class, "{}", store_class.meaning()),
         }
-        let scoring = Scoring::open(job, host, &storage).await?;
         Ok(Replica {
             job,
             host,
@@ -167,7 +193,9 @@ impl<'a> Replica<'a> {
             places,
             store,
             store_class,
-            scoring,
+            scoring: scoring?,
+            seen: seen?,
+            survey,
             began,
             _as_found: as_found,
         })
@@ -190,10 +218,12 @@ impl<'a> Replica<'a> {
         };
         let derived = commit::run_id::derive(&known)?;
         let fresh = uuid::Uuid::new_v4().simple().to_string();
-        commit::run_id::settle(&self.store, derived, job.output.mode, &fresh[..8]).await
+        let store = Recall::new(&self.store, self.seen.clone());
+        commit::run_id::settle(&store, derived, job.output.mode, &fresh[..8]).await
     }
 
-    /// Claims the output; plans the input if no replica of the run has. Footers read on the way are worth keeping.
+    /// Claims the output; plans the input if no replica of the run has. Footers read on the way are worth keeping. Room is
+    /// made in the output, except for a run that this process has just begun: there it can wait.
     async fn claim(&self) -> Result<(ClaimOutcome, Vec<Arc<Footer>>)> {
         let job = self.job;
         let run_id = self.settle_run_id(job.replica.count).await?;
@@ -208,15 +238,22 @@ impl<'a> Replica<'a> {
             store_class: self.store_class,
         };
         let footers = Mutex::new(Vec::new());
-        let outcome = commit::claim(&self.store, request, || async {
-            let survey = Survey::of(job, &self.places).await?;
+        let store = Recall::new(&self.store, self.seen.clone());
+        let outcome = commit::pin(&store, request, || async {
+            let survey = self.survey.finish(job, &self.places).await?;
             let kept = survey.footers.clone();
             *footers.lock().await = kept.clone();
             let mut plan = self.scoring.plan(job, &run_id, self.store_class, survey)?;
             plan.batch_rows = self.rehearsal(&plan, &kept).batch_rows().await?;
             Ok(plan)
         });
-        Ok((outcome.await?, footers.into_inner()))
+        let outcome = match outcome.await? {
+            ClaimOutcome::Claimed(claimed) if claimed.resumed => {
+                commit::prepare(&self.store, claimed).await?
+            }
+            outcome => outcome,
+        };
+        Ok((outcome, footers.into_inner()))
     }
 
     fn rehearsal<'b>(&'b self, plan: &'b Plan, footers: &'b [Arc<Footer>]) -> Rehearsal<'b> {
@@ -270,6 +307,7 @@ impl<'a> Replica<'a> {
         claimed: &Claimed,
         footers: Vec<Arc<Footer>>,
         queue: UnitQueue,
+        room: &Room,
         mut stop: watch::Receiver<bool>,
     ) -> Result<Ended> {
         // A replica that finds nothing to do has no use for workers and their models.
@@ -283,6 +321,7 @@ impl<'a> Replica<'a> {
         pipeline
             .run(queue, stop, async |unit| {
                 let id = unit.unit.id;
+                room.wait().await?;
                 self.commit_unit(claimed, unit).await?;
                 board.committed(id);
                 Ok(())

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::storage::{Location, Overlap, Storage, overlap, path_within};
 
 /// The opened locations of a job.
+#[derive(Clone)]
 pub struct Places {
     /// The input.
     pub input: Location,

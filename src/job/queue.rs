@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::OutputStore;
 use crate::commit::Claimed;
@@ -85,6 +86,8 @@ pub struct UnitQueue {
     listed: Instant,
     listing_took: Duration,
     pause: Duration,
+    /// A note that is being made.
+    noting: JoinSet<()>,
 }
 
 impl UnitQueue {
@@ -131,13 +134,28 @@ impl UnitQueue {
             listed: Instant::now(),
             listing_took: Duration::ZERO,
             pause: FIRST_LOOK,
+            noting: JoinSet::new(),
         };
-        let progress = queue.look().await?;
+        // Of an epoch that this process has just made nobody can have done much.
+        let is_new = !queue.claimed.resumed && queue.claimed.plan.store_class == StoreClass::A;
+        let progress = match is_new {
+            true => Progress::default(),
+            false => queue.look().await?,
+        };
         let index = replica.index as u32;
         let starts = progress.starts.get(&index).copied().unwrap_or(0);
         queue.restarted = starts > 0;
         queue.board.lock().queue.saw_tries(progress.tried);
-        queue.note(Note::Start { replica: index }, starts).await;
+        let note = Note::Start { replica: index };
+        if !is_new {
+            queue.note(note, starts).await;
+            return Ok(queue);
+        }
+        // Nothing waits for the note of a first start: should it be lost, the next one is the first.
+        let (store, claimed) = (queue.store.clone(), queue.claimed.clone());
+        queue.noting.spawn(async move {
+            notes::make(&store, &claimed, note, starts, replica.index).await;
+        });
         Ok(queue)
     }
 
@@ -264,6 +282,7 @@ impl UnitSource for UnitQueue {
                 Next::Poison { unit, taken } => return Err(self.poison(unit, taken)),
                 Next::Wait(at_most) => self.wait(at_most).await?,
                 Next::Done => {
+                    while self.noting.join_next().await.is_some() {}
                     let state = self.board.lock();
                     let is_enough = state.in_work > 0 && state.queue.is_complete();
                     return Ok(if is_enough { Supply::Enough } else { Supply::NoMore });

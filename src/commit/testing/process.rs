@@ -279,9 +279,7 @@ impl Process {
                     Step::Done(ClaimOutcome::Claimed(claimed)) if self.start.design.lists_for_itself() => {
                         Stage::ListInput(claimed)
                     }
-                    Step::Done(ClaimOutcome::Claimed(claimed)) => {
-                        Stage::Prepare(Prepare::new(Self::holding(claimed)))
-                    }
+                    Step::Done(ClaimOutcome::Claimed(claimed)) => Stage::Prepare(Prepare::new(claimed)),
                     Step::Done(ClaimOutcome::AlreadyComplete(_)) => complete,
                     _ => self.stage.clone(),
                 })

@@ -225,7 +225,9 @@ fn a_marker_that_turns_up_while_clearing_is_dealt_with_before_any_file() {
 fn files_that_turn_up_after_the_claim_are_protected_in_error_mode() {
     for key in ["a.parquet", MARKER] {
         let mut world = World::new(&[1], [Start::of(request(RUN, Error))]);
-        world.run_to(0, |op| matches!(op, Op::Get { key } if key.ends_with("prepared")));
+        world.run_to(0, |op| matches!(op, Op::Create { .. }));
+        world.step(0, Fault::None).unwrap();
+        world.run_to(0, |op| *op == Op::list(""));
         drop_in(&mut world, key, "");
         world.run_on_damage(0);
         assert_eq!(failure(&world, 0).0, ErrorKind::NotEmpty);
