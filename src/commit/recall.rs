@@ -16,7 +16,7 @@ use super::epochs::read_epochs;
 use super::layout::{EPOCHS, MARKER, epoch_key};
 use crate::config::SaveMode;
 use crate::error::Result;
-use crate::storage::{Created, Entry, Store};
+use crate::storage::{Created, Entry, Rope, Store};
 
 /// Answers of the store, the first one first.
 #[derive(Clone, Debug, Default)]
@@ -102,12 +102,12 @@ impl Store for Recall<'_> {
         self.store.head(key).await
     }
 
-    async fn create(&self, key: &str, body: Bytes) -> Result<Created> {
+    async fn create(&self, key: &str, body: Rope) -> Result<Created> {
         self.forget();
         self.store.create(key, body).await
     }
 
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+    async fn put(&self, key: &str, body: Rope) -> Result<()> {
         self.forget();
         self.store.put(key, body).await
     }

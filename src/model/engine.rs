@@ -55,7 +55,10 @@ impl fmt::Display for Difference {
 pub fn agree(ours: &[Value], theirs: &[Value]) -> Result<(), Difference> {
     let different = |output: usize, what: String| Difference { output, what };
     if ours.len() != theirs.len() {
-        return Err(different(0, format!("{} outputs and {}", ours.len(), theirs.len())));
+        return Err(different(
+            0,
+            format!("{} outputs and {}", ours.len(), theirs.len()),
+        ));
     }
     for (output, pair) in std::iter::zip(ours, theirs).enumerate() {
         let same = match pair {
@@ -85,7 +88,8 @@ fn maps(ours: &Maps, theirs: &Maps) -> Result<(), String> {
 }
 
 fn data(ours: &TensorData, theirs: &TensorData, width: usize) -> Result<(), String> {
-    let at = |place: usize, ours: String, theirs: String| format!("row {}: {ours} and {theirs}", place / width);
+    let at =
+        |place: usize, ours: String, theirs: String| format!("row {}: {ours} and {theirs}", place / width);
     match (ours, theirs) {
         (TensorData::F32(ours), TensorData::F32(theirs)) => {
             match std::iter::zip(ours, theirs).position(|(a, b)| !close(f64::from(*a), f64::from(*b))) {
@@ -106,9 +110,11 @@ fn data(ours: &TensorData, theirs: &TensorData, width: usize) -> Result<(), Stri
             }
         }
         (ours, theirs) if ours == theirs => Ok(()),
-        (ours, theirs) if ours.dtype() != theirs.dtype() => {
-            Err(format!("{} and {}", ours.dtype().as_str(), theirs.dtype().as_str()))
-        }
+        (ours, theirs) if ours.dtype() != theirs.dtype() => Err(format!(
+            "{} and {}",
+            ours.dtype().as_str(),
+            theirs.dtype().as_str()
+        )),
         _ => Err("values that are no numbers differ".to_string()),
     }
 }
@@ -128,13 +134,28 @@ mod tests {
     #[test]
     fn equal_within_the_tolerance_agrees_and_anything_else_is_named() {
         let ours = tensor(vec![2, 2], vec![1.0f32, f32::NAN, f32::INFINITY, 1e9]);
-        let close = tensor(vec![2, 2], vec![1.000_000_1f32, f32::NAN, f32::INFINITY, 1.000_000_1e9]);
+        let close = tensor(
+            vec![2, 2],
+            vec![1.000_000_1f32, f32::NAN, f32::INFINITY, 1.000_000_1e9],
+        );
         agree(&ours, &close).unwrap();
         for (theirs, words) in [
-            (tensor(vec![2, 2], vec![1.0f32, f32::NAN, f32::INFINITY, 1.001e9]), "row 1: 1000000000 and 1001000000"),
-            (tensor(vec![2, 2], vec![1.0f32, 0.0, f32::INFINITY, 1e9]), "row 0: NaN and 0"),
-            (tensor(vec![2, 2], vec![1.0f32, f32::NAN, f32::MAX, 1e9]), "row 1: inf and"),
-            (tensor(vec![4], vec![1.0f32, f32::NAN, f32::INFINITY, 1e9]), "shape [2, 2] and [4]"),
+            (
+                tensor(vec![2, 2], vec![1.0f32, f32::NAN, f32::INFINITY, 1.001e9]),
+                "row 1: 1000000000 and 1001000000",
+            ),
+            (
+                tensor(vec![2, 2], vec![1.0f32, 0.0, f32::INFINITY, 1e9]),
+                "row 0: NaN and 0",
+            ),
+            (
+                tensor(vec![2, 2], vec![1.0f32, f32::NAN, f32::MAX, 1e9]),
+                "row 1: inf and",
+            ),
+            (
+                tensor(vec![4], vec![1.0f32, f32::NAN, f32::INFINITY, 1e9]),
+                "shape [2, 2] and [4]",
+            ),
             (tensor(vec![2, 2], vec![1.0f64; 4]), "float32 and float64"),
             (vec![], "1 outputs and 0"),
         ] {

@@ -182,11 +182,7 @@ pub fn is_ensemble(bytes: &[u8]) -> bool {
 
 /// The error for a file of such a format.
 pub fn refused(format: Format, path: &str) -> Error {
-    Error::model(format!(
-        "{path} is {}; {READS}",
-        format.name
-    ))
-    .with_hint(format.way_out)
+    Error::model(format!("{path} is {}; {READS}", format.name)).with_hint(format.way_out)
 }
 
 fn archive(bytes: &[u8]) -> Format {

@@ -137,8 +137,8 @@ fn describe_output(output: &OutputFeature) -> String {
 mod tests {
     use super::*;
     use crate::error::Result;
-    use crate::model::{Engine, Model};
     use crate::model::echo::Echo;
+    use crate::model::{Engine, Model};
     use crate::signature::Dim;
     use crate::tensor::DType;
 

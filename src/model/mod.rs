@@ -79,7 +79,10 @@ pub trait Loaded: Send + Sync {
     fn worker_on(&self, function: &Function, threads: usize, engine: Engine) -> Result<Box<dyn Model>> {
         match self.engines(function).as_slice() {
             [only] if *only == engine => self.worker(function, threads),
-            _ => Err(Error::internal(format!("the function {} is not for {engine}", function.name))),
+            _ => Err(Error::internal(format!(
+                "the function {} is not for {engine}",
+                function.name
+            ))),
         }
     }
 }

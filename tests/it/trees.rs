@@ -39,7 +39,9 @@ fn files(case: &Path) -> ModelFiles {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
         if name.starts_with("model.") || name == "floe.yaml" {
-            files.files.insert(name, Bytes::from(std::fs::read(path).unwrap()));
+            files
+                .files
+                .insert(name, Bytes::from(std::fs::read(path).unwrap()));
         }
     }
     files
@@ -82,14 +84,16 @@ fn distance(ours: &TensorData, theirs: &TensorData) -> f64 {
         () if a.is_finite() && b.is_finite() => (a - b).abs() / a.abs().max(b.abs()).max(1.0),
         () => f64::INFINITY,
     };
-    let all = |pairs: &mut dyn Iterator<Item = (f64, f64)>| pairs.map(|(a, b)| apart(a, b)).fold(0.0, f64::max);
+    let all =
+        |pairs: &mut dyn Iterator<Item = (f64, f64)>| pairs.map(|(a, b)| apart(a, b)).fold(0.0, f64::max);
     if ours.len() != theirs.len() {
         return f64::INFINITY;
     }
     match (ours, theirs) {
-        (TensorData::F32(a), TensorData::F32(b)) => {
-            all(&mut a.iter().map(|&a| f64::from(a)).zip(b.iter().map(|&b| f64::from(b))))
-        }
+        (TensorData::F32(a), TensorData::F32(b)) => all(&mut a
+            .iter()
+            .map(|&a| f64::from(a))
+            .zip(b.iter().map(|&b| f64::from(b)))),
         (TensorData::F64(a), TensorData::F64(b)) => all(&mut a.iter().copied().zip(b.iter().copied())),
         (a, b) if a == b => 0.0,
         _ => f64::INFINITY,
@@ -104,7 +108,10 @@ fn expected(case: &Path, output: &Json) -> TensorData {
         "i64" => numbers(&file(), i64::from_le_bytes).into(),
         "text" => {
             let texts = output["values"].as_array().unwrap().iter();
-            texts.map(|text| text.as_str().unwrap().to_string()).collect::<Vec<_>>().into()
+            texts
+                .map(|text| text.as_str().unwrap().to_string())
+                .collect::<Vec<_>>()
+                .into()
         }
         other => panic!("{other}"),
     }
@@ -123,7 +130,11 @@ fn check(case: &Path) -> (String, Vec<String>) {
             files.files.insert("floe.yaml".into(), Bytes::from_static(card));
         }
         let model = open(files);
-        let Some(known) = model.functions().iter().find(|known| known.name == *function_name) else {
+        let Some(known) = model
+            .functions()
+            .iter()
+            .find(|known| known.name == *function_name)
+        else {
             wrong.push(format!("{name}: there is no function {function_name}"));
             continue;
         };
@@ -134,7 +145,10 @@ fn check(case: &Path) -> (String, Vec<String>) {
             .unwrap();
         let outputs = function["outputs"].as_array().unwrap();
         if values.len() != outputs.len() {
-            wrong.push(format!("{name}: {function_name} returns {} outputs", values.len()));
+            wrong.push(format!(
+                "{name}: {function_name} returns {} outputs",
+                values.len()
+            ));
             continue;
         }
         let mut most = 0.0f64;

@@ -373,7 +373,7 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
             Some(format) => Err(foreign::refused(format, path)),
             None if options.backend == Some(Backend::Onnx) => Ok(path.clone()),
             None => Err(Error::model(format!("{path} is no model; {}", foreign::READS))
-            .with_hint("if it is one, set model.backend to onnx")),
+                .with_hint("if it is one, set model.backend to onnx")),
         };
     }
     for (path, bytes) in &files.files {
@@ -387,5 +387,9 @@ fn no_model(files: &ModelFiles, options: &OpenOptions) -> Result<String> {
         }
     }
     let all: Vec<&str> = files.files.keys().map(String::as_str).collect();
-    Err(Error::model(format!("there is no model here, of: {}; {}", listed(&all), foreign::READS)))
+    Err(Error::model(format!(
+        "there is no model here, of: {}; {}",
+        listed(&all),
+        foreign::READS
+    )))
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ensemble::{Ensemble, Task};
+use super::evaluator::Evaluator;
 use super::forest::Width;
-use super::scorer::Compiled;
 use super::worker::{Piece, Scores, Shared, TreeModel};
 use super::{lightgbm, xgboost};
 use crate::error::{Error, Result};
@@ -54,12 +54,18 @@ pub fn claims(files: &ModelFiles) -> Result<bool> {
     let mut named = functions.filter_map(|(_, function)| function.model.as_deref());
     let is_ensemble = |path: &str| {
         let path = path.strip_prefix("./").unwrap_or(path);
-        files.files.get(path).is_some_and(|bytes| foreign::is_ensemble(bytes))
+        files
+            .files
+            .get(path)
+            .is_some_and(|bytes| foreign::is_ensemble(bytes))
     };
     if named.any(is_ensemble) {
         return Ok(true);
     }
-    let any_onnx = files.files.keys().any(|path| path.to_ascii_lowercase().ends_with(".onnx"));
+    let any_onnx = files
+        .files
+        .keys()
+        .any(|path| path.to_ascii_lowercase().ends_with(".onnx"));
     Ok(!any_onnx && !ensembles(files).is_empty())
 }
 
@@ -105,7 +111,11 @@ impl TreesModel {
         if let Some(bytes) = files.files.get(card::FILE_NAME) {
             digested.push((card::FILE_NAME, bytes));
         }
-        let mut formats: Vec<&str> = opened.0.values().map(|shared| shared.ensemble.format.as_str()).collect();
+        let mut formats: Vec<&str> = opened
+            .0
+            .values()
+            .map(|shared| shared.ensemble.format.as_str())
+            .collect();
         formats.dedup();
         model.description = format!("trees ({})", formats.join("; "));
         model.digest = digest(digested);
@@ -187,13 +197,15 @@ impl Opened {
         }
         let label = label(&files.location, path);
         let mut ensemble = read(&files.files[path], path).map_err(|error| error.with("model", &label))?;
-        let compiled = Compiled::new(&ensemble.forest).map_err(|error| error.with("model", &label))?;
+        let evaluator = Evaluator::new(&ensemble.forest).map_err(|error| error.with("model", &label))?;
         let summary = ensemble.summary();
-        ensemble.notes.insert(0, format!("{path}: {}, {summary}", ensemble.objective));
+        ensemble
+            .notes
+            .insert(0, format!("{path}: {}, {summary}", ensemble.objective));
         let shared = Arc::new(Shared {
             label,
             ensemble,
-            compiled,
+            evaluator,
         });
         self.0.insert(path.to_string(), Arc::clone(&shared));
         Ok(shared)
@@ -243,7 +255,10 @@ fn input(function: &str, card: Option<&FunctionCard>, ensemble: &Ensemble) -> Re
             "{FILE_NAME}: functions.{function}.inputs.{other}: a model of trees has one input, {INPUT}"
         )));
     }
-    let card: InputCard = cards.and_then(|cards| cards.get(INPUT)).cloned().unwrap_or_default();
+    let card: InputCard = cards
+        .and_then(|cards| cards.get(INPUT))
+        .cloned()
+        .unwrap_or_default();
     let features = ensemble.forest.features;
     let source = match (&card.column, &card.columns, &ensemble.feature_names) {
         (Some(column), ..) => Source::Column(column.clone()),
@@ -277,9 +292,10 @@ type Wanted = (Piece, OutputFeature, OutputCard);
 fn wanted(function: &str, card: Option<&FunctionCard>, ensemble: &Ensemble) -> Result<Vec<Wanted>> {
     let chosen: Vec<(String, OutputCard)> = match card.and_then(|card| card.outputs.as_ref()) {
         None => return Ok(registry_outputs(function, ensemble)),
-        Some(OutputsCard::Names(names)) => {
-            names.iter().map(|name| (name.clone(), OutputCard::default())).collect()
-        }
+        Some(OutputsCard::Names(names)) => names
+            .iter()
+            .map(|name| (name.clone(), OutputCard::default()))
+            .collect(),
         Some(OutputsCard::Each(each)) => {
             let cards = each.0.iter();
             cards
@@ -303,7 +319,11 @@ fn wanted(function: &str, card: Option<&FunctionCard>, ensemble: &Ensemble) -> R
         } else {
             vec![Dim::Fixed(width)]
         };
-        wanted.push((Piece::All(*scores), feature(&name, *scores, shape, ensemble), card));
+        wanted.push((
+            Piece::All(*scores),
+            feature(&name, *scores, shape, ensemble),
+            card,
+        ));
     }
     Ok(wanted)
 }

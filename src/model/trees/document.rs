@@ -239,7 +239,11 @@ impl<'a> At<'a> {
 
     /// An error about this value.
     pub fn wrong(&self, why: &str) -> Error {
-        let place = if self.path.is_empty() { "the document" } else { &self.path };
+        let place = if self.path.is_empty() {
+            "the document"
+        } else {
+            &self.path
+        };
         damaged(&format!("{place}: {why}"))
     }
 }

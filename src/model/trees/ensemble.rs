@@ -49,7 +49,12 @@ impl Ensemble {
         let trees = &self.forest.trees;
         let leaves: usize = trees
             .iter()
-            .map(|tree| tree.nodes.iter().filter(|node| matches!(node, Node::Leaf(_))).count())
+            .map(|tree| {
+                tree.nodes
+                    .iter()
+                    .filter(|node| matches!(node, Node::Leaf(_)))
+                    .count()
+            })
             .sum();
         format!(
             "{} trees, {leaves} leaves, depth {}, {} features",

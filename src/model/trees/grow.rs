@@ -70,7 +70,9 @@ pub fn tree(
     while let Some(&place) = places.get(next) {
         next += 1;
         if place >= count {
-            return Err(damaged(&format!("a tree of {count} nodes has a branch to node {place}")));
+            return Err(damaged(&format!(
+                "a tree of {count} nodes has a branch to node {place}"
+            )));
         }
         nodes.push(match entry(place)? {
             Entry::Leaf(weights) => Node::Leaf(weights),

@@ -47,7 +47,9 @@ pub fn read(bytes: &[u8]) -> Result<Ensemble> {
     let targets = count("num_tree_per_iteration", MOST_CLASSES)?;
     let classes = count("num_class", MOST_CLASSES)?;
     if targets == 0 || (classes > 1 && targets != classes) {
-        return Err(damaged(&format!("{targets} trees per iteration for {classes} classes")));
+        return Err(damaged(&format!(
+            "{targets} trees per iteration for {classes} classes"
+        )));
     }
     let objective = header.get("objective").copied().unwrap_or("none");
     let (link, task) = objective_of(objective, targets)?;
@@ -67,7 +69,10 @@ pub fn read(bytes: &[u8]) -> Result<Ensemble> {
     let is_average = header.contains_key("average_output");
     let iterations = trees.len() / targets;
     Ok(Ensemble {
-        format: format!("LightGBM {}", header.get("version").copied().unwrap_or("of unknown version")),
+        format: format!(
+            "LightGBM {}",
+            header.get("version").copied().unwrap_or("of unknown version")
+        ),
         objective: objective.to_string(),
         forest: Forest {
             features,
@@ -152,8 +157,14 @@ fn objective_of(objective: &str, targets: usize) -> Result<(Link, Task)> {
 /// Categories of pandas are numbers from 0 on for LightGBM, in an order that the file's last line keeps. Columns hold
 /// the categories themselves, so only those that are their own numbers can be read.
 fn check_categories(text: &str, infos: &str) -> Result<()> {
-    let last = text.lines().rev().find_map(|line| line.strip_prefix("pandas_categorical:"));
-    let Some(categories) = last.map(str::trim).filter(|json| !["null", "[]", ""].contains(json)) else {
+    let last = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("pandas_categorical:"));
+    let Some(categories) = last
+        .map(str::trim)
+        .filter(|json| !["null", "[]", ""].contains(json))
+    else {
         return Ok(());
     };
     let lists: Vec<Vec<serde_json::Value>> = serde_json::from_str(categories)
@@ -167,7 +178,10 @@ fn check_categories(text: &str, infos: &str) -> Result<()> {
         return Ok(());
     };
     let shown: Vec<String> = other.iter().take(3).map(serde_json::Value::to_string).collect();
-    let how_many = infos.split_ascii_whitespace().filter(|info| !info.starts_with('[')).count();
+    let how_many = infos
+        .split_ascii_whitespace()
+        .filter(|info| !info.starts_with('['))
+        .count();
     Err(Error::model(format!(
         "the model was trained on columns of pandas categories ({}, …), and the file does not say which of its {how_many} \
          columns without a range they are",
@@ -181,7 +195,11 @@ fn check_categories(text: &str, infos: &str) -> Result<()> {
 
 /// `None` for the names that LightGBM makes up.
 fn feature_names(text: &str, features: usize) -> Result<Option<Vec<String>>> {
-    let names: Vec<String> = text.split(' ').filter(|name| !name.is_empty()).map(String::from).collect();
+    let names: Vec<String> = text
+        .split(' ')
+        .filter(|name| !name.is_empty())
+        .map(String::from)
+        .collect();
     if names.len() != features {
         return Err(damaged(&format!(
             "feature_names has {} names, and max_feature_idx says {features}",
@@ -226,10 +244,15 @@ fn read_tree(fields: &Lines, features: usize, target: u32) -> Result<Tree> {
         bits: list(fields, "cat_threshold")?,
     };
     if leaves == 0 || table.leaves.len() != leaves {
-        return Err(damaged(&format!("num_leaves={leaves}, and leaf_value has {}", table.leaves.len())));
+        return Err(damaged(&format!(
+            "num_leaves={leaves}, and leaf_value has {}",
+            table.leaves.len()
+        )));
     }
     if leaves == 1 {
-        return grow::tree(1, features, 1, |_| Ok(Entry::Leaf(vec![(target, table.leaves[0])])));
+        return grow::tree(1, features, 1, |_| {
+            Ok(Entry::Leaf(vec![(target, table.leaves[0])]))
+        });
     }
     let splits = leaves - 1;
     for (key, length) in [
@@ -240,7 +263,9 @@ fn read_tree(fields: &Lines, features: usize, target: u32) -> Result<Tree> {
         ("right_child", table.right.len()),
     ] {
         if length != splits {
-            return Err(damaged(&format!("{key} has {length} entries, and there are {splits} splits")));
+            return Err(damaged(&format!(
+                "{key} has {length} entries, and there are {splits} splits"
+            )));
         }
     }
     // Leaves stand behind the splits: child -1 is leaf 0.
@@ -320,7 +345,11 @@ impl Table {
         }
         let mut set = Vec::new();
         for (index, word) in words.iter().enumerate() {
-            set.extend((0..32).filter(|bit| word >> bit & 1 == 1).map(|bit| index as u32 * 32 + bit));
+            set.extend(
+                (0..32)
+                    .filter(|bit| word >> bit & 1 == 1)
+                    .map(|bit| index as u32 * 32 + bit),
+            );
         }
         Ok(set)
     }
@@ -352,10 +381,12 @@ fn list<T: std::str::FromStr>(fields: &Lines, key: &str) -> Result<Vec<T>> {
     let text = fields.get(key).copied().unwrap_or_default();
     let mut numbers = Vec::new();
     for word in text.split_ascii_whitespace() {
-        numbers.push(
-            word.parse()
-                .map_err(|_| damaged(&format!("{key}: {} can't be read", word.chars().take(40).collect::<String>())))?,
-        );
+        numbers.push(word.parse().map_err(|_| {
+            damaged(&format!(
+                "{key}: {} can't be read",
+                word.chars().take(40).collect::<String>()
+            ))
+        })?);
     }
     Ok(numbers)
 }

@@ -143,12 +143,20 @@ mod tests {
     fn each_function_gives_what_its_formula_says() {
         for (link, row, expected) in [
             (Link::Identity, vec![0.5, -2.0], vec![0.5, -2.0]),
-            (Link::Sigmoid { slope: 1.0 }, vec![0.0, 1.0, -200.0], vec![0.5, 0.731_058_58, 0.0]),
+            (
+                Link::Sigmoid { slope: 1.0 },
+                vec![0.0, 1.0, -200.0],
+                vec![0.5, 0.731_058_58, 0.0],
+            ),
             (Link::Exp, vec![0.0, 1.0], vec![1.0, 2.718_281_8]),
             (Link::Hinge, vec![0.0, 0.25, -1.0], vec![0.0, 1.0, 0.0]),
             (Link::SignedSquare, vec![3.0, -3.0], vec![9.0, -9.0]),
             (Link::Softplus, vec![0.0], vec![0.693_147_2]),
-            (Link::Softmax, vec![1.0, 2.0, 3.0], vec![0.090_030_57, 0.244_728_47, 0.665_240_96]),
+            (
+                Link::Softmax,
+                vec![1.0, 2.0, 3.0],
+                vec![0.090_030_57, 0.244_728_47, 0.665_240_96],
+            ),
             (Link::Softmax, vec![1000.0, 1000.0], vec![0.5, 0.5]),
         ] {
             let mut wide: Vec<f64> = row.clone();

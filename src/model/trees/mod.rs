@@ -27,7 +27,6 @@ mod leaves;
 pub mod lightgbm;
 mod link;
 mod run;
-mod scorer;
 mod search;
 #[cfg(test)]
 mod tests;

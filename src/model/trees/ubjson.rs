@@ -244,7 +244,7 @@ mod tests {
             (b"Si\xff", "a length of -1 can't be"),
             (b"[$d#L\0\0\0\0\0\0\0\x09", "36 bytes are announced"),
             (b"[$d", "without their number"),
-            (b"[$Z#U\x09", "") ,
+            (b"[$Z#U\x09", ""),
             (b"", "1 bytes are announced"),
             (b"?", "'?' is no type of a value"),
             (b"SU\x01\xff", "no UTF-8"),

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::ensemble::{Ensemble, Task};
+use super::evaluator::{Evaluator, Features, Scratch, Sums};
 use super::forest::Width;
 use super::link::{Number, greatest};
-use super::scorer::{Compiled, Features, Scratch, Sums};
+
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tensor::{Tensor, TensorBatch, TensorData, Value};
@@ -19,7 +20,7 @@ pub struct Shared {
     /// What the file says.
     pub ensemble: Ensemble,
     /// Its forest, ready to run.
-    pub compiled: Compiled,
+    pub evaluator: Evaluator,
 }
 
 /// What can be asked of a model, for each row.
@@ -75,9 +76,13 @@ impl TreeModel {
         let kept = wants(Scores::Margin).then(|| margins.clone());
         let mut results = margins;
         if let Some(divisor) = ensemble.divisor {
-            results.iter_mut().for_each(|value| *value = value.divided(divisor));
+            results
+                .iter_mut()
+                .for_each(|value| *value = value.divided(divisor));
         }
-        results.chunks_exact_mut(targets).for_each(|row| T::link(ensemble.link, row));
+        results
+            .chunks_exact_mut(targets)
+            .for_each(|row| T::link(ensemble.link, row));
         let table = Table {
             ensemble,
             margins: kept.unwrap_or_default(),
@@ -105,8 +110,8 @@ impl Model for TreeModel {
         let strict = &shared.ensemble.strict_categories;
         let data = cleaned(&features.data, forest.features, strict);
         let features = match data.as_ref() {
-            TensorData::F32(values) => Features::F32(values),
-            TensorData::F64(values) => Features::F64(values),
+            TensorData::F32(values) => Features::RowsF32(values),
+            TensorData::F64(values) => Features::RowsF64(values),
             _ => return Err(unexpected(batch, forest.features)),
         };
         let places = batch.rows * forest.targets;
@@ -114,14 +119,14 @@ impl Model for TreeModel {
             Width::F32 => {
                 let mut sums = vec![0f32; places];
                 shared
-                    .compiled
+                    .evaluator
                     .score(features, batch.rows, &mut self.scratch, Sums::F32(&mut sums));
                 self.pieces(sums)
             }
             Width::F64 => {
                 let mut sums = vec![0f64; places];
                 shared
-                    .compiled
+                    .evaluator
                     .score(features, batch.rows, &mut self.scratch, Sums::F64(&mut sums));
                 self.pieces(sums)
             }
@@ -133,7 +138,11 @@ fn unexpected(batch: &TensorBatch, features: usize) -> Error {
     Error::internal(format!(
         "a batch of {} rows with tensors of shapes {:?} reached a model of {features} features",
         batch.rows,
-        batch.inputs.iter().map(|tensor| &tensor.shape).collect::<Vec<_>>()
+        batch
+            .inputs
+            .iter()
+            .map(|tensor| &tensor.shape)
+            .collect::<Vec<_>>()
     ))
 }
 
@@ -205,7 +214,10 @@ where
             Task::Classes => (1, self.rows().map(|row| greatest(row) as i64).collect()),
             _ => {
                 let half = |&value: &T| i64::from(value.into() > 0.5);
-                (self.ensemble.forest.targets, self.results.iter().map(half).collect())
+                (
+                    self.ensemble.forest.targets,
+                    self.results.iter().map(half).collect(),
+                )
             }
         }
     }

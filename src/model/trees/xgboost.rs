@@ -26,7 +26,9 @@ const MOST_TARGETS: usize = 1 << 16;
 /// # Errors
 /// `Model`, for a file that is damaged, or that needs what is not built here (the message says what to do).
 pub fn read(bytes: &Bytes) -> Result<Ensemble> {
-    let is_ubjson = bytes.get(1).is_some_and(|byte| !byte.is_ascii_whitespace() && *byte != b'"');
+    let is_ubjson = bytes
+        .get(1)
+        .is_some_and(|byte| !byte.is_ascii_whitespace() && *byte != b'"');
     let document: Value = if is_ubjson {
         ubjson::parse(bytes)?
     } else {
@@ -156,10 +158,13 @@ impl Objective {
         let sigmoid = Link::Sigmoid { slope: 1.0 };
         let two = if several { Task::Labels } else { Task::TwoClasses };
         let (link, task, base) = match name {
-            "reg:squarederror" | "reg:linear" | "reg:squaredlogerror" | "reg:pseudohubererror"
-            | "reg:absoluteerror" | "reg:quantileerror" | "reg:expectileerror" => {
-                (Link::Identity, Task::Values, Base::Same)
-            }
+            "reg:squarederror"
+            | "reg:linear"
+            | "reg:squaredlogerror"
+            | "reg:pseudohubererror"
+            | "reg:absoluteerror"
+            | "reg:quantileerror"
+            | "reg:expectileerror" => (Link::Identity, Task::Values, Base::Same),
             _ if name.starts_with("rank:") => (Link::Identity, Task::Values, Base::Same),
             "reg:logistic" => (sigmoid, Task::Values, Base::Logit),
             "binary:logistic" => (sigmoid, two, Base::Logit),
@@ -208,7 +213,12 @@ impl Scikit {
         };
         let unreadable = |_| attribute.wrong("it is not the JSON that XGBoost writes");
         let facts: serde_json::Value = serde_json::from_str(attribute.text()?).map_err(unreadable)?;
-        let says = |key: &str| facts.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+        let says = |key: &str| {
+            facts
+                .get(key)
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+        };
         // Versions 1.x name the class and, until 1.6, the labels that it was given.
         let is_classifier = says("_estimator_type") == "classifier" || says("type").ends_with("Classifier");
         if let Some(labels) = facts.get("classes_").and_then(|labels| labels.as_array()) {
@@ -247,12 +257,17 @@ fn best_iteration(learner: &At, model: &At, is_scikit: bool, trees: usize) -> Re
         Some(starts) => starts.integers()?.get(rounds).copied(),
         None => {
             let param = model.get("gbtree_model_param")?;
-            let parallel = param.find("num_parallel_tree").map_or(Ok(1), |count| count.count())?;
+            let parallel = param
+                .find("num_parallel_tree")
+                .map_or(Ok(1), |count| count.count())?;
             let classes = Shape::read(learner)?.targets;
             i32::try_from(rounds.saturating_mul(parallel.max(1)).saturating_mul(classes)).ok()
         }
     };
-    match end.and_then(|end| usize::try_from(end).ok()).filter(|&end| end <= trees) {
+    match end
+        .and_then(|end| usize::try_from(end).ok())
+        .filter(|&end| end <= trees)
+    {
         Some(end) => Ok(Some(end)),
         None => Err(best.wrong(&format!("the file has no iteration {}", rounds - 1))),
     }
@@ -266,12 +281,14 @@ fn gradient_booster<'a>(booster: &At<'a>) -> Result<(At<'a>, Option<Numbers>)> {
             booster.get("gbtree")?.get("model")?,
             Some(booster.get("weight_drop")?.numbers()?),
         )),
-        "gblinear" => Err(
-            Error::model("the model is a linear one of XGBoost's (gblinear), and this version reads its trees only")
-                .with_hint("export it to ONNX: a linear model is a MatMul and an Add"),
-        ),
-        other => Err(Error::model(format!("the model's booster is {other:?}, which this version does not know"))
-            .with_hint("export it to ONNX with onnxmltools.convert_xgboost")),
+        "gblinear" => Err(Error::model(
+            "the model is a linear one of XGBoost's (gblinear), and this version reads its trees only",
+        )
+        .with_hint("export it to ONNX: a linear model is a MatMul and an Add")),
+        other => Err(Error::model(format!(
+            "the model's booster is {other:?}, which this version does not know"
+        ))
+        .with_hint("export it to ONNX with onnxmltools.convert_xgboost")),
     }
 }
 
@@ -287,7 +304,9 @@ fn read_trees(model: &At, shape: &Shape, drops: Option<&Numbers>) -> Result<Tree
         return Err(Error::model(
             "the model brings the names of its categories along, and this version takes their codes only",
         )
-        .with_hint("train it on the codes (frame[column].cat.codes), with feature_types='c' for those columns"));
+        .with_hint(
+            "train it on the codes (frame[column].cat.codes), with feature_types='c' for those columns",
+        ));
     }
     let classes = model.get("tree_info")?.integers()?;
     let mut trees = Vec::with_capacity(classes.len());
@@ -301,13 +320,21 @@ fn read_trees(model: &At, shape: &Shape, drops: Option<&Numbers>) -> Result<Tree
             None => 1.0,
             Some(drops) => drops
                 .get(index)
-                .ok_or_else(|| tree.wrong("weight_drop has no number for it"))? as f32,
+                .ok_or_else(|| tree.wrong("weight_drop has no number for it"))?
+                as f32,
         };
         let table = Table::read(&tree, shape)?;
         let splits = (0..table.left.len()).filter(|&place| table.left[place] != -1);
         for (kind, feature) in splits.map(|place| (table.split_type[place], table.features[place])) {
-            let seen = if kind == 1 { &mut categorical } else { &mut numerical };
-            if let Some(seen) = usize::try_from(feature).ok().and_then(|feature| seen.get_mut(feature)) {
+            let seen = if kind == 1 {
+                &mut categorical
+            } else {
+                &mut numerical
+            };
+            if let Some(seen) = usize::try_from(feature)
+                .ok()
+                .and_then(|feature| seen.get_mut(feature))
+            {
                 *seen = true;
             }
         }
@@ -321,7 +348,9 @@ fn read_trees(model: &At, shape: &Shape, drops: Option<&Numbers>) -> Result<Tree
         )));
     }
     if let Some(both) = (0..shape.features).find(|&feature| categorical[feature] && numerical[feature]) {
-        return Err(model.wrong(&format!("feature {both} is split by thresholds and by categories")));
+        return Err(model.wrong(&format!(
+            "feature {both} is split by thresholds and by categories"
+        )));
     }
     let strict = (0..shape.features).filter(|&feature| categorical[feature]);
     Ok(Trees {
@@ -351,11 +380,16 @@ impl<'a> Table<'a> {
     fn read(at: &At<'a>, shape: &Shape) -> Result<Table<'a>> {
         let integers = |key: &str| at.find(key).map_or(Ok(Vec::new()), |list| list.integers());
         let param = at.get("tree_param")?;
-        let width = param.find("size_leaf_vector").map_or(Ok(1), |width| width.count())?;
+        let width = param
+            .find("size_leaf_vector")
+            .map_or(Ok(1), |width| width.count())?;
         let vectors = match (width, at.find("leaf_weights")) {
             (0 | 1, _) => None,
             (width, _) if width != shape.targets => {
-                return Err(param.wrong(&format!("leaves of {width} numbers for {} targets", shape.targets)));
+                return Err(param.wrong(&format!(
+                    "leaves of {width} numbers for {} targets",
+                    shape.targets
+                )));
             }
             (_, Some(leaves)) => Some((leaves.numbers()?, true)),
             (_, None) => Some((at.get("base_weights")?.numbers()?, false)),
@@ -390,13 +424,21 @@ impl<'a> Table<'a> {
             ("split_type", table.split_type.len()),
         ];
         // What several nodes shared would be copied for each of them.
-        let in_sets: i64 = table.segments.iter().map(|&(_, _, size)| i64::from(size.max(0))).sum();
+        let in_sets: i64 = table
+            .segments
+            .iter()
+            .map(|&(_, _, size)| i64::from(size.max(0)))
+            .sum();
         let leaves = table.left.iter().filter(|&&left| left == -1).count();
         let in_leaves = leaves.saturating_mul(shape.targets);
         if in_sets > table.categories.len() as i64 {
             return Err(at.wrong("sets of categories overlap"));
         }
-        if table.vectors.as_ref().is_some_and(|(vectors, _)| vectors.len() < in_leaves) {
+        if table
+            .vectors
+            .as_ref()
+            .is_some_and(|(vectors, _)| vectors.len() < in_leaves)
+        {
             return Err(at.wrong(&format!("{leaves} leaves have fewer than {in_leaves} numbers")));
         }
         match lengths.iter().find(|(_, length)| *length != table.left.len()) {
@@ -410,7 +452,9 @@ impl<'a> Table<'a> {
 
     fn grow(&self, target: u32, drop: f32, shape: &Shape) -> Result<Tree> {
         let count = self.left.len();
-        grow::tree(count, shape.features, count, |place| self.entry(place, target, drop, shape))
+        grow::tree(count, shape.features, count, |place| {
+            self.entry(place, target, drop, shape)
+        })
     }
 
     fn entry(&self, place: usize, target: u32, drop: f32, shape: &Shape) -> Result<Entry> {
@@ -435,7 +479,8 @@ impl<'a> Table<'a> {
             return Ok(Entry::Leaf(weights));
         }
         let child = |child: i32| {
-            usize::try_from(child).map_err(|_| self.at.wrong(&format!("node {place} has a branch to {child}")))
+            usize::try_from(child)
+                .map_err(|_| self.at.wrong(&format!("node {place} has a branch to {child}")))
         };
         let (left, right) = (child(self.left[place])?, child(self.right[place])?);
         let feature = usize::try_from(self.features[place]).unwrap_or(usize::MAX);
@@ -462,7 +507,10 @@ impl<'a> Table<'a> {
     }
 
     fn category_set(&self, place: usize) -> Result<Vec<u32>> {
-        let wrong = |why: &str| self.at.wrong(&format!("node {place} splits by categories, and {why}"));
+        let wrong = |why: &str| {
+            self.at
+                .wrong(&format!("node {place} splits by categories, and {why}"))
+        };
         let found = self
             .segments
             .binary_search_by_key(&(place as i64), |&(node, ..)| i64::from(node))
@@ -470,7 +518,8 @@ impl<'a> Table<'a> {
         let (_, start, size) = self.segments[found];
         let range = || {
             let start = usize::try_from(start).ok()?;
-            self.categories.get(start..start.checked_add(usize::try_from(size).ok()?)?)
+            self.categories
+                .get(start..start.checked_add(usize::try_from(size).ok()?)?)
         };
         let mut set = Vec::new();
         for &category in range().ok_or_else(|| wrong("the file has fewer than it says"))? {

@@ -438,7 +438,10 @@ fn other_formats_are_refused_by_name_and_content_with_the_way_out() {
             ],
             "weights in safetensors format",
         ),
-        (&[("booster.bin", b"binf\0\0\0\x3f")], "booster.bin is an XGBoost model in the binary format"),
+        (
+            &[("booster.bin", b"binf\0\0\0\x3f")],
+            "booster.bin is an XGBoost model in the binary format",
+        ),
         (&[("model.h5", b"\x89HDF\r\n\x1a\n")], "an HDF5 file (Keras)"),
         (
             &[("model.dat", b"\x01\x02\x03")],
