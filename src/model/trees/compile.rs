@@ -2,6 +2,8 @@
 //!
 //! Models are untrusted: indices are checked here, and nothing that is made is larger than a small multiple of the forest.
 
+use std::collections::BinaryHeap;
+
 use crate::error::{Error, Result};
 
 use super::bins::Columns;
@@ -24,7 +26,7 @@ pub(super) struct Trees<S> {
     pub weights: Vec<S>,
     /// What sparse leaves give: to which target, how much.
     pub gifts: Vec<(u32, S)>,
-    /// Where a sparse leaf's gifts begin; they end where the next one's begin.
+    /// Where a sparse leaf's gifts begin, which end where the next one's begin; and where walks begin.
     pub starts: Vec<u32>,
 }
 
@@ -42,8 +44,13 @@ pub(super) enum Shape {
     Pattern { from: u32, to: u32 },
     /// `steps[from..to]`.
     Expression { from: u32, to: u32 },
-    /// A walk from `nodes[root]`.
-    Walk { root: u32 },
+    /// `steps[from..to]`, then a walk from `starts[first + leaf]`. Its leaf is counted from `nodes[base]`.
+    Walk {
+        from: u32,
+        to: u32,
+        first: u32,
+        base: u32,
+    },
 }
 
 /// What the leaves of a tree give.
@@ -136,64 +143,90 @@ pub(super) fn check(forest: &Forest) -> Result<()> {
     Ok(())
 }
 
-/// The splits and leaves of a tree that a row can reach, parents first.
-fn reachable(tree: &Tree) -> Vec<u32> {
-    let mut found = vec![0];
-    let mut at = 0;
-    while at < found.len() {
-        if let Node::Split(split) = &tree.nodes[found[at] as usize] {
-            found.extend([split.left, split.right]);
-        }
-        at += 1;
-    }
-    found
-}
-
 /// What is known of a tree before it is compiled.
 struct Plan<'a> {
     tree: &'a Tree,
     /// Nodes, breadth first.
     reachable: Vec<u32>,
+    /// By node, the leaves of its part of the expression: 0 for nodes below it.
+    sizes: Vec<u32>,
 }
 
 impl<'a> Plan<'a> {
-    fn leaves(&self) -> usize {
-        self.reachable.len() / 2 + 1
+    fn new(tree: &'a Tree) -> Self {
+        let mut reachable = vec![0];
+        let mut at = 0;
+        while at < reachable.len() {
+            if let Node::Split(split) = &tree.nodes[reachable[at] as usize] {
+                reachable.extend([split.left, split.right]);
+            }
+            at += 1;
+        }
+        let mut plan = Plan {
+            tree,
+            reachable,
+            sizes: vec![],
+        };
+        plan.sizes = plan.sizes_if(|_| true);
+        if plan.is_deep() {
+            // The heaviest node goes on, until there are as many leaves as there may be.
+            let mut inside = vec![false; tree.nodes.len()];
+            let mut open = BinaryHeap::from([(plan.sizes[0], 0)]);
+            while open.len() < deep::HEAD {
+                let Some((_, heaviest)) = open.pop() else { break };
+                if let Node::Split(split) = &tree.nodes[heaviest as usize] {
+                    inside[heaviest as usize] = true;
+                    open.extend([split.left, split.right].map(|child| (plan.sizes[child as usize], child)));
+                }
+            }
+            plan.sizes = plan.sizes_if(|node| inside[node as usize]);
+        }
+        plan
+    }
+
+    /// Leaves by node, where only some splits go on.
+    fn sizes_if(&self, goes_on: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut sizes = vec![0; self.tree.nodes.len()];
+        for &node in self.reachable.iter().rev() {
+            sizes[node as usize] = match &self.tree.nodes[node as usize] {
+                Node::Split(split) if goes_on(node) => {
+                    sizes[split.left as usize] + sizes[split.right as usize]
+                }
+                _ => 1,
+            };
+        }
+        sizes
     }
 
     fn is_deep(&self) -> bool {
-        self.leaves() > MAX_LEAVES
+        self.reachable.len() / 2 + 1 > MAX_LEAVES
     }
 
-    fn splits(&self) -> impl Iterator<Item = &'a Split> {
+    /// Splits of the expression, or those below it.
+    fn splits(&self, in_expression: bool) -> impl Iterator<Item = &'a Split> {
         let tree = self.tree;
         self.reachable
             .iter()
             .filter_map(move |&node| match &tree.nodes[node as usize] {
-                Node::Split(split) => Some(split),
-                Node::Leaf(_) => None,
+                Node::Split(split) if (self.sizes[node as usize] > 1) == in_expression => Some(split),
+                _ => None,
             })
     }
 
+    /// What a leaf gives.
     fn weights(&self, node: u32) -> &'a [(u32, f64)] {
         match &self.tree.nodes[node as usize] {
             Node::Leaf(weights) => weights,
-            Node::Split(_) => unreachable!("asked of leaves only"),
+            Node::Split(_) => &[],
         }
     }
 }
 
 /// Compiles a checked forest; also gives the columns of its small trees and of its deep ones.
 pub(super) fn compile<S: Sum>(forest: &Forest) -> Result<(Trees<S>, Columns<'_>, Columns<'_>)> {
-    let plans: Vec<Plan> = (forest.trees.iter())
-        .map(|tree| Plan {
-            tree,
-            reachable: reachable(tree),
-        })
-        .collect();
-    let (deep, small): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.is_deep());
-    let mut bytes = Columns::new(u8::MAX.into(), small.iter().flat_map(|plan| plan.splits()));
-    let mut words = Columns::new(deep::BINS, deep.iter().flat_map(|plan| plan.splits()));
+    let plans: Vec<Plan> = forest.trees.iter().map(Plan::new).collect();
+    let mut bytes = Columns::new(u8::MAX.into(), plans.iter().flat_map(|plan| plan.splits(true)));
+    let mut words = Columns::new(deep::BINS, plans.iter().flat_map(|plan| plan.splits(false)));
     let mut trees = Trees {
         trees: vec![],
         compares: vec![],
@@ -207,11 +240,12 @@ pub(super) fn compile<S: Sum>(forest: &Forest) -> Result<(Trees<S>, Columns<'_>,
     let fold = Fold::from(forest.aggregate);
     for plan in &plans {
         let (shape, leaves) = if plan.is_deep() {
-            trees.walk(plan, &mut words)
-        } else if plan.leaves() <= MAX_PATTERN + 1 {
+            trees.walk(plan, &mut bytes, &mut words)
+        } else if plan.reachable.len() / 2 <= MAX_PATTERN {
             trees.pattern(plan, &mut bytes)
         } else {
-            trees.expression(plan, &mut bytes)
+            let (from, to, leaves) = trees.expression(plan, &mut bytes);
+            (Shape::Expression { from, to }, leaves)
         };
         let leaves: Vec<&[(u32, f64)]> = leaves.into_iter().map(|node| plan.weights(node)).collect();
         let gives = trees.gives(fold, &leaves, plan.is_deep());
@@ -260,18 +294,11 @@ impl<S: Sum> Trees<S> {
     }
 
     /// The steps of a tree, and its leaves in the order of their numbers.
-    fn expression<'a>(&mut self, plan: &Plan<'a>, columns: &mut Columns<'a>) -> (Shape, Vec<u32>) {
-        let mut sizes = vec![1u32; plan.tree.nodes.len()];
-        for &node in plan.reachable.iter().rev() {
-            if let Node::Split(split) = &plan.tree.nodes[node as usize] {
-                sizes[node as usize] = sizes[split.left as usize] + sizes[split.right as usize];
-            }
-        }
+    fn expression<'a>(&mut self, plan: &Plan<'a>, columns: &mut Columns<'a>) -> (u32, u32, Vec<u32>) {
         let from = self.steps.len() as u32;
         let mut leaves = vec![];
-        self.subexpression(plan, columns, &sizes, 0, 0, &mut leaves);
-        let to = self.steps.len() as u32;
-        (Shape::Expression { from, to }, leaves)
+        self.subexpression(plan, columns, 0, 0, &mut leaves);
+        (from, self.steps.len() as u32, leaves)
     }
 
     /// Puts the leaf that rows reach from `node` on into `slot`. At most [`MAX_LEAVES`] deep.
@@ -279,7 +306,6 @@ impl<S: Sum> Trees<S> {
         &mut self,
         plan: &Plan<'a>,
         columns: &mut Columns<'a>,
-        sizes: &[u32],
         node: u32,
         slot: u8,
         leaves: &mut Vec<u32>,
@@ -288,19 +314,19 @@ impl<S: Sum> Trees<S> {
             unreachable!("only splits are expressed");
         };
         let (left, right) = (split.left, split.right);
-        let size = |node: u32| sizes[node as usize];
+        let size = |node: u32| plan.sizes[node as usize];
         let (does, other) = match (size(left), size(right)) {
             (1, 1) => {
                 leaves.extend([left, right]);
                 (Does::Leaves, leaves.len() - 2)
             }
             (1, _) => {
-                self.subexpression(plan, columns, sizes, right, slot, leaves);
+                self.subexpression(plan, columns, right, slot, leaves);
                 leaves.push(left);
                 (Does::LeftLeaf, leaves.len() - 1)
             }
             (_, 1) => {
-                self.subexpression(plan, columns, sizes, left, slot, leaves);
+                self.subexpression(plan, columns, left, slot, leaves);
                 leaves.push(right);
                 (Does::RightLeaf, leaves.len() - 1)
             }
@@ -331,8 +357,8 @@ impl<S: Sum> Trees<S> {
                     true => (left, right, Does::RightSlot),
                     false => (right, left, Does::LeftSlot),
                 };
-                self.subexpression(plan, columns, sizes, heavy, slot, leaves);
-                self.subexpression(plan, columns, sizes, light, slot + 1, leaves);
+                self.subexpression(plan, columns, heavy, slot, leaves);
+                self.subexpression(plan, columns, light, slot + 1, leaves);
                 (does, slot as usize + 1)
             }
         };
@@ -344,26 +370,44 @@ impl<S: Sum> Trees<S> {
         });
     }
 
-    /// The nodes of a tree breadth first, children side by side, and its leaves in that order.
-    fn walk<'a>(&mut self, plan: &Plan<'a>, columns: &mut Columns<'a>) -> (Shape, Vec<u32>) {
-        let root = self.nodes.len() as u32;
-        let mut leaves = vec![];
-        let mut next = root + 1;
-        for &node in &plan.reachable {
-            self.nodes.push(match &plan.tree.nodes[node as usize] {
-                Node::Split(split) => {
-                    next += 2;
-                    // More columns than fit are an error when all are known.
-                    let limit = columns.limit(split);
-                    DeepNode::split(limit, next - 2)
-                }
-                Node::Leaf(_) => {
-                    leaves.push(node);
-                    DeepNode::leaf(leaves.len() as u32 - 1)
-                }
-            });
+    /// The expression of a tree and the nodes below it, and these nodes in their order. Each subtree stands apart, breadth
+    /// first, with children side by side.
+    fn walk<'a>(
+        &mut self,
+        plan: &Plan<'a>,
+        bytes: &mut Columns<'a>,
+        words: &mut Columns<'a>,
+    ) -> (Shape, Vec<u32>) {
+        let (from, to, tops) = self.expression(plan, bytes);
+        let first = self.starts.len() as u32;
+        let base = self.nodes.len() as u32;
+        let mut order = vec![];
+        for top in tops {
+            let mut at = order.len();
+            self.starts.push(base + at as u32);
+            order.push(top);
+            while at < order.len() {
+                let node = match &plan.tree.nodes[order[at] as usize] {
+                    Node::Split(split) => {
+                        order.extend([split.left, split.right]);
+                        // More columns than a node can name are an error once all are known.
+                        DeepNode::split(words.limit(split), base + order.len() as u32 - 2)
+                    }
+                    Node::Leaf(_) => DeepNode::leaf(base + at as u32),
+                };
+                self.nodes.push(node);
+                at += 1;
+            }
         }
-        (Shape::Walk { root }, leaves)
+        (
+            Shape::Walk {
+                from,
+                to,
+                first,
+                base,
+            },
+            order,
+        )
     }
 
     /// Tables for leaves in the order of their numbers.
@@ -387,7 +431,7 @@ impl<S: Sum> Trees<S> {
             .collect();
         let tables: usize = most.iter().map(|(_, times)| times).sum();
         let given: usize = leaves.iter().map(|leaf| leaf.len()).sum();
-        if tables * leaves.len() > 2 * given + 16 {
+        if tables * leaves.len() > 2 * given + 16 || (deep && tables > 1) {
             let first = self.starts.len() as u32;
             for leaf in leaves {
                 self.starts.push(self.gifts.len() as u32);

@@ -1,20 +1,21 @@
-//! Trees with many leaves: walks from the root, several rows at a time.
+//! Trees with many leaves: walks, several rows at a time.
 //!
-//! A walk waits for memory and for nothing else: children are neighbours, so that the next node is the left child plus the
-//! outcome of the test, without a branch to guess, and the waits of [`TOGETHER`] rows overlap. Nodes are eight bytes,
-//! breadth first, so that the top of a tree shares few cache lines.
+//! The top of such a tree is an [expression](super::expression), whose leaves are where walks begin. A walk waits for
+//! memory and for nothing else: children are neighbours, so that the next node is the left child plus the outcome of the
+//! test, without a branch to guess, and a leaf leads to itself; so the waits of [`TOGETHER`] rows overlap. Nodes are eight
+//! bytes, those below one another close together.
 
 use super::bins::{Cells, Limit};
 use super::block::ROWS;
 
-/// Rows that walk together.
-const TOGETHER: usize = 16;
+/// Leaves of the expression at the top.
+pub(super) const HEAD: usize = 64;
 
-/// The column of nodes that are leaves.
-const LEAF: u16 = u16::MAX;
+/// Rows that walk together.
+const TOGETHER: usize = 8;
 
 /// The greatest number of columns.
-pub(super) const MAX_COLUMNS: usize = LEAF as usize;
+pub(super) const MAX_COLUMNS: usize = u16::MAX as usize + 1;
 
 /// Bins that a column tells apart, but for the greatest one.
 pub(super) const BINS: u32 = u16::MAX as u32;
@@ -22,9 +23,10 @@ pub(super) const BINS: u32 = u16::MAX as u32;
 /// A node of a deep tree.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeepNode {
-    /// The left child, before which the right one stands; of a leaf, its number.
+    /// The left child, before the right one; of a leaf, itself.
     next: u32,
     column: u16,
+    /// No bin is greater than that of a leaf.
     limit: u16,
 }
 
@@ -38,12 +40,12 @@ impl DeepNode {
         }
     }
 
-    /// A leaf.
-    pub fn leaf(number: u32) -> Self {
+    /// The leaf at `at`.
+    pub fn leaf(at: u32) -> Self {
         DeepNode {
-            next: number,
-            column: LEAF,
-            limit: 0,
+            next: at,
+            column: 0,
+            limit: u16::MAX,
         }
     }
 }
@@ -68,29 +70,24 @@ impl Cells for Words<'_> {
     }
 }
 
-/// The leaf that each row ends at, from `root` on.
+/// Leads every row from the node where it is to a leaf.
 #[inline(always)]
-pub(super) fn walk(nodes: &[DeepNode], words: &[u16], columns: usize, ends: &mut [u32], root: u32) {
-    for (group, ends) in ends.chunks_mut(TOGETHER).enumerate() {
+pub(super) fn walk(nodes: &[DeepNode], words: &[u16], columns: usize, at: &mut [u32; ROWS]) {
+    let (groups, _) = at.as_chunks_mut::<TOGETHER>();
+    for (group, at) in groups.iter_mut().enumerate() {
         let first = group * TOGETHER * columns;
-        let mut at = [root; TOGETHER];
         loop {
-            let mut walking = false;
-            for lane in 0..TOGETHER {
-                let node = nodes[at[lane] as usize];
-                let row = first + lane * columns;
-                if node.column != LEAF {
-                    let bin = words[row + node.column as usize];
-                    at[lane] = node.next + u32::from(bin > node.limit);
-                    walking = true;
-                }
+            let mut moved = 0;
+            for (lane, at) in at.iter_mut().enumerate() {
+                let node = nodes[*at as usize];
+                let bin = words[first + lane * columns + node.column as usize];
+                let next = node.next + u32::from(bin > node.limit);
+                moved |= next ^ *at;
+                *at = next;
             }
-            if !walking {
+            if moved == 0 {
                 break;
             }
-        }
-        for (end, at) in ends.iter_mut().zip(at) {
-            *end = nodes[at as usize].next;
         }
     }
 }

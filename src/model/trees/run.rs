@@ -22,7 +22,7 @@ impl<S: Sum> Trees<S> {
     #[inline(always)]
     pub fn run<I: Isa>(&self, fold: Fold, cells: Cells<'_>, sums: &mut [Block<S>]) {
         let mut slots: Slots = [Block([0; ROWS]); SLOTS];
-        let mut ends = [0u32; ROWS];
+        let mut at = [0u32; ROWS];
         for tree in &self.trees {
             match tree.shape {
                 Shape::Pattern { from, to } => {
@@ -32,10 +32,20 @@ impl<S: Sum> Trees<S> {
                 Shape::Expression { from, to } => {
                     expression::evaluate(&self.steps[from as usize..to as usize], cells.bytes, &mut slots);
                 }
-                Shape::Walk { root } => {
-                    let ends = &mut ends[..cells.rows];
-                    deep::walk(&self.nodes, cells.words, cells.columns, ends, root);
-                    self.give_walked::<I>(&tree.gives, fold, ends, sums);
+                Shape::Walk {
+                    from,
+                    to,
+                    first,
+                    base,
+                } => {
+                    expression::evaluate(&self.steps[from as usize..to as usize], cells.bytes, &mut slots);
+                    let starts = &self.starts[first as usize..];
+                    for (at, found) in at.iter_mut().zip(&slots[0].0) {
+                        *at = starts[*found as usize];
+                    }
+                    deep::walk(&self.nodes, cells.words, cells.columns, &mut at);
+                    at.iter_mut().for_each(|at| *at -= base);
+                    self.give_walked::<I>(&tree.gives, fold, &at[..cells.rows], sums);
                     continue;
                 }
             }
