@@ -74,6 +74,7 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),
+        engine: floe::model::Engine::Echo,
         batch_rows: 4096,
         input_schema: rows.schema().as_ref().clone(),
         outputs: vec![],

@@ -49,6 +49,7 @@ pub fn plan() -> Plan {
         config_digest: "sha256:0".into(),
         model_digest: "sha256:1".into(),
         worker_version: "0.1.0".into(),
+        engine: floe::model::Engine::Echo,
         batch_rows: 16,
         input_schema: Schema::new(vec![
             Field::new("id", DataType::Int64, false),

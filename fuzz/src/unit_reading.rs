@@ -138,6 +138,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
     let plan = Arc::new(Plan {
         units: units::cut(&[footer.shapes()]),
         inputs: vec![PlannedFile::new(listed, footer.rows())],
+        engine: floe::model::Engine::Echo,
         batch_rows: BATCH_ROWS,
         input_schema: schema,
         format: FORMAT,

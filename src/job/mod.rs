@@ -244,7 +244,8 @@ impl<'a> Replica<'a> {
             let kept = survey.footers.clone();
             *footers.lock().await = kept.clone();
             let mut plan = self.scoring.plan(job, &run_id, self.store_class, survey)?;
-            plan.batch_rows = self.rehearsal(&plan, &kept).batch_rows().await?;
+            let settled = self.rehearsal(&plan, &kept).settle().await?;
+            (plan.batch_rows, plan.engine) = (settled.batch_rows, settled.engine);
             Ok(plan)
         });
         let outcome = match outcome.await? {
@@ -336,7 +337,7 @@ impl<'a> Replica<'a> {
         let pool = WorkerPool::of(self.job, self.host);
         let models = self
             .scoring
-            .workers(pool.workers, pool.threads_per_worker)
+            .workers(pool.workers, pool.threads_per_worker, plan.engine)
             .await?;
         Ok(Pipeline {
             reader: Reader::new(self.places.input.clone(), plan.clone(), footers),

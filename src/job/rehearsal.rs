@@ -1,4 +1,5 @@
-//! The rehearsal: before a plan is pinned, the model scores some rows of the input to find out how many at once suit it.
+//! The rehearsal: before a plan is pinned, the model scores some rows of the input, to find out how many at once suit it and,
+//! where several engines can compute it, whether they agree.
 //!
 //! The best batch differs between models by three orders of magnitude, and with the machine's caches; no rule knows it.
 //! Whoever plans the run measures it, and the plan pins it for all replicas, since the last bits of a prediction may
@@ -12,8 +13,9 @@ use super::budget;
 use super::scoring::Scoring;
 use crate::config::Job;
 use crate::decode::Decoder;
-use crate::error::{ErrorKind, Result, ResultExt};
-use crate::model::Model;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::model::engine::agree;
+use crate::model::{Engine, Model};
 use crate::plan::Plan;
 use crate::read::{self, Block, Footer};
 use crate::signature::{self, Source};
@@ -21,6 +23,9 @@ use crate::storage::Location;
 
 /// Most rows of a batch that is not asked for.
 const MOST_ROWS: usize = 32 * 1024;
+
+/// Rows about which engines must agree.
+const COMPARED_ROWS: usize = 1024;
 
 /// Most bytes of the rows that are read for a rehearsal, as columns.
 const SAMPLE_BYTES: usize = 32 << 20;
@@ -67,34 +72,59 @@ pub fn is_useful(job: &Job, scoring: &Scoring, plan: &Plan) -> bool {
     !is_settled && plan.rows() > plan.batch_rows as u64
 }
 
+/// What a rehearsal settles, to be pinned in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Who computes.
+    pub engine: Engine,
+}
+
 impl Rehearsal<'_> {
-    /// The rows of a batch to pin in the plan.
+    /// What to pin in the plan.
     ///
     /// # Errors
     /// Those of reading and scoring the first rows, which the run would meet as well.
-    pub async fn batch_rows(self) -> Result<usize> {
-        let usual = self.plan.batch_rows;
-        if !is_useful(self.job, self.scoring, self.plan) {
+    pub async fn settle(self) -> Result<Settled> {
+        let engines = self.scoring.model.engines(&self.scoring.function);
+        let usual = Settled {
+            batch_rows: self.plan.batch_rows,
+            engine: self.plan.engine,
+        };
+        let is_useful = is_useful(self.job, self.scoring, self.plan);
+        if !is_useful && engines.len() < 2 {
             return Ok(usual);
         }
         let Some(sample) = self.sample().await? else {
             return Ok(usual);
         };
-        let model = self.scoring.worker(1).await?;
+        let mut models = Vec::with_capacity(engines.len());
+        for &engine in &engines {
+            models.push(self.scoring.worker(1, engine).await?);
+        }
         let share = self.job.replica.count.max(1) * self.workers.max(1);
-        let (plan, model) = {
+        let decoder = self.decoder()?;
+        let rows = self.plan.rows() as f64 / share as f64;
+        let (settled, model) = tokio::task::spawn_blocking(move || -> Result<_> {
+            let at = choose(&decoder, &sample, &engines, &mut models)?;
+            let (engine, model) = (engines[at], models.swap_remove(at));
+            if !is_useful {
+                return Ok((Settled { engine, ..usual }, model));
+            }
             let stage = Stage {
-                decoder: self.decoder()?,
+                decoder,
                 sample,
                 model,
-                rows: self.plan.rows() as f64 / share as f64,
+                rows,
             };
-            tokio::task::spawn_blocking(move || stage.play(usual))
-                .await
-                .context(ErrorKind::Internal, "the rehearsal was cut off")??
-        };
-        self.scoring.keep(model);
-        Ok(plan)
+            let (batch_rows, model) = stage.play(usual.batch_rows)?;
+            Ok((Settled { batch_rows, engine }, model))
+        })
+        .await
+        .context(ErrorKind::Internal, "the rehearsal was cut off")??;
+        self.scoring.keep(settled.engine, model);
+        Ok(settled)
     }
 
     fn decoder(&self) -> Result<Decoder> {
@@ -118,6 +148,44 @@ impl Rehearsal<'_> {
         };
         read::sample::read(self.input, footer, schema, &binding.columns(), rows).await
     }
+}
+
+/// The place of the first engine that says about the first rows what the last one says, which is the reference.
+fn choose(
+    decoder: &Decoder,
+    sample: &Block,
+    engines: &[Engine],
+    models: &mut [Box<dyn Model>],
+) -> Result<usize> {
+    let Some(((reference, rest), name)) = models.split_last_mut().zip(engines.last()) else {
+        return Err(Error::internal("a function that nobody computes"));
+    };
+    if rest.is_empty() {
+        return Ok(0);
+    }
+    let rows = sample.rows.num_rows().min(COMPARED_ROWS);
+    let origin = sample.origin.slice(0, rows);
+    let batch = decoder.decode(&sample.rows.slice(0, rows), &origin)?;
+    let expected = reference.infer(&batch).map_err(|error| origin.at(error))?;
+    for (place, model) in rest.iter_mut().enumerate() {
+        match model.infer(&batch).map(|values| agree(&values, &expected)) {
+            Ok(Ok(())) => {
+                tracing::info!(
+                    "{} agrees with {name} about the first {rows} rows: it computes",
+                    engines[place]
+                );
+                return Ok(place);
+            }
+            Ok(Err(difference)) => tracing::warn!(
+                "{} and {name} differ about the first rows ({difference}): {name} computes",
+                engines[place]
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "{} fails on the first rows: {name} computes", engines[place])
+            }
+        }
+    }
+    Ok(rest.len())
 }
 
 /// A model, rows to score, and a clock.
@@ -256,7 +324,6 @@ fn search(start: usize, first: f64, most: usize, mut measure: impl FnMut(usize) 
 mod tests {
     use super::*;
     use crate::config::OnOutOfRange;
-    use crate::error::Error;
     use crate::origin::Origin;
     use crate::signature::{Function, InputFeature, OnNull};
     use crate::tensor::{DType, TensorBatch, Value};

@@ -8,7 +8,7 @@ use super::{Host, Survey, budget, digest};
 use crate::config::{Backend, Job, ModelOptions};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::model::{self, Loaded, Model, ModelFiles, OpenOptions};
+use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
 use crate::storage::{Storage, StoreClass};
@@ -24,8 +24,10 @@ pub struct Scoring {
     /// See [`digest`].
     pub config_digest: String,
     /// A single-threaded worker's model that has been used for something else.
-    spare: Mutex<Option<Box<dyn Model>>>,
+    spare: Mutex<Option<Spare>>,
 }
+
+type Spare = (Engine, Box<dyn Model>);
 
 /// What the pipeline needs beside the models.
 pub struct Bound {
@@ -79,6 +81,7 @@ impl Scoring {
             model_digest: self.model.digest().to_string(),
             worker_version: env!("CARGO_PKG_VERSION").to_string(),
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
+            engine: self.model.engines(&self.function)[0],
             input_schema: survey.schema,
             outputs: outputs
                 .iter()
@@ -122,28 +125,40 @@ impl Scoring {
     }
 
     /// One model per worker, made side by side.
-    pub async fn workers(&self, count: usize, threads: usize) -> Result<Vec<Box<dyn Model>>> {
-        let spare = self.spare().take().filter(|_| threads == 1);
+    pub async fn workers(&self, count: usize, threads: usize, engine: Engine) -> Result<Vec<Box<dyn Model>>> {
+        let spare = self.spare().take();
+        let spare = spare
+            .filter(|(known, _)| threads == 1 && *known == engine)
+            .map(|(_, model)| model);
         let missing = count - usize::from(spare.is_some()).min(count);
-        let making: Vec<_> = (0..missing).map(|_| self.worker(threads)).collect();
+        let making: Vec<_> = (0..missing).map(|_| self.worker(threads, engine)).collect();
         let made = futures::future::try_join_all(making).await?;
         Ok(spare.into_iter().chain(made).take(count).collect())
     }
 
     /// A model for one worker that uses `threads` cores.
-    pub async fn worker(&self, threads: usize) -> Result<Box<dyn Model>> {
+    ///
+    /// # Errors
+    /// `Model`, when the plan of another version names an engine that is not to be had.
+    pub async fn worker(&self, threads: usize, engine: Engine) -> Result<Box<dyn Model>> {
         let (model, function) = (self.model.clone(), self.function.clone());
-        tokio::task::spawn_blocking(move || model.worker(&function, threads))
+        if !model.engines(&function).contains(&engine) {
+            return Err(Error::model(format!(
+                "the plan wants the model computed by {engine}, which can't do it here"
+            ))
+            .with_hint("all replicas of a run need the same version of Floe and of ONNX Runtime"));
+        }
+        tokio::task::spawn_blocking(move || model.worker_on(&function, threads, engine))
             .await
             .context(ErrorKind::Internal, "making a worker's model was cut off")?
     }
 
     /// Keeps a single-threaded model that was used for something else for the first worker.
-    pub fn keep(&self, model: Box<dyn Model>) {
-        *self.spare() = Some(model);
+    pub fn keep(&self, engine: Engine, model: Box<dyn Model>) {
+        *self.spare() = Some((engine, model));
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Box<dyn Model>>> {
+    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

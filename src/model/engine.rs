@@ -9,7 +9,7 @@ use std::fmt;
 use crate::tensor::{Maps, Tensor, TensorData, Value};
 
 /// Who computes a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// The built-in test model.

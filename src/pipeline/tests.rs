@@ -115,6 +115,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),
+        engine: crate::model::Engine::Echo,
         batch_rows,
         input_schema: schema().as_ref().clone(),
         outputs: vec![Field::new("same", DataType::Int64, true)],

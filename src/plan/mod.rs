@@ -8,6 +8,7 @@ use arrow_schema::{Field, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SaveMode;
+use crate::model::Engine;
 use crate::storage::{Listed, StoreClass};
 
 pub mod assign;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub worker_version: String,
     /// Most rows handed to the model at once. Pinned because the last bits of a prediction may depend on it.
     pub batch_rows: usize,
+    /// Who computes the model, where several can: pinned for the same reason.
+    pub engine: Engine,
     /// The input's Arrow schema: what every file was checked against.
     pub input_schema: Schema,
     /// The columns the model adds, in order.

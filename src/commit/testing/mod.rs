@@ -164,6 +164,7 @@ pub fn plan_of(run_id: &str, mode: SaveMode, rows: &[u64]) -> Plan {
         config_digest: "c".into(),
         model_digest: "m".into(),
         worker_version: "0".into(),
+        engine: crate::model::Engine::Echo,
         batch_rows: 1,
         input_schema: arrow::datatypes::Schema::empty(),
         outputs: Vec::new(),

@@ -33,6 +33,7 @@ async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
         config_digest: String::new(),
         model_digest: String::new(),
         worker_version: String::new(),
+        engine: crate::model::Engine::Echo,
         batch_rows,
         input_schema: InputSchema::of("x.parquet", footer.schema())?.finish(),
         outputs: vec![],
