@@ -6,6 +6,9 @@
 # Needs BuildKit (Docker 20.10 or newer; DOCKER_BUILDKIT=1 where it is not the default). There is no `# syntax=`
 # line on purpose: the engine's own front end is enough, and nothing has to be pulled for it.
 #
+# The image holds ONNX Runtime alone. An execution provider (docs/models.md) is added by name, here 96 MB more:
+#   --build-arg EXECUTION_PROVIDERS=openvino
+#
 # Base images are named by tag here. A release should pin what it was built from by digest; a digest belongs to
 # the registry one pulls from, so it is given at build time:
 #   --build-arg RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot@sha256:<digest>
@@ -20,8 +23,13 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip \
     && rm -rf /var/lib/apt/lists/*
 COPY scripts/fetch-onnxruntime /build/scripts/fetch-onnxruntime
+# None by default; of several names, separated by spaces, each is fetched.
+ARG EXECUTION_PROVIDERS=
 # Kept as it is: it comes without symbols, and untouched it still has the hash pinned in the script.
-RUN /build/scripts/fetch-onnxruntime --to /opt/onnxruntime
+RUN /build/scripts/fetch-onnxruntime --to /opt/onnxruntime \
+    && for name in ${EXECUTION_PROVIDERS}; do \
+        /build/scripts/fetch-onnxruntime --to /opt/onnxruntime --with "$name" || exit 1; \
+    done
 
 # ---- the program -------------------------------------------------------------------------------------------
 FROM ${RUST_IMAGE} AS builder

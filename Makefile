@@ -7,12 +7,12 @@
 CARGO ?= cargo
 FLOE  := target/release/floe
 
-.PHONY: demo test build bench lint schema clean onnxruntime python
+.PHONY: demo test build bench lint schema clean onnxruntime providers python
 
 demo: onnxruntime build
 	@scripts/demo $(FLOE)
 
-test: onnxruntime python
+test: onnxruntime providers python
 	$(CARGO) test --locked --features fail-points --all-targets
 	$(CARGO) test --locked --features fail-points --doc
 	.venv/bin/python tests/peers/test_checkers.py
@@ -38,6 +38,10 @@ schema:
 
 onnxruntime:
 	@scripts/fetch-onnxruntime > /dev/null
+
+# Execution providers are published for few machines; what is not here its tests expect to be refused.
+providers: onnxruntime
+	@[ "$$(uname -sm)" != "Linux x86_64" ] || scripts/fetch-onnxruntime --with openvino > /dev/null
 
 python:
 	@scripts/python-env > /dev/null

@@ -3,6 +3,7 @@
 //! The table is like a real one: 20 columns of which the model reads twelve. Each case differs from its neighbour in
 //! one property, which its name says.
 
+mod network;
 mod stages;
 mod table;
 mod whole;

@@ -1,6 +1,7 @@
 //! One stage at a time, on one thread.
 
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -8,15 +9,16 @@ use tokio::runtime::Runtime;
 use floe::config::{ModelOptions, OnOutOfRange};
 use floe::decode::Decoder;
 use floe::job::{Host, open_model};
-use floe::model::Loaded;
+use floe::model::{Loaded, OpenOptions};
 use floe::origin::Origin;
 use floe::plan::{self, Part, Plan, PlannedFile, Unit};
 use floe::read::{Footer, Reader};
 use floe::signature::{Function, OnNull, bind};
 use floe::storage::{Location, Storage};
+use floe::tensor::{Tensor, TensorBatch};
 use floe::write::{EncoderOptions, UnitEncoder};
 
-use crate::table;
+use crate::{network, table};
 
 const ROWS: usize = 131_072;
 
@@ -133,7 +135,7 @@ pub fn decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The flights model (100 trees of depth 6), one thread; the batch size varies.
+/// The flights model (100 trees of depth 6) and a small network, one thread; the batch size varies.
 pub fn infer(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let (model, function) = model(&runtime);
@@ -151,7 +153,29 @@ pub fn infer(criterion: &mut Criterion) {
             bencher.iter(|| worker.infer(&batch).expect("predictions"));
         });
     }
+    infer_network(&mut group);
     group.finish();
+}
+
+/// A small network: what a call costs beside its arithmetic shows where batches are small.
+fn infer_network(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let options = OpenOptions {
+        onnxruntime_paths: host().onnxruntime_paths,
+        ..OpenOptions::default()
+    };
+    let model = floe::model::open(network::files(), &options).expect("a network");
+    let mut worker = model.worker(&model.functions()[0], 1).expect("a worker's model");
+    for rows in [64, 256, 1024, 4096, 16_384] {
+        let values: Vec<f32> = (0..rows * 12).map(|index| (index % 97) as f32 / 9.0).collect();
+        let batch = TensorBatch {
+            rows,
+            inputs: vec![Tensor::new(vec![rows, 12], values).expect("a matrix")],
+        };
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(format!("network_batch_{rows}"), |bencher| {
+            bencher.iter(|| worker.infer(&batch).expect("predictions"));
+        });
+    }
 }
 
 /// Arrow → Parquet, all twenty columns; on one thread, and with a pool that helps.
