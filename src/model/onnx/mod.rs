@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! files ─▶ card ─▶ graph: read and judge ─▶ describe: inputs, outputs ─▶ session ─▶ trial: what really comes out
-//!                                                                          └─▶ one session per worker
+//!                                                                          └─▶ sessions of the workers
 //! ```
 //!
 //! Everything that can be known without ONNX Runtime is known before it is loaded. The session of the trial run is not
-//! thrown away: the first worker gets it.
+//! thrown away: the first worker gets it. Workers of a large model share it, see [`api::Shared`].
 
 use bytes::Bytes;
 use ort::session::Session;
