@@ -46,7 +46,7 @@ impl Scoring {
     /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
     pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
         let model = open_model(&job.model, host, storage).await?;
-        let function = choose(model.functions(), job.model.function_name.as_deref())?.clone();
+        let function = choose(model.as_ref(), job.model.function_name.as_deref())?.clone();
         for note in model.notes() {
             tracing::info!(model = %job.model.location, "{note}");
         }
@@ -190,13 +190,14 @@ pub async fn open_model(wanted: &ModelOptions, host: &Host, storage: &Storage) -
         .context(ErrorKind::Internal, "opening the model was cut off")?
 }
 
-/// The function called `name`, or the only one.
-fn choose<'a>(functions: &'a [Function], name: Option<&str>) -> Result<&'a Function> {
+/// The function called `name`, or the one that needs no name.
+fn choose<'a>(model: &'a dyn Loaded, name: Option<&str>) -> Result<&'a Function> {
+    let functions = model.functions();
     let known = || {
         let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
         names.join(", ")
     };
-    match (name, functions) {
+    match (name, model.default_function()) {
         (Some(name), _) => functions
             .iter()
             .find(|function| function.name == name)
@@ -209,8 +210,8 @@ fn choose<'a>(functions: &'a [Function], name: Option<&str>) -> Result<&'a Funct
                 Error::config(format!("model.function_name: the model has no function {name:?}"))
                     .with_hint(format!("it has: {}", known()))
             }),
-        (None, [only]) => Ok(only),
-        (None, _) => Err(
+        (None, Some(function)) => Ok(function),
+        (None, None) => Err(
             Error::config(format!("the model has several functions: {}", known()))
                 .with_hint("choose one with model.function_name (--function-name)"),
         ),

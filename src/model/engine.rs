@@ -120,7 +120,8 @@ fn data(ours: &TensorData, theirs: &TensorData, width: usize) -> Result<(), Stri
 }
 
 fn close(a: f64, b: f64) -> bool {
-    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
+    let scale = a.abs().max(b.abs()).max(1.0);
+    a == b || (a.is_nan() && b.is_nan()) || (scale.is_finite() && (a - b).abs() <= TOLERANCE * scale)
 }
 
 #[cfg(test)]

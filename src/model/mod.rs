@@ -50,6 +50,14 @@ pub trait Loaded: Send + Sync {
     /// All functions, in the order of the model card.
     fn functions(&self) -> &[Function];
 
+    /// The function of a job that names none; `None` where there is a choice.
+    fn default_function(&self) -> Option<&Function> {
+        match self.functions() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Identity of everything that decides the outputs (weights, graph, card): `sha256:<hex>`.
     fn digest(&self) -> &str;
 

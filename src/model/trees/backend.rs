@@ -36,6 +36,8 @@ pub struct TreesModel {
     parts: Vec<Part>,
     digest: String,
     notes: Vec<String>,
+    /// A card names the functions.
+    is_carded: bool,
 }
 
 struct Part {
@@ -85,6 +87,7 @@ impl TreesModel {
             parts: Vec::new(),
             digest: String::new(),
             notes: Vec::new(),
+            is_carded: named.is_some(),
         };
         match named {
             Some(named) => {
@@ -153,6 +156,15 @@ impl Loaded for TreesModel {
 
     fn functions(&self) -> &[Function] {
         &self.functions
+    }
+
+    fn default_function(&self) -> Option<&Function> {
+        match self.functions.as_slice() {
+            // Without a card there is `predict`, and what a classifier can do besides.
+            [first, ..] if !self.is_carded => Some(first),
+            [only] => Some(only),
+            _ => None,
+        }
     }
 
     fn digest(&self) -> &str {

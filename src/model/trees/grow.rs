@@ -63,17 +63,15 @@ pub fn tree(
     most: usize,
     mut entry: impl FnMut(usize) -> Result<Entry>,
 ) -> Result<Tree> {
+    if count == 0 {
+        return Err(damaged("a tree has no nodes"));
+    }
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
     // Places in the table, in the order of `nodes`.
     let mut places = vec![0];
     let mut next = 0;
     while let Some(&place) = places.get(next) {
         next += 1;
-        if place >= count {
-            return Err(damaged(&format!(
-                "a tree of {count} nodes has a branch to node {place}"
-            )));
-        }
         nodes.push(match entry(place)? {
             Entry::Leaf(weights) => Node::Leaf(weights),
             Entry::Split {
@@ -88,6 +86,9 @@ pub fn tree(
                     return Err(damaged(&format!(
                         "node {place} of a tree asks for feature {feature}, and there are {features}"
                     )));
+                }
+                if let Some(child) = [left, right].into_iter().find(|&child| child >= count) {
+                    return Err(damaged(&format!("node {place} of a tree of {count} has a branch to {child}")));
                 }
                 if places.len() + 2 > most {
                     return Err(damaged("branches of a tree meet again or lead back"));
@@ -167,10 +168,10 @@ mod tests {
     #[test]
     fn tables_that_are_no_trees_are_refused() {
         for (table, words) in [
-            (vec![(1, 2), (0, 0)], "a tree of 2 nodes has a branch to node 2"),
+            (vec![(1, 2), (0, 0)], "node 0 of a tree of 2 has a branch to 2"),
             (vec![(1, 2), (1, 2), (0, 0)], "meet again or lead back"),
             (vec![(1, 1), (0, 0)], "meet again or lead back"),
-            (vec![], "a tree of 0 nodes"),
+            (vec![], "a tree has no nodes"),
         ] {
             let error = grow(&table, table.len()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
