@@ -6,6 +6,7 @@
 mod network;
 mod stages;
 mod table;
+mod trees;
 mod whole;
 
 use criterion::{criterion_group, criterion_main};
@@ -16,6 +17,7 @@ criterion_group!(
     stages::decode,
     stages::infer,
     stages::write,
+    trees::trees,
     whole::end_to_end
 );
 criterion_main!(benches);

@@ -14,7 +14,7 @@ use super::deep::Words;
 use super::expression::Bytes;
 use super::forest::{Aggregate, Forest, Width};
 use super::isa::{self, InstructionSet, Isa};
-use super::leaves::Sum;
+use super::leaves::{Sum, place};
 use super::run::Cells;
 use super::search::Real;
 
@@ -316,7 +316,7 @@ impl Evaluator {
         let trees = self.trees as f64;
         for (target, (sums, base)) in sums.iter().zip(&self.base).enumerate() {
             for (row, targets) in out.chunks_exact_mut(self.targets).enumerate() {
-                let sum = sums.0[S::place::<I>(row)].wide();
+                let sum = sums.0[place::<I>(row)].wide();
                 targets[target] = to(match self.aggregate {
                     Aggregate::BaseFirst => sum,
                     Aggregate::Average => round(round(sum / trees) + base),

@@ -4,7 +4,7 @@
 //! [`Forest::score_row`](super::forest::Forest::score_row) rounds it; vectors go over rows. Tables of up to 64 weights in f32 are looked up
 //! in registers.
 
-use super::block::{Block, ROWS};
+use super::block::Block;
 use super::forest::Aggregate;
 use super::isa::Isa;
 
@@ -34,8 +34,6 @@ pub(super) trait Sum: Copy + PartialOrd + Send + Sync + 'static {
     fn nearest(value: f64) -> Self;
     /// `self + other`, rounded.
     fn plus(self, other: Self) -> Self;
-    /// Where a block of sums keeps a row.
-    fn place<I: Isa>(row: usize) -> usize;
     /// Adds to the sum of each row the weight of the leaf that it has found.
     fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[Self], sums: &mut Block<Self>);
 
@@ -75,24 +73,15 @@ impl Sum for f32 {
     }
 
     #[inline(always)]
-    fn place<I: Isa>(row: usize) -> usize {
-        match I::AVX2 {
-            // Vectors of 32 leaf numbers in bytes become four of eight in lanes by shifts: of every fourth row.
-            true => (row & !31) | (row & 3) << 3 | (row >> 2 & 7),
-            false => row,
-        }
-    }
-
-    #[inline(always)]
     fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
         #[cfg(target_arch = "x86_64")]
         if I::AVX2 {
             // SAFETY: `I::AVX2` says that this processor has AVX2.
             unsafe {
                 match fold {
-                    Fold::Add => x86::give::<0>(found, table, sums),
-                    Fold::Least => x86::give::<1>(found, table, sums),
-                    Fold::Greatest => x86::give::<2>(found, table, sums),
+                    Fold::Add => x86::give_f32::<0>(found, table, sums),
+                    Fold::Least => x86::give_f32::<1>(found, table, sums),
+                    Fold::Greatest => x86::give_f32::<2>(found, table, sums),
                 }
             }
             return;
@@ -116,13 +105,30 @@ impl Sum for f64 {
     }
 
     #[inline(always)]
-    fn place<I: Isa>(row: usize) -> usize {
-        row
-    }
-
-    #[inline(always)]
     fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[f64], sums: &mut Block<f64>) {
+        #[cfg(target_arch = "x86_64")]
+        if I::AVX2 {
+            // SAFETY: `I::AVX2` says that this processor has AVX2.
+            unsafe {
+                match fold {
+                    Fold::Add => x86::give_f64::<0>(found, table, sums),
+                    Fold::Least => x86::give_f64::<1>(found, table, sums),
+                    Fold::Greatest => x86::give_f64::<2>(found, table, sums),
+                }
+            }
+            return;
+        }
         give_plainly(fold, found, table, sums);
+    }
+}
+
+/// Where a block of sums keeps a row.
+#[inline(always)]
+pub(super) fn place<I: Isa>(row: usize) -> usize {
+    match I::AVX2 {
+        // Vectors of 32 leaf numbers in bytes become four of eight in lanes by shifts: of every fourth row.
+        true => (row & !31) | (row & 3) << 3 | (row >> 2 & 7),
+        false => row,
     }
 }
 
@@ -157,37 +163,126 @@ fn give_plainly<S: Sum>(fold: Fold, found: &Block<u8>, table: &[S], sums: &mut B
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, ROWS};
+    use super::Block;
     use std::arch::x86_64::*;
 
     /// Adds (0) weights to sums, or takes the least (1) or the greatest (2).
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub fn give<const FOLD: u8>(found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
+    pub fn give_f32<const FOLD: u8>(found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
         match table.len() {
-            8 => of::<FOLD, 8>(found, table, sums),
-            16 => of::<FOLD, 16>(found, table, sums),
-            32 => of::<FOLD, 32>(found, table, sums),
-            64 => of::<FOLD, 64>(found, table, sums),
-            _ => of::<FOLD, 256>(found, table, sums),
+            8 => of_f32::<FOLD, 8>(found, table, sums),
+            16 => of_f32::<FOLD, 16>(found, table, sums),
+            32 => of_f32::<FOLD, 32>(found, table, sums),
+            64 => of_f32::<FOLD, 64>(found, table, sums),
+            _ => of_f32::<FOLD, 256>(found, table, sums),
         }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of<const FOLD: u8, const LENGTH: usize>(found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
+    fn of_f32<const FOLD: u8, const LENGTH: usize>(found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
         let table: &[f32; LENGTH] = table.try_into().expect("the length was matched");
-        for row in (0..ROWS).step_by(32) {
-            // SAFETY: 32 rows from `row` on lie in both blocks.
-            unsafe {
-                let four = _mm256_loadu_si256(found.0.as_ptr().add(row).cast());
-                let sums = sums.0.as_mut_ptr().add(row);
-                fold::<FOLD>(sums, look_up(table, four));
-                fold::<FOLD>(sums.add(8), look_up(table, _mm256_srli_epi32::<8>(four)));
-                fold::<FOLD>(sums.add(16), look_up(table, _mm256_srli_epi32::<16>(four)));
-                fold::<FOLD>(sums.add(24), look_up(table, _mm256_srli_epi32::<24>(four)));
+        for (four, sums) in found
+            .0
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(sums.0.as_chunks_mut::<32>().0)
+        {
+            for (at, sums) in every_fourth(four).into_iter().zip(sums.as_chunks_mut::<8>().0) {
+                let weights = look_up(table, at);
+                // SAFETY: eight sums are there. Minimum and maximum are the second operand unless the first one is less
+                // (greater), as `Sum::fold` has it.
+                unsafe {
+                    let old = _mm256_loadu_ps(sums.as_ptr());
+                    let new = match FOLD {
+                        0 => _mm256_add_ps(old, weights),
+                        1 => _mm256_min_ps(weights, old),
+                        _ => _mm256_max_ps(weights, old),
+                    };
+                    _mm256_storeu_ps(sums.as_mut_ptr(), new);
+                }
             }
         }
+    }
+
+    /// As [`give_f32`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn give_f64<const FOLD: u8>(found: &Block<u8>, table: &[f64], sums: &mut Block<f64>) {
+        match table.len() {
+            8 => of_f64::<FOLD, 8>(found, table, sums),
+            16 => of_f64::<FOLD, 16>(found, table, sums),
+            32 => of_f64::<FOLD, 32>(found, table, sums),
+            64 => of_f64::<FOLD, 64>(found, table, sums),
+            _ => of_f64::<FOLD, 256>(found, table, sums),
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of_f64<const FOLD: u8, const LENGTH: usize>(found: &Block<u8>, table: &[f64], sums: &mut Block<f64>) {
+        let table: &[f64; LENGTH] = table.try_into().expect("the length was matched");
+        // Up to 16 weights are looked up as halves, which registers have room for.
+        let mut low = [0f32; LENGTH];
+        let mut high = [0f32; LENGTH];
+        for (weight, (low, high)) in table.iter().zip(low.iter_mut().zip(&mut high)) {
+            let bits = weight.to_bits();
+            (*low, *high) = (f32::from_bits(bits as u32), f32::from_bits((bits >> 32) as u32));
+        }
+        for (four, sums) in found
+            .0
+            .as_chunks::<32>()
+            .0
+            .iter()
+            .zip(sums.0.as_chunks_mut::<32>().0)
+        {
+            for (at, sums) in every_fourth(four).into_iter().zip(sums.as_chunks_mut::<8>().0) {
+                let weights = if LENGTH > 16 {
+                    let at = _mm256_and_si256(at, _mm256_set1_epi32(LENGTH as i32 - 1));
+                    // SAFETY: the table has LENGTH weights, a power of two.
+                    unsafe {
+                        [
+                            _mm256_i32gather_pd::<8>(table.as_ptr(), _mm256_castsi256_si128(at)),
+                            _mm256_i32gather_pd::<8>(table.as_ptr(), _mm256_extracti128_si256::<1>(at)),
+                        ]
+                    }
+                } else {
+                    // Lanes 0 1 4 5 2 3 6 7, so that halves are joined in the order of lanes.
+                    let at = _mm256_permute4x64_epi64::<0b11_01_10_00>(at);
+                    let (low, high) = (look_up(&low, at), look_up(&high, at));
+                    [_mm256_unpacklo_ps(low, high), _mm256_unpackhi_ps(low, high)]
+                        .map(|pairs| _mm256_castps_pd(pairs))
+                };
+                for (weights, sums) in weights.into_iter().zip(sums.as_chunks_mut::<4>().0) {
+                    // SAFETY: four sums are there. As for f32.
+                    unsafe {
+                        let old = _mm256_loadu_pd(sums.as_ptr());
+                        let new = match FOLD {
+                            0 => _mm256_add_pd(old, weights),
+                            1 => _mm256_min_pd(weights, old),
+                            _ => _mm256_max_pd(weights, old),
+                        };
+                        _mm256_storeu_pd(sums.as_mut_ptr(), new);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes of which four make a lane, each as the lowest of lanes of its own.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn every_fourth(bytes: &[u8; 32]) -> [__m256i; 4] {
+        // SAFETY: there are 32 bytes.
+        let four = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+        [
+            four,
+            _mm256_srli_epi32::<8>(four),
+            _mm256_srli_epi32::<16>(four),
+            _mm256_srli_epi32::<24>(four),
+        ]
     }
 
     /// Weights by the low byte of each lane.
@@ -212,26 +307,6 @@ mod x86 {
                 64 => _mm256_blendv_ps(thirty_two(0), thirty_two(32), by_32),
                 _ => _mm256_i32gather_ps::<4>(table, _mm256_and_si256(at, _mm256_set1_epi32(255))),
             }
-        }
-    }
-
-    /// `FOLD`s eight weights into eight sums.
-    ///
-    /// # Safety
-    /// There are eight numbers at `sums`.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn fold<const FOLD: u8>(sums: *mut f32, weights: __m256) {
-        // SAFETY: the caller has eight numbers there.
-        unsafe {
-            let old = _mm256_loadu_ps(sums);
-            // Both take the second operand unless the first one is less (greater), as `Sum::fold` does.
-            let new = match FOLD {
-                0 => _mm256_add_ps(old, weights),
-                1 => _mm256_min_ps(weights, old),
-                _ => _mm256_max_ps(weights, old),
-            };
-            _mm256_storeu_ps(sums, new);
         }
     }
 }

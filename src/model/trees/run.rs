@@ -5,7 +5,7 @@ use super::compile::{Gives, Shape, Trees};
 use super::deep;
 use super::expression::{self, SLOTS, Slots};
 use super::isa::Isa;
-use super::leaves::{Fold, Sum};
+use super::leaves::{Fold, Sum, place};
 
 /// The columns of a block of rows, of which the first `rows` count.
 #[derive(Clone, Copy)]
@@ -75,7 +75,7 @@ impl<S: Sum> Trees<S> {
                     let table = &self.weights[add.table as usize..][..add.length as usize];
                     let sums = &mut sums[add.target as usize].0;
                     for (row, leaf) in ends.iter().enumerate() {
-                        let sum = &mut sums[S::place::<I>(row)];
+                        let sum = &mut sums[place::<I>(row)];
                         *sum = sum.fold(fold, table[*leaf as usize]);
                     }
                 }
@@ -92,7 +92,7 @@ impl<S: Sum> Trees<S> {
     fn give_gifts<I: Isa>(&self, leaf: usize, fold: Fold, row: usize, sums: &mut [Block<S>]) {
         let gifts = self.starts[leaf] as usize..self.starts[leaf + 1] as usize;
         for &(target, weight) in &self.gifts[gifts] {
-            let sum = &mut sums[target as usize].0[S::place::<I>(row)];
+            let sum = &mut sums[target as usize].0[place::<I>(row)];
             *sum = sum.fold(fold, weight);
         }
     }
