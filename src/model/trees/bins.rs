@@ -95,12 +95,12 @@ impl Members {
     }
 }
 
-/// The number that `threshold` is compared as: NaN is never above anything, as -∞, and there is one zero.
+/// The number that `threshold` is compared as: NaN is above nothing, as -∞ is.
 fn canonical(threshold: f64) -> f64 {
     if threshold.is_nan() {
         f64::NEG_INFINITY
     } else {
-        threshold + 0.0
+        threshold
     }
 }
 

@@ -80,9 +80,18 @@ pub(super) fn check(forest: &Forest) -> Result<()> {
             forest.targets
         ));
     }
-    let nodes: usize = forest.trees.iter().map(|tree| tree.nodes.len()).sum();
-    if nodes > (u32::MAX / 8) as usize || forest.features.max(forest.targets) > (u32::MAX / 8) as usize {
-        return broken(format!("{nodes} nodes are too many"));
+    // So that indices fit into 32 bits, with what tables are padded with.
+    let mut numbers = forest.features.max(forest.targets);
+    for node in forest.trees.iter().flat_map(|tree| &tree.nodes) {
+        numbers += match node {
+            Node::Split(_) => 1,
+            Node::Leaf(weights) => 1 + weights.len(),
+        };
+    }
+    if numbers > u32::MAX as usize / 64 {
+        return Err(too_large(format!(
+            "they have {numbers} features, targets or nodes"
+        )));
     }
     let fits =
         |value: f64, width: Width| width == Width::F64 || value.is_nan() || f64::from(value as f32) == value;
@@ -141,6 +150,13 @@ pub(super) fn check(forest: &Forest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn too_large(why: String) -> Error {
+    Error::model(format!(
+        "the model's trees are too large to be evaluated here: {why}"
+    ))
+    .with_hint("use a backend of the model's own library")
 }
 
 /// What is known of a tree before it is compiled.
@@ -253,10 +269,7 @@ pub(super) fn compile<S: Sum>(forest: &Forest) -> Result<(Trees<S>, Columns<'_>,
     }
     for columns in [bytes.count(), words.count()] {
         if columns > MAX_COLUMNS {
-            return Err(Error::model(format!(
-                "the trees tell {columns} columns of bins apart, more than {MAX_COLUMNS}"
-            ))
-            .with_hint("use ONNX Runtime for this model"));
+            return Err(too_large(format!("they need {columns} columns of bins")));
         }
     }
     Ok((trees, bytes, words))

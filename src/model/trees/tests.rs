@@ -307,13 +307,13 @@ prop_compose! {
 /// Numbers of rows around those of a block.
 fn counts() -> impl Strategy<Value = usize> {
     prop_oneof![
-        Just(0usize),
+        Just(0),
         Just(1),
-        Just(127),
-        Just(128),
-        Just(129),
-        Just(300),
-        2usize..126
+        Just(ROWS - 1),
+        Just(ROWS),
+        Just(ROWS + 1),
+        2..100usize,
+        2..3 * ROWS
     ]
 }
 
@@ -347,4 +347,153 @@ proptest! {
         let values = rows(&kind, count, &mut random);
         agree(&forest, &values, count)?;
     }
+}
+
+/// A split that goes right from 1 on.
+fn split(feature: u32, left: u32, right: u32) -> Node {
+    Node::Split(Split {
+        feature,
+        test: Test::Less(1.0),
+        missing_goes_left: true,
+        zero_is_missing: false,
+        left,
+        right,
+    })
+}
+
+fn one_tree(nodes: Vec<Node>) -> Forest {
+    Forest {
+        features: 2,
+        targets: 1,
+        trees: vec![Tree { nodes }],
+        base: vec![0.5],
+        aggregate: Aggregate::BaseFirst,
+        compared_in: Width::F32,
+        summed_in: Width::F32,
+    }
+}
+
+#[test]
+fn forests_that_are_broken_are_refused_with_the_reason() {
+    let leaf = || Node::Leaf(vec![(0, 1.0)]);
+    let whole = one_tree(vec![split(1, 1, 2), leaf(), leaf()]);
+    Evaluator::new(&whole).expect("a sound forest");
+    let with = |change: &dyn Fn(&mut Forest)| {
+        let mut forest = whole.clone();
+        change(&mut forest);
+        forest
+    };
+    let with_test = |test: Test| {
+        with(&|forest| {
+            if let Node::Split(split) = &mut forest.trees[0].nodes[0] {
+                split.test = test.clone();
+            }
+        })
+    };
+    let cases = [
+        (one_tree(vec![]), "no nodes"),
+        (one_tree(vec![split(2, 1, 2), leaf(), leaf()]), "feature 2 of 2"),
+        (
+            one_tree(vec![split(0, 1, 3), leaf(), leaf()]),
+            "node 3 in the wrong place",
+        ),
+        (
+            one_tree(vec![split(0, 1, 0), leaf(), leaf()]),
+            "node 0 in the wrong place",
+        ),
+        (
+            one_tree(vec![split(0, 1, 1), leaf(), leaf()]),
+            "node 1 in the wrong place",
+        ),
+        (
+            one_tree(vec![split(0, 1, 2), split(0, 2, 3), leaf(), leaf()]),
+            "node 2 in the wrong place",
+        ),
+        (one_tree(vec![Node::Leaf(vec![(1, 1.0)])]), "target 1 of 1"),
+        (one_tree(vec![Node::Leaf(vec![(0, 0.1)])]), "weight 0.1"),
+        (
+            with(&|forest| forest.base.push(0.0)),
+            "2 base values for 1 targets",
+        ),
+        (with(&|forest| forest.base[0] = 0.1), "base value 0.1"),
+        (with(&|forest| forest.features = 1 << 40), "too large"),
+        (with_test(Test::Less(0.1)), "threshold 0.1"),
+        (with_test(Test::Member(vec![2, 1])), "not sorted"),
+    ];
+    for (forest, reason) in cases {
+        let error = Evaluator::new(&forest).expect_err(reason);
+        assert!(error.to_string().contains(reason), "{error} doesn't say {reason}");
+    }
+}
+
+/// Each column costs memory for every block.
+#[test]
+fn more_columns_than_a_block_may_have_are_refused() {
+    let stump = |feature| Tree {
+        nodes: vec![
+            split(feature, 1, 2),
+            Node::Leaf(vec![]),
+            Node::Leaf(vec![(0, 1.0)]),
+        ],
+    };
+    let stumps = |count: u32| Forest {
+        features: count as usize,
+        trees: (0..count).map(stump).collect(),
+        ..one_tree(vec![])
+    };
+    Evaluator::new(&stumps(65_536)).expect("just as many as may be");
+    let error = Evaluator::new(&stumps(65_537)).expect_err("one more");
+    assert!(error.to_string().contains("65537 columns"), "{error}");
+}
+
+#[test]
+fn forests_without_trees_features_or_targets_score_too() {
+    let nothing = Forest {
+        features: 0,
+        targets: 0,
+        trees: vec![],
+        base: vec![],
+        aggregate: Aggregate::Average,
+        compared_in: Width::F64,
+        summed_in: Width::F64,
+    };
+    agree(&nothing, &[], 3).expect("no numbers");
+    let base = Forest {
+        targets: 2,
+        base: vec![0.25, -0.0],
+        aggregate: Aggregate::BaseLast,
+        ..nothing
+    };
+    agree(&base, &[], 3).expect("the base values");
+    let leaf = Tree {
+        nodes: vec![Node::Leaf(vec![(1, 0.5)])],
+    };
+    let lone = Forest {
+        trees: vec![leaf.clone(), leaf],
+        ..base
+    };
+    agree(&lone, &[], 3).expect("sums of lone leaves");
+}
+
+/// In another order, or a wider type, the small leaves would count.
+#[test]
+fn sums_are_rounded_after_each_tree() {
+    let small = f64::from(f32::EPSILON) / 2.0;
+    let leaf = |weight| Tree {
+        nodes: vec![Node::Leaf(vec![(0, weight)])],
+    };
+    let forest = Forest {
+        trees: vec![leaf(1.0), leaf(small), leaf(small)],
+        base: vec![0.0],
+        ..one_tree(vec![])
+    };
+    let evaluator = Evaluator::new(&forest).expect("a sound forest");
+    let mut out = [0.0];
+    evaluator.score(
+        Features::RowsF32(&[0.0, 0.0]),
+        1,
+        &mut Scratch::default(),
+        Sums::F64(&mut out),
+    );
+    assert_eq!(out, [1.0]);
 }
