@@ -109,7 +109,7 @@ impl Room {
         };
         // Without room the work failed for that reason.
         match made? {
-            Some(success) => Ok(Worked::Needless(success)),
+            Some(success) => Ok(Worked::Needless(Box::new(success))),
             None => worked.map(Worked::Done),
         }
     }
@@ -120,5 +120,5 @@ pub(super) enum Worked<T> {
     /// The work's result.
     Done(T),
     /// The run was complete already.
-    Needless(Success),
+    Needless(Box<Success>),
 }

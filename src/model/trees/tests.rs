@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::block::ROWS;
 use super::evaluator::{Column, Evaluator, Features, Scratch, Sums};
 use super::forest::{Aggregate, Forest, Node, Split, Test, Tree, Width};
 use super::isa::InstructionSet;
