@@ -16,7 +16,8 @@ use floe::read::{Footer, Reader};
 use floe::signature::{Function, OnNull, bind};
 use floe::storage::{Location, Storage};
 use floe::tensor::{Tensor, TensorBatch};
-use floe::write::{EncoderOptions, UnitEncoder};
+use floe::write::splice::Spliced;
+use floe::write::{EncoderOptions, Form, UnitEncoder};
 
 use crate::{network, table};
 
@@ -181,12 +182,15 @@ fn infer_network(group: &mut BenchmarkGroup<'_, WallTime>) {
 /// Arrow → Parquet, all twenty columns; on one thread, and with a pool that helps.
 pub fn write(criterion: &mut Criterion) {
     let rows = table::rows(ROWS);
-    let options = Arc::new(EncoderOptions {
+    let all: Vec<usize> = (0..rows.num_columns()).collect();
+    let form = Form::new(EncoderOptions {
         schema: rows.schema(),
         compression: None,
         partition_by: vec![],
         metadata: vec![],
-    });
+        splice: true,
+    })
+    .expect("a form");
     let pool = rayon::ThreadPoolBuilder::new().build().expect("a pool");
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Elements(ROWS as u64));
@@ -196,10 +200,10 @@ pub fn write(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
-                || UnitEncoder::new(options.clone(), None).expect("an encoder"),
+                || UnitEncoder::new(form.clone(), None),
                 |mut encoder| {
-                    encoder.write(&rows, pool).expect("rows are encoded");
-                    encoder.end_chunk().expect("a row group ends");
+                    encoder.write(&rows, &all, pool).expect("rows are encoded");
+                    encoder.end_chunk(Spliced::default()).expect("a row group ends");
                     encoder.finish().expect("a file")
                 },
                 BatchSize::LargeInput,

@@ -148,6 +148,15 @@ impl Binding {
         all.dedup();
         all
     }
+
+    /// Counts columns from now on among those that feed the model alone: answers with these, as [`columns`](Self::columns).
+    pub fn narrow(&mut self) -> Vec<usize> {
+        let all = self.columns();
+        for column in self.inputs.iter_mut().flat_map(|input| &mut input.columns) {
+            *column = all.partition_point(|other| other < column);
+        }
+        all
+    }
 }
 
 /// Finds the column `name`: exactly, else ignoring case. `Ok(None)` when there is none.

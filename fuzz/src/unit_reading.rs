@@ -16,7 +16,7 @@ use floe::read::{Footer, Reader};
 use floe::signature::{OnNull, bind};
 use floe::storage::Location;
 use floe::tensor::TensorData;
-use floe::write::{EncoderOptions, UnitEncoder};
+use floe::write::{EncoderOptions, Form, UnitEncoder};
 use object_store::{ObjectStoreExt, memory::InMemory};
 use std::sync::Arc;
 
@@ -152,7 +152,13 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
         outputs: vec![],
     });
     let promised = footer.rows();
-    let reader = Reader::new(location, plan.clone(), vec![Arc::new(footer)]);
+    let mut reader = Reader::new(location, plan.clone(), vec![Arc::new(footer)]);
+    let form = form(reader.schema())?;
+    if scores {
+        // The echo takes all columns; those that can be are copied all the same.
+        let all = (0..reader.schema().fields().len()).collect();
+        reader = reader.splicing(form.clone(), all);
+    }
     let mut passed = Passed {
         schema: reader.schema().clone(),
         rows: vec![],
@@ -166,10 +172,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
             continue;
         };
         let like = &chunk.pieces[0];
-        let mut encoder = UnitEncoder::new(
-            options(&passed.schema),
-            Some(&like.footer.row_groups()[like.row_group]),
-        )?;
+        let mut encoder = UnitEncoder::new(form.clone(), Some(&like.footer.row_groups()[like.row_group]));
         for chunk in &layout.chunks {
             let mut blocks = reader.fetch(chunk).await?;
             let mut count = 0;
@@ -182,16 +185,22 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
                 assert_eq!(block.rows.num_rows(), block.origin.rows());
                 if scores {
                     let hashes = echo(&block.rows).map_err(|error| block.origin.at(error))?;
-                    let scored = with_hashes(&block.rows, &hashes, &options(&passed.schema).schema);
+                    let rewritten = &block.columns.rewritten;
+                    let scored = with_hashes(&block.project(rewritten)?, &hashes);
+                    let mut columns = rewritten.clone();
+                    columns.push(passed.schema.fields().len());
                     encoder
-                        .write(&scored, None)
+                        .write(&scored, &columns, None)
                         .map_err(|error| block.origin.at(error))?;
                     passed.hashes.extend(hashes);
                 }
                 passed.rows.push(block.rows);
             }
             assert_eq!(count, chunk.blocks(), "another number of blocks than announced");
-            encoder.end_chunk().map_err(|error| error.with("file", FILE))?;
+            let spliced = blocks.take_spliced();
+            encoder
+                .end_chunk(spliced)
+                .map_err(|error| error.with("file", FILE))?;
         }
         files.extend(encoder.finish().map_err(|error| error.with("file", FILE))?);
     }
@@ -206,21 +215,24 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
     Ok(Some(passed))
 }
 
-fn options(schema: &Schema) -> Arc<EncoderOptions> {
+fn form(schema: &Schema) -> Result<Arc<Form>> {
     let mut fields = schema.fields().to_vec();
     fields.push(Arc::new(Field::new(ADDED, DataType::Int64, false)));
-    Arc::new(EncoderOptions {
+    Form::new(EncoderOptions {
         schema: Arc::new(Schema::new(fields)),
         compression: None,
         partition_by: vec![],
         metadata: vec![],
+        splice: true,
     })
 }
 
-fn with_hashes(rows: &RecordBatch, hashes: &[i64], schema: &SchemaRef) -> RecordBatch {
+fn with_hashes(rows: &RecordBatch, hashes: &[i64]) -> RecordBatch {
+    let mut fields = rows.schema_ref().fields().to_vec();
+    fields.push(Arc::new(Field::new(ADDED, DataType::Int64, false)));
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(arrow::array::Int64Array::from(hashes.to_vec())));
-    RecordBatch::try_new(schema.clone(), columns).expect("the rows' own schema")
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("the rows' own schema")
 }
 
 fn echo(rows: &RecordBatch) -> Result<Vec<i64>> {

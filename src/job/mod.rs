@@ -340,10 +340,12 @@ impl<'a> Replica<'a> {
             .workers(pool.workers, pool.threads_per_worker, plan.engine)
             .await?;
         Ok(Pipeline {
-            reader: Reader::new(self.places.input.clone(), plan.clone(), footers),
+            reader: Reader::new(self.places.input.clone(), plan.clone(), footers)
+                .splicing(bound.form.clone(), bound.inputs.clone()),
             decoder: bound.decoder,
             outputs: bound.outputs,
-            encoder: bound.encoder,
+            inputs: bound.inputs,
+            form: bound.form,
             batch_rows: plan.batch_rows,
             models,
             memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),

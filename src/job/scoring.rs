@@ -13,7 +13,7 @@ use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
 use crate::storage::{Storage, StoreClass};
 use crate::write::columns::{self, OutputColumn};
-use crate::write::{EncoderOptions, partition};
+use crate::write::{EncoderOptions, Form, partition};
 
 /// The model, the function to run and the digest of the job.
 pub struct Scoring {
@@ -35,8 +35,10 @@ pub struct Bound {
     pub decoder: Decoder,
     /// The columns the model adds.
     pub outputs: Vec<OutputColumn>,
+    /// The columns that the decoder takes; positions in the plan's schema.
+    pub inputs: Vec<usize>,
     /// How files are written.
-    pub encoder: Arc<EncoderOptions>,
+    pub form: Arc<Form>,
 }
 
 impl Scoring {
@@ -95,8 +97,13 @@ impl Scoring {
     /// Everything the pipeline needs for a pinned plan.
     pub fn bind(&self, job: &Job, plan: &Plan) -> Result<Bound> {
         let schema = &plan.input_schema;
-        let binding = signature::bind(&self.function, schema, &job.input.params)?;
-        let decoder = Decoder::new(&binding, schema, job.input.on_null, job.input.on_out_of_range)?;
+        let mut binding = signature::bind(&self.function, schema, &job.input.params)?;
+        let inputs = binding.narrow();
+        let taken = schema.project(&inputs).context(
+            ErrorKind::Internal,
+            "the model is bound to columns that are not there",
+        )?;
+        let decoder = Decoder::new(&binding, &taken, job.input.on_null, job.input.on_out_of_range)?;
         let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
         let added = outputs.iter().map(|column| &column.field);
         if !added.clone().map(AsRef::as_ref).eq(&plan.outputs) {
@@ -116,11 +123,13 @@ impl Scoring {
                 ("floe.function".into(), self.function.name.clone()),
                 ("floe.version".into(), plan.worker_version.clone()),
             ],
+            splice: true,
         };
         Ok(Bound {
             decoder,
             outputs,
-            encoder: Arc::new(encoder),
+            inputs,
+            form: Form::new(encoder)?,
         })
     }
 

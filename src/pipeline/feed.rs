@@ -9,15 +9,37 @@ use super::scheduler::{OpenUnit, ReadyChunk};
 use super::{FinishedUnit, Shared, Supply, UnitSource};
 use crate::error::{Error, Result};
 use crate::plan::Unit;
-use crate::read::{Chunk, ChunkReader, Reader};
+use crate::read::{Chunk, ChunkReader, Layout, Reader};
 use crate::telemetry::metrics::Stage;
 use crate::write::UnitEncoder;
 
 /// Chunks being fetched at the same time, beside what the gauge allows: hides the latency of a store.
 const PARALLEL_FETCHES: usize = 4;
 
-/// Output is reserved as the unit's compressed input and this share on top, for the columns the model adds.
+/// What the columns take that the model adds, as a share of the unit's compressed input.
 const OUTPUT_SHARE: u64 = 4;
+
+/// Bytes that a unit holds until it is stored.
+///
+/// Chunks of which columns are copied stay as they were fetched: those bytes are input and output at once, so they are
+/// reserved here, all of the unit's at once, and not again when they are fetched. To reserve chunk by chunk and give
+/// nothing back before the end could leave every unit waiting for its last chunk. What is encoded again takes about as much
+/// as it did in the input.
+fn output_bytes(unit: &Unit, layout: &Layout) -> u64 {
+    let of_chunk = |chunk: &Chunk| match chunk.spliced_bytes {
+        0 => chunk.bytes,
+        spliced => chunk.bytes + (chunk.bytes - spliced),
+    };
+    layout.chunks.iter().map(of_chunk).sum::<u64>() + unit.bytes / OUTPUT_SHARE
+}
+
+/// Bytes that a chunk holds until it is decoded, beyond those of its unit.
+fn passing_bytes(chunk: &Chunk) -> u64 {
+    match chunk.spliced_bytes {
+        0 => chunk.bytes,
+        _ => 0,
+    }
+}
 
 /// Feeds all units; tells the scheduler when it is done or why it failed.
 pub(super) async fn feed(shared: Arc<Shared>, reader: Reader, source: impl UnitSource, gauge: Arc<Gauge>) {
@@ -95,17 +117,17 @@ async fn admit_units(
         };
         let like = &first.pieces[0];
         let encoder = UnitEncoder::new(
-            shared.encoder.clone(),
+            shared.form.clone(),
             Some(&like.footer.row_groups()[like.row_group]),
-        )?;
+        );
         let slot = gauge.slot().await?;
-        let output = gauge.reserve(unit.bytes + unit.bytes / OUTPUT_SHARE).await?;
+        let output = gauge.reserve(output_bytes(&unit, &layout)).await?;
         let block_counts = layout.chunks.iter().map(Chunk::blocks).collect();
         shared
             .scheduler
             .open(order, OpenUnit::new(unit, encoder, block_counts, slot, output));
         for chunk in layout.chunks {
-            let reservation = gauge.reserve(chunk.bytes).await?;
+            let reservation = gauge.reserve(passing_bytes(&chunk)).await?;
             let blocks = chunk.blocks();
             let fetch = tokio::spawn(fetch(shared.clone(), reader.clone(), chunk, reservation));
             let arriving = Arriving { order, blocks, fetch };

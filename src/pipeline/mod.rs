@@ -38,7 +38,7 @@ use crate::plan::Unit;
 use crate::read::Reader;
 use crate::telemetry::metrics::Metrics;
 use crate::write::columns::OutputColumn;
-use crate::write::{EncodedFile, EncoderOptions};
+use crate::write::{EncodedFile, Form};
 use gauge::{Gauge, Reservation};
 use scheduler::Scheduler;
 
@@ -51,10 +51,12 @@ pub struct Pipeline {
     pub reader: Reader,
     /// Makes tensors of it.
     pub decoder: Decoder,
+    /// The columns that the decoder takes, in its order; positions in the plan's schema.
+    pub inputs: Vec<usize>,
     /// The columns the model adds.
     pub outputs: Vec<OutputColumn>,
     /// How files are written.
-    pub encoder: Arc<EncoderOptions>,
+    pub form: Arc<Form>,
     /// Most rows handed to a model at once.
     pub batch_rows: usize,
     /// One per worker.
@@ -119,7 +121,8 @@ pub enum Ended {
 struct Shared {
     decoder: Decoder,
     outputs: Vec<OutputColumn>,
-    encoder: Arc<EncoderOptions>,
+    form: Arc<Form>,
+    inputs: Vec<usize>,
     batch_rows: usize,
     metrics: Arc<Metrics>,
     scheduler: Scheduler,
@@ -171,7 +174,8 @@ impl Pipeline {
         let shared = Arc::new(Shared {
             decoder: self.decoder,
             outputs: self.outputs,
-            encoder: self.encoder,
+            form: self.form,
+            inputs: self.inputs,
             batch_rows: self.batch_rows,
             metrics: self.metrics,
             // One block in each worker's hands, one being encoded, one in reserve.

@@ -15,6 +15,7 @@ use super::gauge::{Reservation, Slot};
 use crate::plan::Unit;
 use crate::read::ChunkReader;
 use crate::write::UnitEncoder;
+use crate::write::splice::Spliced;
 
 /// A chunk whose bytes are here.
 pub(super) struct ReadyChunk {
@@ -26,9 +27,12 @@ pub(super) struct ReadyChunk {
 
 /// A block with its predictions, waiting for its turn to be encoded.
 pub(super) struct ScoredBlock {
+    /// Rows of the columns to encode.
     pub(super) rows: RecordBatch,
-    /// Whether it is the last of its chunk, which ends a row group.
-    pub(super) ends_chunk: bool,
+    /// What their columns are: positions in the output's schema.
+    pub(super) columns: Vec<usize>,
+    /// The columns that are copied, with the last block of the chunk, which ends a row group.
+    pub(super) ends_chunk: Option<Spliced>,
 }
 
 /// A unit in work.

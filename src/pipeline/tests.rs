@@ -20,6 +20,7 @@ use crate::read::FooterReader;
 use crate::signature::{Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, bind};
 use crate::storage::Location;
 use crate::tensor::{DType, TensorBatch, TensorData, Value};
+use crate::write::EncoderOptions;
 
 fn schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]))
@@ -125,22 +126,26 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let binding = bind(&function(), &schema(), &Default::default()).unwrap();
     let added: FieldRef = Arc::new(plan.outputs[0].clone());
     let fields: Vec<FieldRef> = schema().fields().iter().cloned().chain([added.clone()]).collect();
+    let form = Form::new(EncoderOptions {
+        schema: Arc::new(Schema::new(fields)),
+        compression: None,
+        partition_by: vec![],
+        metadata: vec![],
+        splice: true,
+    })
+    .unwrap();
     let models = (0..workers)
         .map(|_| Box::new(Same(behaviour.clone())) as Box<dyn Model>)
         .collect();
     let pipeline = Pipeline {
-        reader: Reader::new(location, plan.clone(), footers),
+        reader: Reader::new(location, plan.clone(), footers).splicing(form.clone(), vec![0]),
         decoder: Decoder::new(&binding, &schema(), OnNull::Fail, OnOutOfRange::Fail).unwrap(),
         outputs: vec![OutputColumn {
             output: 0,
             field: added,
         }],
-        encoder: Arc::new(EncoderOptions {
-            schema: Arc::new(Schema::new(fields)),
-            compression: None,
-            partition_by: vec![],
-            metadata: vec![],
-        }),
+        inputs: vec![0],
+        form,
         batch_rows,
         models,
         memory_bytes: 1 << 20,

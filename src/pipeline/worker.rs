@@ -1,7 +1,7 @@
 //! Workers: `num_workers` threads, each with its own model, that turn blocks into scored rows and those into files.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
@@ -94,6 +94,7 @@ fn score_block(
             .origin
             .at(Error::data("a row group goes on after its last row")));
     }
+    let ends_with = ends_chunk.then(|| chunk.reader.take_spliced());
     shared
         .scheduler
         .decoded(order, slot, (!ends_chunk).then_some(chunk));
@@ -101,23 +102,26 @@ fn score_block(
     place.replace(rows.origin.clone());
 
     let mut spent = vec![(Stage::Decode.as_str(), decode_secs)];
-    let scored = score(shared, model, &rows, &mut spent)?;
+    let (rows, columns) = score(shared, model, &rows, &mut spent)?;
     let scored = ScoredBlock {
-        rows: scored,
-        ends_chunk,
+        rows,
+        columns,
+        ends_chunk: ends_with,
     };
     shared.scheduler.scored(order, block, scored, &spent);
     Ok(())
 }
 
-/// Runs the model over a block, batch by batch, and appends its outputs as columns.
+/// Runs the model over a block, batch by batch, and appends its outputs as columns. Answers with the columns to encode
+/// and their positions in the output's schema.
 fn score(
     shared: &Shared,
     model: &mut dyn Model,
     block: &Block,
     spent: &mut Vec<(&'static str, f64)>,
-) -> Result<RecordBatch> {
+) -> Result<(RecordBatch, Vec<usize>)> {
     let total = block.rows.num_rows();
+    let inputs = block.project(&shared.inputs)?;
     let mut outputs: Vec<Value> = Vec::new();
     let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
     for start in (0..total).step_by(shared.batch_rows) {
@@ -125,7 +129,7 @@ fn score(
         let origin = block.origin.slice(start, rows);
         let converting = Instant::now();
         let batch = shared.metrics.time(Stage::Convert, || {
-            shared.decoder.decode(&block.rows.slice(start, rows), &origin)
+            shared.decoder.decode(&inputs.slice(start, rows), &origin)
         })?;
         convert_secs += converting.elapsed().as_secs_f64();
         let inferring = Instant::now();
@@ -158,19 +162,28 @@ fn score(
     Ok(scored)
 }
 
-fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<RecordBatch> {
+fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<(RecordBatch, Vec<usize>)> {
     let mut outputs: Vec<Option<Value>> = outputs.into_iter().map(Some).collect();
-    let mut arrays = block.rows.columns().to_vec();
-    for column in &shared.outputs {
+    let schema = shared.form.schema();
+    let first = schema.fields().len() - shared.outputs.len();
+    let mut columns = block.columns.rewritten.clone();
+    let rows = block.project(&columns)?;
+    let mut fields = Vec::with_capacity(columns.len() + shared.outputs.len());
+    fields.extend(columns.iter().map(|column| schema.fields()[*column].clone()));
+    let mut arrays = rows.columns().to_vec();
+    for (index, column) in shared.outputs.iter().enumerate() {
+        columns.push(first + index);
+        fields.push(schema.fields()[first + index].clone());
         let value = outputs
             .get_mut(column.output)
             .and_then(Option::take)
             .ok_or_else(|| Error::model(format!("the model returned no {}", column.field.name())))?;
         arrays.push(columns::to_array(value, &column.field)?);
     }
-    let schema: SchemaRef = shared.encoder.schema.clone();
-    RecordBatch::try_new(schema, arrays)
-        .map_err(|error| Error::model("the model's outputs do not fit the rows").with_source(error))
+    let options = RecordBatchOptions::new().with_row_count(Some(block.rows.num_rows()));
+    let scored = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+        .map_err(|error| Error::model("the model's outputs do not fit the rows").with_source(error))?;
+    Ok((scored, columns))
 }
 
 /// Encodes blocks; hands the unit over when they were its last.
@@ -190,9 +203,9 @@ fn encode_blocks(shared: &Shared, task: EncodeTask) -> Result<()> {
     let count = blocks.len();
     shared.metrics.time(Stage::Encode, || -> Result<()> {
         for block in blocks {
-            encoder.write(&block.rows, pool)?;
-            if block.ends_chunk {
-                encoder.end_chunk()?;
+            encoder.write(&block.rows, &block.columns, pool)?;
+            if let Some(spliced) = block.ends_chunk {
+                encoder.end_chunk(spliced)?;
             }
             shared.metrics.rows_written.add(block.rows.num_rows() as u64);
         }

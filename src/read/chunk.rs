@@ -10,17 +10,50 @@ use std::sync::Arc;
 use super::budget::too_large;
 use super::decimals;
 use super::group::{FetchedGroup, OpenGroup};
+use super::layout::Chunk;
 use super::limits::BLOCK_BYTES;
+use super::selection::{Columns, Selection};
+use super::splicing::sort_out;
 use crate::error::{Error, Result};
 use crate::origin::{Origin, Stretch};
+use crate::write::Form;
+use crate::write::splice::{Origins, Spliced};
 
-/// Rows decoded at once, in the input's schema, with their whereabouts.
+/// Rows decoded at once, with their whereabouts: of the input's columns those that somebody needs.
 #[derive(Clone, Debug)]
 pub struct Block {
     /// The rows.
     pub rows: RecordBatch,
+    /// What their columns are.
+    pub columns: Arc<Decoded>,
     /// Where they came from.
     pub origin: Origin,
+}
+
+/// The columns of a chunk that are decoded; positions in the plan's schema, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// All of them.
+    pub columns: Vec<usize>,
+    /// Those that are not copied, so that they must be encoded again.
+    pub rewritten: Vec<usize>,
+}
+
+impl Block {
+    /// The rows with only the columns at the positions `columns` of the plan's schema, in this order.
+    ///
+    /// # Errors
+    /// `Internal`, when one of them was not decoded.
+    pub fn project(&self, columns: &[usize]) -> Result<RecordBatch> {
+        if columns == self.columns.columns {
+            return Ok(self.rows.clone());
+        }
+        let place = |column: &usize| self.columns.columns.binary_search(column);
+        let places: std::result::Result<Vec<usize>, usize> = columns.iter().map(place).collect();
+        let places = places.map_err(|_| Error::internal("a column is needed that was not decoded"))?;
+        let projected = self.rows.project(&places);
+        projected.map_err(|error| Error::internal("columns can't be taken from a block").with_source(error))
+    }
 }
 
 /// The row group that is being decoded.
@@ -40,19 +73,54 @@ pub struct ChunkReader {
     current: Option<Box<Current>>,
     /// Rows decoded beyond the last block.
     pending: Option<Block>,
+    /// Of the columns that are decoded.
     schema: SchemaRef,
     block_rows: usize,
+    decoded: Arc<Decoded>,
+    /// What may be copied, until the row group is opened.
+    splicing: Option<Splicing>,
+    spliced: Spliced,
+}
+
+/// What is known of a chunk whose columns may be copied.
+struct Splicing {
+    columns: Columns,
+    origins: Arc<Origins>,
+    form: Arc<Form>,
+    /// The plan's schema.
+    schema: SchemaRef,
 }
 
 impl ChunkReader {
-    pub(super) fn new(pieces: Vec<FetchedGroup>, schema: SchemaRef, block_rows: usize) -> Self {
+    pub(super) fn new(pieces: Vec<FetchedGroup>, chunk: &Chunk, selection: &Selection) -> Self {
+        let all: Vec<usize> = (0..selection.schema.fields().len()).collect();
+        let splicing = match (&chunk.origins, &selection.splicing) {
+            (Some(origins), Some((form, _))) => Some(Splicing {
+                columns: chunk.columns.clone(),
+                origins: origins.clone(),
+                form: form.clone(),
+                schema: selection.schema.clone(),
+            }),
+            _ => None,
+        };
         ChunkReader {
             pieces: pieces.into(),
             current: None,
             pending: None,
-            schema,
-            block_rows,
+            schema: selection.schema.clone(),
+            block_rows: chunk.block_rows,
+            decoded: Arc::new(Decoded {
+                columns: all.clone(),
+                rewritten: all,
+            }),
+            splicing,
+            spliced: Spliced::default(),
         }
+    }
+
+    /// The columns that are not decoded to be encoded again but copied: known once a block has been read.
+    pub fn take_spliced(&mut self) -> Spliced {
+        std::mem::take(&mut self.spliced)
     }
 
     /// The next block, or `None` at the end of the chunk.
@@ -81,10 +149,12 @@ impl ChunkReader {
             let beyond = rows - self.block_rows;
             self.pending = Some(Block {
                 rows: block.rows.slice(self.block_rows, beyond),
+                columns: block.columns.clone(),
                 origin: block.origin.slice(self.block_rows, beyond),
             });
             block = Block {
                 rows: block.rows.slice(0, self.block_rows),
+                columns: block.columns,
                 origin: block.origin.slice(0, self.block_rows),
             };
         }
@@ -98,10 +168,10 @@ impl ChunkReader {
                 let Some(piece) = self.pieces.pop_front() else {
                     return Ok(None);
                 };
-                self.current = Some(Box::new(Current::open(piece, self.block_rows)?));
+                self.open(piece)?;
                 continue;
             };
-            match current.next(&self.schema) {
+            match current.next(&self.schema, &self.decoded) {
                 Ok(Some(part)) => return Ok(Some(part)),
                 Ok(None) => self.current = None,
                 Err(error) => {
@@ -115,22 +185,52 @@ impl ChunkReader {
     }
 }
 
-impl Current {
-    fn open(piece: FetchedGroup, block_rows: usize) -> Result<Current> {
+impl ChunkReader {
+    fn open(&mut self, piece: FetchedGroup) -> Result<()> {
         let (file, row_group) = (piece.footer.file.clone(), piece.row_group);
         let rows = piece.footer.row_groups()[row_group].num_rows() as usize;
         // Room is made for so many rows; there may be fewer in all.
-        let group = piece.open(ProjectionMask::all(), block_rows.min(rows.max(1)));
-        Ok(Current {
+        let step = self.block_rows.min(rows.max(1));
+        let group = self.open_group(piece, step);
+        self.current = Some(Box::new(Current {
             group: group.map_err(|error| error.with("file", &file).with("row_group", row_group))?,
             file,
             row_group,
             rows,
             decoded: 0,
-        })
+        }));
+        Ok(())
     }
 
-    fn next(&mut self, schema: &SchemaRef) -> Result<Option<Block>> {
+    fn open_group(&mut self, piece: FetchedGroup, step: usize) -> Result<OpenGroup> {
+        let headers = piece.headers()?;
+        let Some(Splicing {
+            columns,
+            origins,
+            form,
+            schema,
+        }) = self.splicing.take()
+        else {
+            return piece.open(headers, ProjectionMask::all(), step);
+        };
+        let sorted = sort_out(&piece, &headers, &columns, &origins, &form)?;
+        let roots = sorted.decoded.iter().filter_map(|column| origins.roots[*column]);
+        let mask = ProjectionMask::roots(piece.footer.metadata().parquet_schema(), roots);
+        let projected = schema.project(&sorted.decoded);
+        self.schema = Arc::new(
+            projected.map_err(|error| Error::internal("columns that the plan lacks").with_source(error))?,
+        );
+        self.spliced = sorted.spliced;
+        self.decoded = Arc::new(Decoded {
+            columns: sorted.decoded,
+            rewritten: sorted.rewritten,
+        });
+        piece.open(headers, mask, step)
+    }
+}
+
+impl Current {
+    fn next(&mut self, schema: &SchemaRef, columns: &Arc<Decoded>) -> Result<Option<Block>> {
         let Some(rows) = self.group.next()? else {
             return match self.decoded == self.rows {
                 true => Ok(None),
@@ -145,8 +245,11 @@ impl Current {
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
             decimals::check(column, field.name(), &origin)?;
         }
-        let rows = conform(rows, schema)?;
-        Ok(Some(Block { rows, origin }))
+        Ok(Some(Block {
+            rows: conform(rows, schema)?,
+            columns: columns.clone(),
+            origin,
+        }))
     }
 }
 
@@ -161,6 +264,7 @@ fn join(mut parts: Vec<Block>, schema: &SchemaRef) -> Result<Block> {
     if parts.len() == 1 {
         return Ok(parts.remove(0));
     }
+    let columns = parts[0].columns.clone();
     let mut origin = Origin::new();
     for part in &parts {
         for stretch in part.origin.stretches() {
@@ -169,7 +273,11 @@ fn join(mut parts: Vec<Block>, schema: &SchemaRef) -> Result<Block> {
     }
     let rows = concat_batches(schema, parts.iter().map(|part| &part.rows))
         .map_err(|error| origin.at(Error::data("can't join rows of small row groups").with_source(error)))?;
-    Ok(Block { rows, origin })
+    Ok(Block {
+        rows,
+        columns,
+        origin,
+    })
 }
 
 /// The same rows with the columns of `schema`: found by name, widened where the plan says so.

@@ -12,19 +12,22 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chunk::ChunkReader;
+use super::extras::FetchedExtras;
 use super::footer::Footer;
 use super::footers::FooterReader;
 use super::group::{FetchedGroup, Wanted};
 use super::layout::{Chunk, Layout, Piece};
+use super::selection::Selection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Plan, PlannedFile, Unit};
 use crate::storage::{Listed, Location};
+use crate::write::Form;
 
 /// Reads the input of a run as its plan pins it.
 pub struct Reader {
     location: Location,
     plan: Arc<Plan>,
-    schema: SchemaRef,
+    selection: Selection,
     /// Footers that planning has read already.
     known: HashMap<String, Arc<Footer>>,
     footers: FooterReader,
@@ -42,14 +45,26 @@ impl Reader {
             footers: FooterReader::new(location.clone()),
             location,
             plan,
-            schema,
+            selection: Selection {
+                schema,
+                splicing: None,
+            },
             known,
         }
     }
 
-    /// The schema of every block.
+    /// The same reader; it decodes the columns `needed`, positions in the plan's schema, and leaves others as they are if
+    /// files of `form` can take them so.
+    pub fn splicing(mut self, form: Arc<Form>, mut needed: Vec<usize>) -> Reader {
+        needed.sort_unstable();
+        needed.dedup();
+        self.selection.splicing = Some((form, needed));
+        self
+    }
+
+    /// The plan's schema: that of every block of which all columns are decoded.
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.selection.schema
     }
 
     /// Reads the footers of a unit and lays it out.
@@ -63,7 +78,12 @@ impl Reader {
                 return Err(changed(&footer.file));
             }
         }
-        Ok(Layout::new(&unit.parts, &footers, self.plan.batch_rows))
+        Ok(Layout::new(
+            &unit.parts,
+            &footers,
+            self.plan.batch_rows,
+            &self.selection,
+        ))
     }
 
     /// A footer for each part of the unit.
@@ -110,24 +130,29 @@ impl Reader {
     pub async fn fetch(&self, chunk: &Chunk) -> Result<ChunkReader> {
         let mut pieces = Vec::with_capacity(chunk.pieces.len());
         for piece in &chunk.pieces {
-            pieces.push(self.fetch_piece(piece).await.map_err(|error| {
+            pieces.push(self.fetch_piece(piece, chunk).await.map_err(|error| {
                 error
                     .with("file", &piece.footer.file)
                     .with("row_group", piece.row_group)
             })?);
         }
-        Ok(ChunkReader::new(pieces, self.schema.clone(), chunk.block_rows))
+        Ok(ChunkReader::new(pieces, chunk, &self.selection))
     }
 
-    async fn fetch_piece(&self, piece: &Piece) -> Result<FetchedGroup> {
+    async fn fetch_piece(&self, piece: &Piece, chunk: &Chunk) -> Result<FetchedGroup> {
         let footer = piece.footer.clone();
         let wanted = Wanted::new(&footer, piece.row_group, &ProjectionMask::all());
-        let bytes = self.read(&footer, &wanted.ranges).await?;
+        let extras = chunk.extras.iter().map(|extra| extra.range.clone());
+        let ranges: Vec<Range<u64>> = wanted.ranges.iter().cloned().chain(extras).collect();
+        let mut bytes = self.read(&footer, &ranges).await?;
+        let extras = bytes.split_off(wanted.ranges.len());
+        let extras = FetchedExtras(chunk.extras.iter().cloned().zip(extras).collect());
         Ok(FetchedGroup {
             footer,
             row_group: piece.row_group,
             wanted,
             bytes,
+            extras,
         })
     }
 

@@ -145,6 +145,11 @@ impl Footer {
         self.size == size && self.etag.as_deref() == etag
     }
 
+    /// Bytes of the file.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The file's schema in Arrow types.
     pub fn schema(&self) -> &SchemaRef {
         self.metadata.form.schema()

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::budget::Budget;
+use super::extras::FetchedExtras;
 use super::footer::Footer;
 use super::guard::guarded;
 use super::limits::{OPEN_PAGE_BYTES, OPEN_PAGE_EXPANSION, beyond};
@@ -58,6 +59,8 @@ pub(super) struct FetchedGroup {
     pub wanted: Wanted,
     /// The bytes of `wanted.ranges`.
     pub bytes: Vec<bytes::Bytes>,
+    /// What is known about chunks that may be copied.
+    pub extras: FetchedExtras,
 }
 
 /// A row group that is being decoded.
@@ -90,15 +93,36 @@ fn plainly(error: ArrowError) -> ParquetError {
 }
 
 impl FetchedGroup {
-    /// Checks the pages' headers and opens the row group to be decoded `step` rows at a time.
+    /// Opens the columns that `mask` lets through to be decoded `step` rows at a time. `headers` are those of all columns
+    /// that were fetched.
     ///
     /// # Errors
-    /// `Data`, naming the column whose pages are malformed, or the limit that they are beyond.
-    pub fn open(self, mask: ProjectionMask, step: usize) -> Result<OpenGroup> {
+    /// `Data`, naming the limit that the pages are beyond.
+    pub fn open(self, headers: Vec<Vec<PageHeader>>, mask: ProjectionMask, step: usize) -> Result<OpenGroup> {
         let group = &self.footer.row_groups()[self.row_group];
-        let headers = self.headers(group)?;
-        let open_bytes: u64 = headers.iter().map(|pages| open_bytes(pages)).sum();
-        let file_bytes: u64 = self.bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        let fetched = self
+            .wanted
+            .leaves
+            .iter()
+            .zip(&self.wanted.ranges)
+            .zip(&self.bytes);
+        let chosen: Vec<Fetching> = fetched
+            .zip(headers)
+            .filter(|(((leaf, _), _), _)| mask.leaf_included(**leaf))
+            .map(|(((leaf, range), bytes), headers)| Fetching {
+                leaf: *leaf,
+                fetched: Fetched {
+                    at: range.start,
+                    bytes: bytes.clone(),
+                },
+                headers,
+            })
+            .collect();
+        let open_bytes: u64 = chosen.iter().map(|column| open_bytes(&column.headers)).sum();
+        let file_bytes: u64 = chosen
+            .iter()
+            .map(|column| column.fetched.bytes.len() as u64)
+            .sum();
         if open_bytes > OPEN_PAGE_BYTES && open_bytes / OPEN_PAGE_EXPANSION > file_bytes {
             return Err(beyond(
                 "pages of the row group that are open at once declare",
@@ -108,14 +132,19 @@ impl FetchedGroup {
             )
             .with_hint("write the file with smaller pages"));
         }
-        let page_bytes = headers.iter().flatten().map(PageHeader::open_bytes).sum();
-        let budget = Arc::new(Budget::new(page_bytes));
-        let nulls = null_bytes(self.footer.schema().fields().iter()).saturating_mul(step as u64);
-        budget.spend(nulls)?;
-
+        let pages = chosen.iter().flat_map(|column| &column.headers);
+        let budget = Arc::new(Budget::new(pages.map(PageHeader::open_bytes).sum()));
         let descriptor = self.footer.metadata().parquet_schema();
         let fields = self.footer.schema().fields();
-        let pages = self.pages(group, headers, step, &budget);
+        let mut roots: Vec<usize> = chosen
+            .iter()
+            .map(|column| descriptor.get_column_root_idx(column.leaf))
+            .collect();
+        roots.dedup();
+        let nulls = null_bytes(roots.iter().map(|root| &fields[*root])).saturating_mul(step as u64);
+        budget.spend(nulls)?;
+
+        let pages = self.pages(group, chosen, step, &budget);
         let reader = guarded(CAN_NOT_DECODE, || {
             let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(fields))?;
             let source = Source {
@@ -128,7 +157,12 @@ impl FetchedGroup {
         Ok(OpenGroup { reader, budget })
     }
 
-    fn headers(&self, group: &RowGroupMetaData) -> Result<Vec<Vec<PageHeader>>> {
+    /// The pages' headers, checked, of each column that was fetched.
+    ///
+    /// # Errors
+    /// `Data`, naming the column whose pages are malformed.
+    pub fn headers(&self) -> Result<Vec<Vec<PageHeader>>> {
+        let group = &self.footer.row_groups()[self.row_group];
         let mut all = Vec::with_capacity(self.bytes.len());
         for (leaf, bytes) in self.wanted.leaves.iter().zip(&self.bytes) {
             let column = group.column(*leaf);
@@ -146,23 +180,23 @@ impl FetchedGroup {
     fn pages(
         &self,
         group: &RowGroupMetaData,
-        headers: Vec<Vec<PageHeader>>,
+        chosen: Vec<Fetching>,
         step: usize,
         budget: &Arc<Budget>,
     ) -> ParquetResult<Vec<Option<CheckedPages>>> {
         let mut pages: Vec<Option<CheckedPages>> = group.columns().iter().map(|_| None).collect();
-        let wanted = self.wanted.leaves.iter().zip(&self.wanted.ranges);
-        for (((leaf, range), bytes), headers) in wanted.zip(&self.bytes).zip(headers) {
-            let column = group.column(*leaf);
-            let fetched = Fetched {
-                at: range.start,
-                bytes: bytes.clone(),
-            };
-            let root = self.footer.metadata().parquet_schema().get_column_root_idx(*leaf);
+        for Fetching {
+            leaf,
+            fetched,
+            headers,
+        } in chosen
+        {
+            let column = group.column(leaf);
+            let root = self.footer.metadata().parquet_schema().get_column_root_idx(leaf);
             let field = self.footer.schema().field(root);
             let shape = Shape::new(column, field.data_type(), step as u64);
             let rows = group.num_rows() as usize;
-            pages[*leaf] = Some(CheckedPages::new(
+            pages[leaf] = Some(CheckedPages::new(
                 column,
                 fetched,
                 headers,
@@ -173,6 +207,13 @@ impl FetchedGroup {
         }
         Ok(pages)
     }
+}
+
+/// A column that is about to be decoded.
+struct Fetching {
+    leaf: usize,
+    fetched: Fetched,
+    headers: Vec<PageHeader>,
 }
 
 /// Bytes of a column that are open at once.

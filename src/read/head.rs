@@ -39,10 +39,12 @@ pub async fn head(
                 row_group,
                 wanted,
                 bytes,
+                extras: Default::default(),
             };
+            let headers = group.headers().map_err(in_group)?;
             let rows = footer.row_groups()[row_group].num_rows() as usize;
             let mut group = group
-                .open(mask, missing.clamp(1, rows.max(1)))
+                .open(headers, mask, missing.clamp(1, rows.max(1)))
                 .map_err(in_group)?;
             while missing > 0
                 && let Some(batch) = group.next().map_err(in_group)?

@@ -7,9 +7,12 @@
 use parquet::file::metadata::ColumnChunkMetaData;
 use std::sync::Arc;
 
+use super::extras::{self, Extra};
 use super::footer::Footer;
 use super::group::null_bytes;
+use super::selection::{Columns, Selection};
 use crate::plan::Part;
+use crate::write::splice::Origins;
 
 /// A row group with fewer rows and fewer compressed bytes than these is tiny.
 const TINY_ROWS: u64 = 16 * 1024;
@@ -41,10 +44,16 @@ pub struct Chunk {
     pub pieces: Vec<Piece>,
     /// Rows of all pieces.
     pub rows: u64,
-    /// Compressed bytes of all pieces.
+    /// Compressed bytes of all pieces, and of what is fetched about columns that are copied.
     pub bytes: u64,
+    /// Of these, bytes that the output takes as they are.
+    pub spliced_bytes: u64,
     /// Rows decoded at once.
     pub block_rows: usize,
+    pub(super) columns: Columns,
+    /// Where the file has the columns; only of a chunk of one piece.
+    pub(super) origins: Option<Arc<Origins>>,
+    pub(super) extras: Vec<Extra>,
 }
 
 impl Chunk {
@@ -63,7 +72,12 @@ pub struct Layout {
 
 impl Layout {
     /// Lays out the `parts` of a unit. `footers` holds the footer of each part, in the same order.
-    pub fn new(parts: &[Part], footers: &[Arc<Footer>], batch_rows: usize) -> Layout {
+    pub(super) fn new(
+        parts: &[Part],
+        footers: &[Arc<Footer>],
+        batch_rows: usize,
+        selection: &Selection,
+    ) -> Layout {
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut can_join = false;
         for (part, footer) in parts.iter().zip(footers) {
@@ -93,12 +107,17 @@ impl Layout {
                         pieces: vec![piece],
                         rows,
                         bytes,
+                        spliced_bytes: 0,
                         block_rows: 0,
+                        columns: Columns::default(),
+                        origins: None,
+                        extras: Vec::new(),
                     }),
                 }
                 can_join = is_tiny;
             }
         }
+        select(&mut chunks, selection);
         for chunk in &mut chunks {
             chunk.block_rows = block_rows(chunk.rows, expanded_bytes(chunk), batch_rows);
         }
@@ -106,12 +125,84 @@ impl Layout {
     }
 }
 
-/// What the chunk takes in memory as Arrow columns.
+/// Says what becomes of the columns of each chunk.
+fn select(chunks: &mut [Chunk], selection: &Selection) {
+    let mut known: Option<(Arc<Footer>, Option<Arc<Origins>>)> = None;
+    let (mut places, mut bytes, mut file) = (Vec::new(), 0, 0);
+    for chunk in chunks.iter_mut() {
+        bytes += chunk.bytes;
+        let [piece] = chunk.pieces.as_slice() else {
+            chunk.columns = selection.decode_all();
+            continue;
+        };
+        if !known
+            .as_ref()
+            .is_some_and(|(footer, _)| Arc::ptr_eq(footer, &piece.footer))
+        {
+            known = Some((piece.footer.clone(), selection.origins(&piece.footer)));
+            file += 1;
+        }
+        let Some(origins) = known.as_ref().and_then(|(_, origins)| origins.clone()) else {
+            chunk.columns = selection.decode_all();
+            continue;
+        };
+        chunk.columns = selection.columns(&piece.footer, piece.row_group, &origins);
+        let columns = piece.footer.row_groups()[piece.row_group].columns();
+        for column in &chunk.columns.spliced {
+            for leaf in origins.columns[*column]
+                .iter()
+                .flat_map(|source| source.leaves.clone())
+            {
+                chunk.spliced_bytes += columns[leaf].compressed_size().max(0) as u64;
+                chunk
+                    .extras
+                    .extend(extras::about(leaf, &columns[leaf], piece.footer.size()));
+            }
+        }
+        chunk.extras.sort_by_key(|extra| extra.leaf);
+        places.extend(chunk.extras.iter().map(|extra| (file, extra.range.clone())));
+        chunk.origins = Some(origins);
+    }
+    let are_sound = extras::are_sound(places, bytes);
+    for chunk in chunks {
+        if !are_sound {
+            chunk.extras.clear();
+        }
+        let more: u64 = chunk
+            .extras
+            .iter()
+            .map(|extra| extra.range.end - extra.range.start)
+            .sum();
+        chunk.bytes += more;
+        chunk.spliced_bytes += more;
+    }
+}
+
+/// What the chunk's decoded columns take in memory as Arrow columns.
 fn expanded_bytes(chunk: &Chunk) -> u64 {
     let piece_bytes = |piece: &Piece| {
         let group = &piece.footer.row_groups()[piece.row_group];
-        let nulls = null_bytes(piece.footer.schema().fields().iter());
-        let values: u64 = group.columns().iter().map(column_bytes).sum();
+        let fields = piece.footer.schema().fields();
+        let schema = piece.footer.metadata().parquet_schema();
+        let mut is_decoded = vec![chunk.origins.is_none(); fields.len()];
+        if let Some(origins) = &chunk.origins {
+            let roots = chunk
+                .columns
+                .decoded
+                .iter()
+                .filter_map(|column| origins.roots[*column]);
+            roots.for_each(|root| is_decoded[root] = true);
+        }
+        let decoded_fields = fields
+            .iter()
+            .zip(&is_decoded)
+            .filter(|(_, is_decoded)| **is_decoded);
+        let nulls = null_bytes(decoded_fields.map(|(field, _)| field));
+        let leaves = group.columns().iter().enumerate();
+        let values: u64 = leaves
+            .filter(|(leaf, _)| is_decoded[schema.get_column_root_idx(*leaf)])
+            .map(|(_, column)| column_bytes(column))
+            .sum();
         values.max(nulls.saturating_mul(group.num_rows() as u64))
     };
     chunk.pieces.iter().map(piece_bytes).sum()

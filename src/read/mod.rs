@@ -15,6 +15,7 @@ mod budget;
 pub mod chunk;
 mod decimals;
 mod delta;
+mod extras;
 pub mod fetch;
 pub mod footer;
 pub mod footers;
@@ -29,6 +30,8 @@ mod outline;
 mod page_header;
 mod pages;
 pub mod sample;
+mod selection;
+mod splicing;
 mod thrift;
 
 #[cfg(test)]

@@ -22,6 +22,14 @@ pub(super) struct PageHeader {
     pub kind: Kind,
     /// Nulls included.
     pub values: u64,
+    /// As the format numbers encodings.
+    pub encoding: i64,
+    /// Rows that begin in the page, where the header says so.
+    pub rows: Option<u64>,
+    /// CRC-32 of the body as it is in the file, where the header has one.
+    pub crc: Option<u32>,
+    /// Where the header begins in the column chunk.
+    pub start: usize,
     /// Bytes of the body, when decompressed.
     pub uncompressed: u64,
     /// Where the body begins in the column chunk.
@@ -53,16 +61,17 @@ pub(super) fn read_all(chunk: &[u8], codec: Compression) -> Result<Vec<PageHeade
 fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>, usize)> {
     let mut cursor = Cursor::new(&chunk[at..]);
     let (mut kind, mut uncompressed, mut compressed) = (None, None, None);
-    let (mut data, mut dictionary, mut data_v2) = (None, None, None);
+    let (mut data, mut dictionary, mut data_v2, mut crc) = (None, None, None, None);
     let mut last = 0;
     while let Some(field) = cursor.field(&mut last)? {
         match field.id {
             1 => kind = Some(cursor.number(field, wire::I32)?),
             2 => uncompressed = Some(cursor.number(field, wire::I32)?),
             3 => compressed = Some(cursor.number(field, wire::I32)?),
-            5 => data = Some(numbers(&mut cursor, field, &[1])?),
-            7 => dictionary = Some(numbers(&mut cursor, field, &[1])?),
-            8 => data_v2 = Some(numbers(&mut cursor, field, &[1, 5, 6])?),
+            4 => crc = Some(cursor.number(field, wire::I32)?),
+            5 => data = Some(numbers(&mut cursor, field, &[1, 2])?),
+            7 => dictionary = Some(numbers(&mut cursor, field, &[1, 2])?),
+            8 => data_v2 = Some(numbers(&mut cursor, field, &[1, 4, 5, 6, 3])?),
             _ => cursor.skip(field)?,
         }
     }
@@ -83,12 +92,16 @@ fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>
     };
     let details = details.ok_or(missing)?;
     let levels = match kind {
-        Kind::DataV2 => (size(details.numbers[1])? + size(details.numbers[2])?) as usize,
+        Kind::DataV2 => (size(details.numbers[2])? + size(details.numbers[3])?) as usize,
         _ => 0,
     };
     let header = PageHeader {
         kind,
         values: size(details.numbers[0])?,
+        encoding: details.numbers[1].ok_or(missing)?,
+        rows: details.numbers[4].and_then(|rows| u64::try_from(rows).ok()),
+        crc: crc.map(|crc| crc as u32),
+        start: at,
         uncompressed,
         body,
         compressed,
@@ -101,7 +114,7 @@ fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>
 
 /// Fields of the struct for one kind of page.
 struct Details {
-    numbers: [Option<i64>; 3],
+    numbers: [Option<i64>; 5],
     /// Field 7, which only version 2 has, says that the values are not compressed.
     is_plain: bool,
 }
@@ -110,7 +123,7 @@ fn numbers(cursor: &mut Cursor, field: Field, wanted: &[i16]) -> Look<Details> {
     if field.kind != wire::STRUCT {
         return Err(Malformed("a field is of another type than it should be"));
     }
-    let (mut numbers, mut is_plain, mut last) = ([None; 3], false, 0);
+    let (mut numbers, mut is_plain, mut last) = ([None; 5], false, 0);
     while let Some(field) = cursor.field(&mut last)? {
         match wanted.iter().position(|id| *id == field.id) {
             Some(index) => numbers[index] = Some(cursor.number(field, wire::I32)?),
@@ -134,6 +147,11 @@ impl PageHeader {
             return Err(Malformed("it declares more bytes than its compression can make"));
         }
         Ok(())
+    }
+
+    /// Where the page ends in the column chunk.
+    pub fn end(&self) -> usize {
+        self.body + self.compressed
     }
 
     /// Bytes of the body in memory.

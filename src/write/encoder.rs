@@ -1,33 +1,33 @@
 //! The Parquet files of one unit, encoded in memory, column by column.
 //!
-//! A unit's output is bounded (units are cut that way), so each file is one buffer that is stored with a single
+//! A unit's output is bounded (units are cut that way), so each file is one object that is stored with a single
 //! put-if-absent. Columns of a row group are independent until they are laid one behind the other, which is what lets
-//! idle cores help: [`UnitEncoder::write`] can encode the columns of a block in parallel without changing a byte.
+//! idle cores help ([`UnitEncoder::write`] can encode the columns of a block in parallel without changing a byte), and
+//! what lets some of them be copied from the input: [`super::splice`].
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
-    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves,
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
 };
-use parquet::basic::{Compression as Codec, Encoding, GzipLevel, ZstdLevel};
-use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::properties::WriterPropertiesPtr;
+use parquet::schema::types::SchemaDescPtr;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::file::{EncodedColumns, FileAssembler};
+use super::form::Form;
 use super::partition;
+use super::splice::Spliced;
 use crate::config::Compression;
 use crate::error::{Error, Result};
 use crate::storage::Rope;
 
 /// Rows after which a file of a partition starts a new row group.
 const PARTITION_GROUP_ROWS: usize = 128 * 1024;
-
-/// Rows encoded between two checks of the page size; pages end at multiples of it.
-const WRITE_BATCH_ROWS: usize = 1024;
 
 /// A finished Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,117 +51,59 @@ pub struct EncoderOptions {
     pub partition_by: Vec<usize>,
     /// Key/value metadata of every file, e.g. the run and the model.
     pub metadata: Vec<(String, String)>,
-}
-
-impl EncoderOptions {
-    /// Writer properties for a unit whose first input row group is `like`.
-    ///
-    /// Column by column, the codec is the one asked for or the input's own, and dictionaries are used where the input
-    /// used them to the end: what did not pay for the input will not pay for the same values here.
-    fn properties(&self, like: Option<&RowGroupMetaData>) -> Result<WriterProperties> {
-        let metadata = self
-            .metadata
-            .iter()
-            .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
-            .collect();
-        let columns = like.map(RowGroupMetaData::columns).unwrap_or_default();
-        let asked = self.compression.map(codec).transpose()?;
-        let usual = asked.unwrap_or_else(|| {
-            columns
-                .first()
-                .map_or(Codec::SNAPPY, |column| writable(column.compression()))
-        });
-        let mut builder = WriterProperties::builder()
-            .set_created_by(concat!("floe version ", env!("CARGO_PKG_VERSION")).to_string())
-            .set_key_value_metadata(Some(metadata))
-            .set_write_batch_size(WRITE_BATCH_ROWS)
-            .set_max_row_group_row_count(None)
-            .set_compression(usual)
-            // Predictions hardly repeat; labels do, and they are strings or integers in few distinct values.
-            .set_dictionary_enabled(true);
-        for field in self.schema.fields() {
-            if field.data_type().is_floating() {
-                let path = ColumnPath::from(field.name().as_str());
-                builder = builder.set_column_dictionary_enabled(path, false);
-            }
-        }
-        for column in columns {
-            let path = column.column_path().clone();
-            let codec = asked.unwrap_or_else(|| writable(column.compression()));
-            builder = builder
-                .set_column_dictionary_enabled(path.clone(), keeps_dictionary(column))
-                .set_column_compression(path, codec);
-        }
-        Ok(builder.build())
-    }
-}
-
-/// Whether a column chunk was dictionary-encoded from its first page to its last.
-fn keeps_dictionary(column: &ColumnChunkMetaData) -> bool {
-    let encodings: Vec<Encoding> = column.encodings().collect();
-    encodings.contains(&Encoding::RLE_DICTIONARY) || encodings.contains(&Encoding::PLAIN_DICTIONARY)
-}
-
-/// The input's codec if it can be written, else its successor.
-fn writable(codec: Codec) -> Codec {
-    match codec {
-        Codec::LZ4 => Codec::LZ4_RAW,
-        Codec::LZO => Codec::SNAPPY,
-        other => other,
-    }
-}
-
-fn codec(compression: Compression) -> Result<Codec> {
-    let level = |error| Error::internal("a compression level that does not exist").with_source(error);
-    Ok(match compression {
-        Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(3).map_err(level)?),
-        Compression::Snappy => Codec::SNAPPY,
-        Compression::Gzip => Codec::GZIP(GzipLevel::try_new(6).map_err(level)?),
-        Compression::Lz4 => Codec::LZ4_RAW,
-        Compression::None => Codec::UNCOMPRESSED,
-    })
+    /// Whether column chunks that can be copied are. Tests compare with what comes of it when they are not.
+    pub splice: bool,
 }
 
 /// Encodes one unit.
 pub struct UnitEncoder {
-    options: Arc<EncoderOptions>,
-    properties: WriterProperties,
+    form: Arc<Form>,
+    properties: WriterPropertiesPtr,
     files: BTreeMap<String, FileEncoder>,
 }
 
 impl UnitEncoder {
     /// An encoder for a unit whose first input row group is `like`.
-    pub fn new(options: Arc<EncoderOptions>, like: Option<&RowGroupMetaData>) -> Result<UnitEncoder> {
-        let properties = options.properties(like)?;
-        Ok(UnitEncoder {
-            options,
-            properties,
+    pub fn new(form: Arc<Form>, like: Option<&RowGroupMetaData>) -> UnitEncoder {
+        UnitEncoder {
+            properties: Arc::new(form.properties(like)),
+            form,
             files: BTreeMap::new(),
-        })
+        }
     }
 
-    /// Appends rows, in the encoder's schema. With `pool` the columns are encoded in parallel; the bytes are the same.
-    pub fn write(&mut self, rows: &RecordBatch, pool: Option<&rayon::ThreadPool>) -> Result<()> {
-        if self.options.partition_by.is_empty() {
-            return self.file(String::new())?.write(rows, pool);
+    /// Appends rows of the columns at positions `columns` of the schema; the others are copied when the chunk ends. With
+    /// `pool` the columns are encoded in parallel; the bytes are the same.
+    pub fn write(
+        &mut self,
+        rows: &RecordBatch,
+        columns: &[usize],
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<()> {
+        let partition_by = &self.form.options.partition_by;
+        if partition_by.is_empty() {
+            return self.file(String::new()).write(rows, columns, pool);
+        }
+        if columns.len() != self.form.options.schema.fields().len() {
+            return Err(Error::internal("a file that is split needs all its columns"));
         }
         let open = self.files.len();
-        for (folder, rows) in partition::split(rows, &self.options.partition_by)? {
-            let file = self.file(folder)?;
-            file.write(&rows, pool)?;
+        for (folder, rows) in partition::split(rows, partition_by)? {
+            let file = self.file(folder);
+            file.write(&rows, columns, pool)?;
             if file.group_rows >= PARTITION_GROUP_ROWS {
-                file.end_row_group()?;
+                file.end_row_group(Spliced::default())?;
             }
         }
         partition::check_count(open.max(self.files.len()))
     }
 
-    /// Ends the row group of an unpartitioned unit; partitions end theirs by size.
-    pub fn end_chunk(&mut self) -> Result<()> {
-        if self.options.partition_by.is_empty() {
-            for file in self.files.values_mut() {
-                file.end_row_group()?;
-            }
+    /// Ends the row group of an unpartitioned unit, with the columns that are copied; partitions end theirs by size.
+    pub fn end_chunk(&mut self, spliced: Spliced) -> Result<()> {
+        if self.form.options.partition_by.is_empty()
+            && let Some(file) = self.files.values_mut().next()
+        {
+            file.end_row_group(spliced)?;
         }
         Ok(())
     }
@@ -174,64 +116,88 @@ impl UnitEncoder {
             .collect()
     }
 
-    fn file(&mut self, folder: String) -> Result<&mut FileEncoder> {
-        use std::collections::btree_map::Entry;
-        match self.files.entry(folder) {
-            Entry::Occupied(file) => Ok(file.into_mut()),
-            Entry::Vacant(place) => {
-                let file = FileEncoder::new(&self.options.schema, self.properties.clone())?;
-                Ok(place.insert(file))
-            }
-        }
+    fn file(&mut self, folder: String) -> &mut FileEncoder {
+        self.files
+            .entry(folder)
+            .or_insert_with(|| FileEncoder::new(&self.form, &self.properties))
     }
 }
 
 /// One Parquet file in the making.
 struct FileEncoder {
-    writer: SerializedFileWriter<Vec<u8>>,
-    factory: ArrowRowGroupWriterFactory,
-    fields: Vec<FieldRef>,
-    /// Writers of the open row group: for each field those of its leaves.
-    columns: Vec<Vec<ArrowColumnWriter>>,
-    leaf_counts: Vec<usize>,
-    groups: usize,
+    form: Arc<Form>,
+    properties: WriterPropertiesPtr,
+    assembler: FileAssembler,
+    /// Of the open or the last row group.
+    encoded: Option<Arc<Encoded>>,
+    /// Writers of the open row group: for each column those of its leaves.
+    writers: Vec<Vec<ArrowColumnWriter>>,
     group_rows: usize,
-    rows: u64,
+}
+
+/// The columns of a row group that are encoded.
+struct Encoded {
+    columns: Vec<usize>,
+    fields: Vec<FieldRef>,
+    /// Of these columns alone.
+    schema: SchemaDescPtr,
+    leaf_counts: Vec<usize>,
+    /// `None`, when there are no columns.
+    factory: Option<ArrowRowGroupWriterFactory>,
+}
+
+impl Encoded {
+    fn new(form: &Form, columns: &[usize], properties: &WriterPropertiesPtr) -> Result<Encoded> {
+        let all = form.options.schema.fields();
+        let fields: Vec<FieldRef> = columns.iter().map(|column| all[*column].clone()).collect();
+        let arrow = Arc::new(Schema::new(fields.clone()));
+        let schema = match columns.is_empty() || columns.len() == all.len() {
+            true => form.descriptor.clone(),
+            false => Arc::new(ArrowSchemaConverter::new().convert(&arrow).map_err(fault)?),
+        };
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.as_ref().clone())
+            .with_skip_arrow_metadata(true)
+            .with_parquet_schema(schema.as_ref().clone());
+        let factory = if columns.is_empty() {
+            None
+        } else {
+            let writer = ArrowWriter::try_new_with_options(Vec::new(), arrow, options).map_err(fault)?;
+            Some(writer.into_serialized_writer().map_err(fault)?.1)
+        };
+        Ok(Encoded {
+            leaf_counts: columns.iter().map(|column| form.roots[*column].len()).collect(),
+            columns: columns.to_vec(),
+            fields,
+            schema,
+            factory,
+        })
+    }
 }
 
 impl FileEncoder {
-    fn new(schema: &SchemaRef, properties: WriterProperties) -> Result<FileEncoder> {
-        let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(fault)?;
-        let (writer, factory) = writer.into_serialized_writer().map_err(fault)?;
-        let descriptor = writer.schema_descr();
-        let mut leaf_counts = vec![0; schema.fields().len()];
-        for leaf in 0..descriptor.num_columns() {
-            leaf_counts[descriptor.get_column_root_idx(leaf)] += 1;
-        }
-        Ok(FileEncoder {
-            writer,
-            factory,
-            fields: schema.fields().iter().cloned().collect(),
-            columns: Vec::new(),
-            leaf_counts,
-            groups: 0,
+    fn new(form: &Arc<Form>, properties: &WriterPropertiesPtr) -> FileEncoder {
+        FileEncoder {
+            form: form.clone(),
+            properties: properties.clone(),
+            assembler: FileAssembler::new(form.clone()),
+            encoded: None,
+            writers: Vec::new(),
             group_rows: 0,
-            rows: 0,
-        })
+        }
     }
 
-    fn write(&mut self, rows: &RecordBatch, pool: Option<&rayon::ThreadPool>) -> Result<()> {
-        if self.columns.is_empty() {
-            let mut leaves = self
-                .factory
-                .create_column_writers(self.groups)
-                .map_err(fault)?
-                .into_iter();
-            for &count in &self.leaf_counts {
-                self.columns.push(leaves.by_ref().take(count).collect());
-            }
+    fn write(
+        &mut self,
+        rows: &RecordBatch,
+        columns: &[usize],
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<()> {
+        if rows.num_rows() == 0 {
+            return Ok(());
         }
-        let columns = self.fields.iter().zip(rows.columns()).zip(&mut self.columns);
+        let encoded = self.begin(columns)?;
+        let columns = encoded.fields.iter().zip(rows.columns()).zip(&mut self.writers);
         match pool {
             Some(pool) => {
                 let columns: Vec<_> = columns.collect();
@@ -248,33 +214,55 @@ impl FileEncoder {
             }
         }
         self.group_rows += rows.num_rows();
-        self.rows += rows.num_rows() as u64;
         Ok(())
     }
 
-    fn end_row_group(&mut self) -> Result<()> {
-        if self.group_rows == 0 {
+    /// The columns of the row group that is open or is opened now.
+    fn begin(&mut self, columns: &[usize]) -> Result<Arc<Encoded>> {
+        if let Some(encoded) = &self.encoded
+            && encoded.columns == columns
+        {
+            let encoded = encoded.clone();
+            if self.group_rows == 0 {
+                self.writers = self.open(&encoded)?;
+            }
+            return Ok(encoded);
+        }
+        if self.group_rows > 0 {
+            return Err(Error::internal("a row group changes its columns"));
+        }
+        let encoded = Arc::new(Encoded::new(&self.form, columns, &self.properties)?);
+        self.writers = self.open(&encoded)?;
+        self.encoded = Some(encoded.clone());
+        Ok(encoded)
+    }
+
+    fn open(&self, encoded: &Encoded) -> Result<Vec<Vec<ArrowColumnWriter>>> {
+        let Some(factory) = &encoded.factory else {
+            return Ok(Vec::new());
+        };
+        let leaves = factory.create_column_writers(self.assembler.groups());
+        let mut leaves = leaves.map_err(fault)?.into_iter();
+        let of_column = |count: &usize| leaves.by_ref().take(*count).collect();
+        Ok(encoded.leaf_counts.iter().map(of_column).collect())
+    }
+
+    fn end_row_group(&mut self, spliced: Spliced) -> Result<()> {
+        let Some(encoded) = self.encoded.as_ref().filter(|_| self.group_rows > 0) else {
             return Ok(());
-        }
-        let mut group = self.writer.next_row_group().map_err(fault)?;
-        for writer in std::mem::take(&mut self.columns).into_iter().flatten() {
-            let chunk = writer.close().map_err(fault)?;
-            chunk.append_to_row_group(&mut group).map_err(fault)?;
-        }
-        group.close().map_err(fault)?;
-        self.groups += 1;
+        };
+        let writers = std::mem::take(&mut self.writers).into_iter().flatten().collect();
+        let columns = EncodedColumns::close(writers, &encoded.schema, &self.properties)?;
+        self.assembler
+            .push_group(self.group_rows, &encoded.columns, columns, spliced)?;
         self.group_rows = 0;
         Ok(())
     }
 
     fn finish(mut self, folder: String) -> Result<EncodedFile> {
-        self.end_row_group()?;
-        let bytes = self.writer.into_inner().map_err(fault)?;
-        Ok(EncodedFile {
-            folder,
-            bytes: bytes.into(),
-            rows: self.rows,
-        })
+        self.end_row_group(Spliced::default())?;
+        let (bytes, rows) = self.assembler.finish()?;
+        Ok(EncodedFile { folder, bytes, rows })
     }
 }
 
@@ -288,7 +276,7 @@ fn encode(field: &FieldRef, array: &ArrayRef, writers: &mut [ArrowColumnWriter])
     Ok(())
 }
 
-fn fault(error: parquet::errors::ParquetError) -> Error {
+pub(super) fn fault(error: parquet::errors::ParquetError) -> Error {
     Error::data("can't encode the output as Parquet").with_source(error)
 }
 
@@ -298,6 +286,11 @@ mod tests {
     use arrow::array::{Float32Array, Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::Compression as Codec;
+
+    use super::super::form::keeps_dictionary;
+
+    const ALL: &[usize] = &[0, 1, 2];
 
     fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![
@@ -323,13 +316,15 @@ mod tests {
         .unwrap()
     }
 
-    fn options(partition_by: Vec<usize>, compression: Option<Compression>) -> Arc<EncoderOptions> {
-        Arc::new(EncoderOptions {
+    fn options(partition_by: Vec<usize>, compression: Option<Compression>) -> Arc<Form> {
+        Form::new(EncoderOptions {
             schema: schema(),
             compression,
             partition_by,
             metadata: vec![("floe.run_id".into(), "r".into())],
+            splice: true,
         })
+        .unwrap()
     }
 
     fn read(file: &EncodedFile) -> Vec<RecordBatch> {
@@ -339,12 +334,12 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back_and_row_groups_are_the_chunks() {
-        let mut encoder = UnitEncoder::new(options(vec![], None), None).unwrap();
-        encoder.write(&rows(0, 1500), None).unwrap();
-        encoder.write(&rows(1500, 500), None).unwrap();
-        encoder.end_chunk().unwrap();
-        encoder.write(&rows(2000, 10), None).unwrap();
-        encoder.end_chunk().unwrap();
+        let mut encoder = UnitEncoder::new(options(vec![], None), None);
+        encoder.write(&rows(0, 1500), ALL, None).unwrap();
+        encoder.write(&rows(1500, 500), ALL, None).unwrap();
+        encoder.end_chunk(Spliced::default()).unwrap();
+        encoder.write(&rows(2000, 10), ALL, None).unwrap();
+        encoder.end_chunk(Spliced::default()).unwrap();
         let files = encoder.finish().unwrap();
         let [file] = files.as_slice() else {
             panic!("one file")
@@ -368,11 +363,11 @@ mod tests {
     fn columns_encoded_in_parallel_give_the_same_bytes() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let encoded = |pool: Option<&rayon::ThreadPool>| {
-            let mut encoder = UnitEncoder::new(options(vec![], Some(Compression::Zstd)), None).unwrap();
+            let mut encoder = UnitEncoder::new(options(vec![], Some(Compression::Zstd)), None);
             for block in 0..4 {
-                encoder.write(&rows(block * 3000, 3000), pool).unwrap();
+                encoder.write(&rows(block * 3000, 3000), ALL, pool).unwrap();
             }
-            encoder.end_chunk().unwrap();
+            encoder.end_chunk(Spliced::default()).unwrap();
             encoder.finish().unwrap()
         };
         assert_eq!(encoded(None), encoded(Some(&pool)));
@@ -380,10 +375,10 @@ mod tests {
 
     #[test]
     fn partitions_hold_their_rows_in_order() {
-        let mut encoder = UnitEncoder::new(options(vec![1], None), None).unwrap();
-        encoder.write(&rows(0, 100), None).unwrap();
-        encoder.write(&rows(100, 100), None).unwrap();
-        encoder.end_chunk().unwrap();
+        let mut encoder = UnitEncoder::new(options(vec![1], None), None);
+        encoder.write(&rows(0, 100), ALL, None).unwrap();
+        encoder.write(&rows(100, 100), ALL, None).unwrap();
+        encoder.end_chunk(Spliced::default()).unwrap();
         let files = encoder.finish().unwrap();
         assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 200);
         assert!(
@@ -402,23 +397,23 @@ mod tests {
     /// Failure matrix: 38.
     #[test]
     fn a_unit_without_rows_has_no_file() {
-        let mut encoder = UnitEncoder::new(options(vec![], None), None).unwrap();
-        encoder.end_chunk().unwrap();
+        let mut encoder = UnitEncoder::new(options(vec![], None), None);
+        encoder.end_chunk(Spliced::default()).unwrap();
         assert_eq!(encoder.finish().unwrap(), []);
     }
 
     #[test]
     fn codec_and_dictionary_are_the_inputs_own_unless_told_otherwise() {
         let like = |compression| {
-            let mut encoder = UnitEncoder::new(options(vec![], Some(compression)), None).unwrap();
-            encoder.write(&rows(0, 100), None).unwrap();
+            let mut encoder = UnitEncoder::new(options(vec![], Some(compression)), None);
+            encoder.write(&rows(0, 100), ALL, None).unwrap();
             let file = encoder.finish().unwrap().remove(0);
             let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
             reader.metadata().row_group(0).clone()
         };
         let gzip = like(Compression::Gzip);
-        let mut encoder = UnitEncoder::new(options(vec![], None), Some(&gzip)).unwrap();
-        encoder.write(&rows(0, 100), None).unwrap();
+        let mut encoder = UnitEncoder::new(options(vec![], None), Some(&gzip));
+        encoder.write(&rows(0, 100), ALL, None).unwrap();
         let file = encoder.finish().unwrap().remove(0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join()).unwrap();
         let group = reader.metadata().row_group(0);
