@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget;
-use super::scoring::Scoring;
+use super::scoring::{Bound, Scoring};
 use crate::config::Job;
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::engine::agree;
 use crate::model::{Engine, Model};
 use crate::plan::Plan;
-use crate::read::{self, Block, Footer};
-use crate::signature::{self, Source};
+use crate::read::sample::Sample;
+use crate::read::{self, Footer};
+use crate::signature::Source;
 use crate::storage::Location;
 
 /// Most rows of a batch that is not asked for.
@@ -96,7 +97,8 @@ impl Rehearsal<'_> {
         if !is_useful && engines.len() < 2 {
             return Ok(usual);
         }
-        let Some(sample) = self.sample().await? else {
+        let Bound { decoder, inputs, .. } = self.scoring.bind(self.job, self.plan)?;
+        let Some(sample) = self.sample(&inputs).await? else {
             return Ok(usual);
         };
         let mut models = Vec::with_capacity(engines.len());
@@ -104,7 +106,6 @@ impl Rehearsal<'_> {
             models.push(self.scoring.worker(1, engine).await?);
         }
         let share = self.job.replica.count.max(1) * self.workers.max(1);
-        let decoder = self.decoder()?;
         let rows = self.plan.rows() as f64 / share as f64;
         let (settled, model) = tokio::task::spawn_blocking(move || -> Result<_> {
             let at = choose(&decoder, &sample, &engines, &mut models)?;
@@ -127,16 +128,8 @@ impl Rehearsal<'_> {
         Ok(settled)
     }
 
-    fn decoder(&self) -> Result<Decoder> {
-        let (schema, input) = (&self.plan.input_schema, &self.job.input);
-        let binding = signature::bind(&self.scoring.function, schema, &input.params)?;
-        Decoder::new(&binding, schema, input.on_null, input.on_out_of_range)
-    }
-
     /// The first rows, as many as fit [`SAMPLE_BYTES`] and [`MOST_ROWS`].
-    async fn sample(&self) -> Result<Option<Block>> {
-        let schema = &self.plan.input_schema;
-        let binding = signature::bind(&self.scoring.function, schema, &self.job.input.params)?;
+    async fn sample(&self, columns: &[usize]) -> Result<Option<Sample>> {
         let rows = (SAMPLE_BYTES / budget::row_bytes(&self.scoring.function)).clamp(1, MOST_ROWS);
         let first = self
             .footers
@@ -146,14 +139,14 @@ impl Rehearsal<'_> {
         let Some(footer) = first.filter(|footer| footer.rows() > 0) else {
             return Ok(None);
         };
-        read::sample::read(self.input, footer, schema, &binding.columns(), rows).await
+        read::sample::read(self.input, footer, &self.plan.input_schema, columns, rows).await
     }
 }
 
 /// The place of the first engine that says about the first rows what the last one says, which is the reference.
 fn choose(
     decoder: &Decoder,
-    sample: &Block,
+    sample: &Sample,
     engines: &[Engine],
     models: &mut [Box<dyn Model>],
 ) -> Result<usize> {
@@ -191,7 +184,7 @@ fn choose(
 /// A model, rows to score, and a clock.
 struct Stage {
     decoder: Decoder,
-    sample: Block,
+    sample: Sample,
     model: Box<dyn Model>,
     /// Rows that each worker will have to score.
     rows: f64,
@@ -325,7 +318,7 @@ mod tests {
     use super::*;
     use crate::config::OnOutOfRange;
     use crate::origin::Origin;
-    use crate::signature::{Function, InputFeature, OnNull};
+    use crate::signature::{self, Function, InputFeature, OnNull};
     use crate::tensor::{DType, TensorBatch, Value};
     use arrow::array::{Float32Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
@@ -401,7 +394,7 @@ mod tests {
         let binding = signature::bind(&function, &schema, &Default::default()).unwrap();
         Stage {
             decoder: Decoder::new(&binding, &schema, OnNull::Fail, OnOutOfRange::Fail).unwrap(),
-            sample: Block {
+            sample: Sample {
                 rows: RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap(),
                 origin: Origin::of(&"file".into(), 0, 0, 1000),
             },

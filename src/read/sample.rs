@@ -1,12 +1,11 @@
 //! The first rows of one file, in the run's schema, for a trial of the model.
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use parquet::arrow::ProjectionMask;
 use std::sync::Arc;
 
-use super::Block;
 use super::chunk::{conform, plain};
 use super::footer::Footer;
 use super::group::{FetchedGroup, Wanted};
@@ -17,8 +16,16 @@ use crate::storage::Location;
 /// A trial is not worth more bytes than these.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Reads up to `rows` rows of the file's first row group that has any. Columns of `schema` other than `columns` are not read;
-/// they are null. `None` when there are no rows, or when their column chunks are too large to be fetched for a trial.
+/// Rows with their whereabouts.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Where they came from.
+    pub origin: Origin,
+}
+
+/// Reads these `columns` of `schema`, up to `rows` rows of the file's first row group that has any. `None` when there are no rows, or when their column chunks are too large to be fetched for a trial.
 ///
 /// # Errors
 /// `Data`, `InputChanged` or `Storage`, naming the file.
@@ -28,7 +35,7 @@ pub async fn read(
     schema: &Schema,
     columns: &[usize],
     rows: usize,
-) -> Result<Option<Block>> {
+) -> Result<Option<Sample>> {
     let Some(row_group) = footer.row_groups().iter().position(|group| group.num_rows() > 0) else {
         return Ok(None);
     };
@@ -58,10 +65,12 @@ pub async fn read(
         row_group,
         wanted,
         bytes,
+        extras: Default::default(),
     };
+    let headers = group.headers().map_err(in_group)?;
     let there = footer.row_groups()[row_group].num_rows() as usize;
     let rows = rows.min(there);
-    let mut group = group.open(mask, rows).map_err(in_group)?;
+    let mut group = group.open(headers, mask, rows).map_err(in_group)?;
     let mut parts = Vec::new();
     let mut missing = rows;
     while missing > 0
@@ -74,23 +83,6 @@ pub async fn read(
     }
     let read = concat_batches(&wanted_schema, &parts)
         .map_err(|error| in_group(Error::data("can't join rows").with_source(error)))?;
-    let rows = spread(&read, schema, columns)?;
-    let origin = Origin::of(&footer.file, row_group, 0, rows.num_rows());
-    Ok((rows.num_rows() > 0).then_some(Block { rows, origin }))
-}
-
-/// The columns at their places in `schema`, among nulls.
-fn spread(read: &RecordBatch, schema: &Schema, columns: &[usize]) -> Result<RecordBatch> {
-    let count = read.num_rows();
-    let fields = schema.fields().iter().enumerate().map(|(place, field)| {
-        let array: ArrayRef = match columns.iter().position(|column| *column == place) {
-            Some(at) => read.column(at).clone(),
-            None => new_null_array(field.data_type(), count),
-        };
-        (array, field.as_ref().clone().with_nullable(true))
-    });
-    let (arrays, fields): (Vec<_>, Vec<_>) = fields.unzip();
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
-        .map_err(|error| Error::internal("a sample that does not fit its schema").with_source(error))
+    let origin = Origin::of(&footer.file, row_group, 0, read.num_rows());
+    Ok((read.num_rows() > 0).then_some(Sample { rows: read, origin }))
 }

@@ -88,7 +88,9 @@ pub fn tree(
                     )));
                 }
                 if let Some(child) = [left, right].into_iter().find(|&child| child >= count) {
-                    return Err(damaged(&format!("node {place} of a tree of {count} has a branch to {child}")));
+                    return Err(damaged(&format!(
+                        "node {place} of a tree of {count} has a branch to {child}"
+                    )));
                 }
                 if places.len() + 2 > most {
                     return Err(damaged("branches of a tree meet again or lead back"));

@@ -1,4 +1,5 @@
-//! Hostile files: each says or holds something that must end in an error, before memory is made for it.
+//! Hostile files: each says or holds something that must end in an error, before memory is made for it. And files of all
+//! sorts whose columns are copied.
 
 mod bomb_files;
 mod bombs;
@@ -6,6 +7,7 @@ mod footers;
 mod maker;
 mod pages;
 mod sample;
+mod splicing;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -17,8 +19,8 @@ use crate::plan::schema::InputSchema;
 use crate::plan::{FORMAT, Plan, PlannedFile, units};
 use crate::storage::Location;
 
-/// Reads a whole file as a worker does, in batches of `batch_rows`.
-async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
+/// A plan to read a file in batches of `batch_rows`, and a reader. The folder holds the file.
+async fn plan_for(batch_rows: usize, file: &Bytes) -> Result<(Arc<Plan>, Reader, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.parquet"), file).unwrap();
     let location = Location::local(folder.path().to_str().unwrap())?;
@@ -41,6 +43,12 @@ async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
         inputs: vec![PlannedFile::new(listed, footer.rows())],
     });
     let reader = Reader::new(location, plan.clone(), vec![Arc::new(footer)]);
+    Ok((plan, reader, folder))
+}
+
+/// Reads a whole file as a worker does, in batches of `batch_rows`.
+async fn read_in(batch_rows: usize, file: &Bytes) -> Result<Vec<RecordBatch>> {
+    let (plan, reader, _folder) = plan_for(batch_rows, file).await?;
     let mut blocks = Vec::new();
     for unit in &plan.units {
         for chunk in reader.open(unit).await?.chunks {

@@ -1,6 +1,6 @@
 //! Rows for a trial.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ async fn a_sample_holds_the_first_rows_of_the_wanted_columns_in_the_plans_types(
                 .unwrap();
             let numbers = block.rows.column(0).as_primitive::<Int64Type>();
             assert!(numbers.values().iter().copied().eq(0..expected));
-            assert_eq!(block.rows.column(1).null_count() as i64, expected);
+            assert_eq!(block.rows.num_columns(), 1);
             assert_eq!(block.origin.stretches()[0].file.as_ref(), "x.parquet");
         }
     }
