@@ -118,6 +118,10 @@ impl Rehearsal<'_> {
                 sample,
                 model,
                 rows,
+                clock: {
+                    let began = Instant::now();
+                    Box::new(move || began.elapsed())
+                },
             };
             let (batch_rows, model) = stage.play(usual.batch_rows)?;
             Ok((Settled { batch_rows, engine }, model))
@@ -188,11 +192,15 @@ struct Stage {
     model: Box<dyn Model>,
     /// Rows that each worker will have to score.
     rows: f64,
+    /// The time since some moment.
+    clock: Clock,
 }
+
+type Clock = Box<dyn Fn() -> Duration + Send>;
 
 impl Stage {
     fn play(mut self, usual: usize) -> Result<(usize, Box<dyn Model>)> {
-        let began = Instant::now();
+        let began = (self.clock)();
         let most = self.sample.rows.num_rows();
         let start = usual.min(1 << most.ilog2());
         let Some(first) = self.secs_per_row(start)? else {
@@ -205,7 +213,7 @@ impl Stage {
         let limit = LONGEST.min(Duration::from_secs_f64(expected * SHARE));
         let mut failed = None;
         let found = search(start, first, most, |rows| {
-            if began.elapsed() > limit {
+            if (self.clock)() > began + limit {
                 return None;
             }
             self.secs_per_row(rows).unwrap_or_else(|error| {
@@ -224,7 +232,7 @@ impl Stage {
             .collect();
         tracing::info!(
             batch_rows = found.rows,
-            millis = began.elapsed().as_millis() as u64,
+            millis = ((self.clock)() - began).as_millis() as u64,
             "batches of {} rows suit the model best (rows/s by size: {})",
             found.rows,
             tried.join(", ")
@@ -240,15 +248,15 @@ impl Stage {
         }
         // The first batch of a size makes room for it.
         self.score(0, rows)?;
-        let (began, mut best, mut runs, mut at) = (Instant::now(), f64::INFINITY, 0, 0);
-        while runs < REPEATS || began.elapsed() < MEASURE {
+        let (began, mut best, mut runs, mut at) = ((self.clock)(), f64::INFINITY, 0, 0);
+        while runs < REPEATS || (self.clock)() < began + MEASURE {
             at = if at + 2 * rows > total { 0 } else { at + rows };
-            let batch = Instant::now();
+            let batch = (self.clock)();
             self.score(at, rows)?;
-            best = best.min(batch.elapsed().as_secs_f64() / rows as f64);
+            best = best.min(((self.clock)() - batch).as_secs_f64() / rows as f64);
             runs += 1;
             // Three batches of a slow model are a long time.
-            if began.elapsed() > LONGEST / 8 {
+            if (self.clock)() > began + LONGEST / 8 {
                 break;
             }
         }
@@ -323,6 +331,7 @@ mod tests {
     use arrow::array::{Float32Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A call costs something, a row costs something, and rows beyond the cache cost more.
     fn secs(call: f64, row: f64, cache: usize) -> impl Fn(usize) -> f64 {
@@ -362,20 +371,21 @@ mod tests {
         assert_eq!(rows(256, &|_| 1e-5), 256);
     }
 
-    /// A model that takes a millisecond a call, whatever the batch.
-    struct PerCall(usize);
+    /// A model that takes a millisecond of its own clock a call, whatever the batch, and so many rows at most.
+    struct PerCall(usize, Arc<AtomicU64>);
 
     impl Model for PerCall {
         fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
             if batch.rows > self.0 {
                 return Err(Error::model("too many rows"));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Vec::new())
         }
     }
 
-    fn stage(model: PerCall, rows: f64) -> Stage {
+    fn stage(most: usize, rows: f64) -> Stage {
+        let millis = Arc::new(AtomicU64::new(0));
         let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Float32, false)]));
         let values = Float32Array::from_iter_values((0..1000).map(|row| row as f32));
         let function = Function {
@@ -398,28 +408,29 @@ mod tests {
                 rows: RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap(),
                 origin: Origin::of(&"file".into(), 0, 0, 1000),
             },
-            model: Box::new(model),
+            model: Box::new(PerCall(most, millis.clone())),
             rows,
+            clock: Box::new(move || Duration::from_millis(millis.load(Ordering::Relaxed))),
         }
     }
 
     #[test]
     fn a_model_that_costs_by_the_call_gets_the_largest_batch_of_the_sample() {
-        let (rows, _) = stage(PerCall(1000), 1e6).play(32).unwrap();
+        let (rows, _) = stage(1000, 1e6).play(32).unwrap();
         assert_eq!(rows, 512);
     }
 
     #[test]
     fn a_short_job_is_not_measured() {
-        let (rows, _) = stage(PerCall(1000), 500.0).play(32).unwrap();
+        let (rows, _) = stage(1000, 500.0).play(32).unwrap();
         assert_eq!(rows, 32);
     }
 
     #[test]
     fn a_size_that_the_model_can_not_take_is_not_chosen_and_ends_nothing() {
-        let (rows, _) = stage(PerCall(100), 1e6).play(32).unwrap();
+        let (rows, _) = stage(100, 1e6).play(32).unwrap();
         assert!(rows <= 64, "{rows}");
-        assert!(stage(PerCall(8), 1e6).play(32).is_err());
+        assert!(stage(8, 1e6).play(32).is_err());
     }
 
     #[test]
