@@ -86,7 +86,7 @@ pub struct UnitQueue {
     listed: Instant,
     listing_took: Duration,
     pause: Duration,
-    /// A note that is being made.
+    /// The note of this start, while it is being made.
     noting: JoinSet<()>,
 }
 
@@ -151,7 +151,7 @@ impl UnitQueue {
             queue.note(note, starts).await;
             return Ok(queue);
         }
-        // Nothing waits for the note of a first start: should it be lost, the next one is the first.
+        // Models and room in the output are made meanwhile.
         let (store, claimed) = (queue.store.clone(), queue.claimed.clone());
         queue.noting.spawn(async move {
             notes::make(&store, &claimed, note, starts, replica.index).await;
@@ -282,7 +282,6 @@ impl UnitSource for UnitQueue {
                 Next::Poison { unit, taken } => return Err(self.poison(unit, taken)),
                 Next::Wait(at_most) => self.wait(at_most).await?,
                 Next::Done => {
-                    while self.noting.join_next().await.is_some() {}
                     let state = self.board.lock();
                     let is_enough = state.in_work > 0 && state.queue.is_complete();
                     return Ok(if is_enough { Supply::Enough } else { Supply::NoMore });
@@ -317,7 +316,11 @@ impl Primed {
 impl UnitSource for Primed {
     async fn next(&mut self) -> Result<Supply> {
         match self.first.take() {
-            Some(first) => Ok(first),
+            Some(first) => {
+                // A unit that kills this process must find the note of its start made.
+                while self.queue.noting.join_next().await.is_some() {}
+                Ok(first)
+            }
             None => self.queue.next().await,
         }
     }
