@@ -248,7 +248,9 @@ impl<'a> Replica<'a> {
             (plan.batch_rows, plan.engine) = (settled.batch_rows, settled.engine);
             Ok(plan)
         });
-        let outcome = match outcome.await? {
+        let outcome = outcome.await;
+        self.survey.give_up();
+        let outcome = match outcome? {
             ClaimOutcome::Claimed(claimed) if claimed.resumed => {
                 commit::prepare(&self.store, claimed).await?
             }

@@ -11,7 +11,8 @@ use crate::commit::{self, ClaimOutcome, Claimed, Success};
 use crate::config::Job;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
-/// A survey that was begun before anybody knows whether it will be wanted. It ends when this is dropped.
+/// A survey that was begun before anybody knows whether it will be wanted. It ends when it is given up
+/// or dropped.
 pub(super) struct EarlySurvey(Mutex<JoinSet<Result<Survey>>>);
 
 impl EarlySurvey {
@@ -27,11 +28,19 @@ impl EarlySurvey {
 
     /// What the survey found; it is made now if it was not begun.
     pub async fn finish(&self, job: &Job, places: &Places) -> Result<Survey> {
-        let mut task = std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        match task.join_next().await {
+        match self.take().join_next().await {
             Some(survey) => survey.context(ErrorKind::Internal, "looking at the input was cut off")?,
             None => Survey::of(job, places).await,
         }
+    }
+
+    /// Ends it: somebody else has planned.
+    pub fn give_up(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> JoinSet<Result<Survey>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
 
