@@ -93,7 +93,7 @@ fn grow(shape: &Shape) -> Forest {
             nodes[at] = Some(Node::Split(Split {
                 feature: feature as u32,
                 test: Test::Less(threshold),
-                missing_goes_left: random.next() % 2 == 0,
+                missing_goes_left: random.unit() < 0.5,
                 zero_is_missing: false,
                 left: left as u32,
                 right: left as u32 + 1,

@@ -28,8 +28,8 @@ impl Cells for Bytes<'_> {
     #[inline(always)]
     fn fill(&mut self, column: u32, bins: impl Fn(usize) -> u32) {
         let cells = &mut self.0[column as usize].0;
-        for row in 0..ROWS {
-            cells[row] = (bins(row) as u8 ^ 0x80) as i8;
+        for (row, cell) in cells.iter_mut().enumerate() {
+            *cell = (bins(row) as u8 ^ 0x80) as i8;
         }
     }
 }

@@ -319,7 +319,7 @@ fn counts() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn small_trees_score_as_defined(kind in kinds(0..=9, 12, 40), count in counts(), seed: u64) {
@@ -339,7 +339,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn deep_trees_among_others_score_as_defined(kind in kinds(250..=3000, 5, 5000), count in counts(), seed: u64) {
