@@ -186,7 +186,10 @@ fn forest(kind: &Kind, random: &mut Random) -> Forest {
         targets: kind.targets,
         trees: (0..kind.trees).map(|index| tree(kind, index, random)).collect(),
         base: (0..kind.targets)
-            .map(|_| rounded(random.unit() - 0.5, kind.summed_in))
+            .map(|_| match random.below(4) {
+                0 => -0.0,
+                _ => rounded(random.unit() - 0.5, kind.summed_in),
+            })
             .collect(),
         aggregate: kind.aggregate,
         compared_in: kind.compared_in,
@@ -497,4 +500,18 @@ fn sums_are_rounded_after_each_tree() {
         Sums::F64(&mut out),
     );
     assert_eq!(out, [1.0]);
+}
+
+/// Adding a positive zero would make the sum positive.
+#[test]
+fn a_leaf_that_gives_nothing_leaves_a_negative_zero_as_it_is() {
+    let nodes = vec![split(0, 1, 2), Node::Leaf(vec![]), Node::Leaf(vec![(0, 1.0)])];
+    for summed_in in [Width::F32, Width::F64] {
+        let forest = Forest {
+            base: vec![-0.0],
+            summed_in,
+            ..one_tree(nodes.clone())
+        };
+        agree(&forest, &[0.0, 0.0, 1.0, 0.0, f64::NAN, 0.0], 3).expect("both leaves");
+    }
 }
