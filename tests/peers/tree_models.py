@@ -309,5 +309,203 @@ def lightgbm_cases(root):
             case.done()
 
 
+# ------------------------------------------------------------------------------------------------------------- ONNX
+
+
+def onnx_cases(root):
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    import lightgbm as lgb
+    import onnx
+    import xgboost as xgb
+    from onnxmltools import convert_lightgbm, convert_xgboost
+    from onnxmltools.convert.common.data_types import DoubleTensorType as MoreDouble
+    from onnxmltools.convert.common.data_types import FloatTensorType as MoreFloat
+    from skl2onnx import to_onnx
+    from sklearn import ensemble, pipeline, preprocessing, tree
+
+    classes = lambda s, n: np.digitize(s, np.quantile(s, np.linspace(0, 1, n + 1)[1:-1]))
+    names = np.array(["ant", "bee", "cat"])
+    x, signal = training(7, 70)
+    two, three = classes(signal, 2), classes(signal, 3)
+    narrow = x.astype(np.float32)
+    forests = {"n_estimators": 8, "max_depth": 6, "random_state": 1}
+    boosted = {"n_estimators": 8, "max_depth": 3, "random_state": 1}
+    zip_off = {"zipmap": False}
+    scikit = {
+        "forest_regressor": (ensemble.RandomForestRegressor(**forests), signal, None),
+        "forest_two_targets": (ensemble.RandomForestRegressor(**forests), np.stack([signal, -signal], 1), None),
+        "forest_two": (ensemble.RandomForestClassifier(**forests), two, zip_off),
+        "forest_two_maps": (ensemble.RandomForestClassifier(**forests), two, None),
+        "forest_three": (ensemble.RandomForestClassifier(**forests), names[three], zip_off),
+        "forest_three_maps": (ensemble.RandomForestClassifier(**forests), names[three], None),
+        "extra_regressor": (ensemble.ExtraTreesRegressor(**forests), signal, None),
+        "extra_three": (ensemble.ExtraTreesClassifier(**forests), three + 5, zip_off),
+        "boosting_regressor": (ensemble.GradientBoostingRegressor(**boosted), signal, None),
+        "boosting_two": (ensemble.GradientBoostingClassifier(**boosted), two, zip_off),
+        "boosting_three": (ensemble.GradientBoostingClassifier(**boosted), names[three], zip_off),
+        "tree_regressor": (tree.DecisionTreeRegressor(max_depth=5), signal, None),
+        "tree_two": (tree.DecisionTreeClassifier(max_depth=5), two, zip_off),
+        "tree_three": (tree.DecisionTreeClassifier(max_depth=5), three, zip_off),
+        "scaled": (pipeline.make_pipeline(preprocessing.StandardScaler(), ensemble.RandomForestClassifier(**forests)), three, zip_off),
+        "scaled_to_one": (
+            pipeline.make_pipeline(preprocessing.MinMaxScaler(), ensemble.GradientBoostingRegressor(**boosted)), signal, None,
+        ),
+        "normalised": (pipeline.make_pipeline(preprocessing.Normalizer(), ensemble.RandomForestRegressor(**forests)), signal, None),
+    }
+    for name, (model, target, options) in scikit.items():
+        for wide in (False, True):
+            sample = (x if wide else narrow)[:1]
+            model.fit(narrow, target)
+            final = model.steps[-1][1] if hasattr(model, "steps") else model
+            options_here = {id(final): options} if options else None
+            save_onnx(root, f"{name}{'_wide' if wide else ''}", to_onnx(model, sample, options=options_here, target_opset={"": 17, "ai.onnx.ml": 3} if wide else None), x)
+    more = {
+        "xgboost_regressor": (xgb.XGBRegressor(n_estimators=9), signal),
+        "xgboost_two": (xgb.XGBClassifier(n_estimators=9), two),
+        "xgboost_three": (xgb.XGBClassifier(n_estimators=9), three),
+        "xgboost_poisson": (xgb.XGBRegressor(n_estimators=9, objective="count:poisson"), np.floor(np.exp(signal / 4))),
+        "xgboost_logistic": (xgb.XGBRegressor(n_estimators=9, objective="reg:logistic"), two),
+        "lightgbm_regressor": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
+        "lightgbm_two": (lgb.LGBMClassifier(n_estimators=9, verbose=-1), two),
+        "lightgbm_three": (lgb.LGBMClassifier(n_estimators=9, verbose=-1), names[three]),
+        "lightgbm_poisson": (lgb.LGBMRegressor(n_estimators=9, verbose=-1, objective="poisson"), np.exp(signal / 4)),
+        "lightgbm_forest": (
+            lgb.LGBMRegressor(n_estimators=9, verbose=-1, boosting_type="rf", bagging_freq=1, bagging_fraction=0.6), signal,
+        ),
+        "lightgbm_missing": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
+        "xgboost_missing": (xgb.XGBRegressor(n_estimators=9), signal),
+        "lightgbm_split": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
+    }
+    for name, (model, target) in more.items():
+        data = narrow.copy()
+        if "missing" in name:
+            data[np.random.default_rng(3).random(data.shape) < 0.2] = np.nan
+        model.fit(data, target)
+        convert = convert_xgboost if "xgboost" in name else convert_lightgbm
+        options = {"split": 4} if "split" in name else {}
+        save_onnx(root, name, convert(model, initial_types=[("input", MoreFloat([None, 7]))], **options), x)
+        if "lightgbm" in name and isinstance(model, lgb.LGBMRegressor):
+            save_onnx(root, f"{name}_wide", convert(model, initial_types=[("input", MoreDouble([None, 7]))], **options), x)
+    categories = x.copy()
+    categories[:, 4] = np.random.default_rng(5).integers(0, 12, len(x))
+    model = lgb.LGBMRegressor(n_estimators=9, verbose=-1, max_cat_to_onehot=1, min_data_per_group=5)
+    model.fit(categories, signal + categories[:, 4] % 3, categorical_feature=[4])
+    converted = convert_lightgbm(model, initial_types=[("input", MoreFloat([None, 7]))])
+    save_onnx(root, "lightgbm_categories", converted, categories, [(4, 12)])
+    for case in handmade(onnx):
+        save_onnx(root, *case, x)
+
+
+def handmade(onnx):
+    """What no converter writes: every comparison, every aggregate, leaves at the root, thresholds that are infinite."""
+    helper = onnx.helper
+    infinity = float("inf")
+
+    def node_lists(modes, values, tracks):
+        # A tree of seven nodes for each mode: the mode thrice, then leaves.
+        lists = {name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true")}
+        leaves = {"treeids": [], "nodeids": [], "ids": [], "weights": []}
+        rng = np.random.default_rng(9)
+        for index, mode in enumerate(modes):
+            for node in range(7):
+                is_leaf = node >= 3
+                lists["treeids"].append(index)
+                lists["nodeids"].append(node)
+                lists["featureids"].append((index + node) % 5)
+                lists["values"].append(values[(index + node) % len(values)])
+                lists["modes"].append("LEAF" if is_leaf else mode)
+                lists["truenodeids"].append(0 if is_leaf else 2 * node + 1)
+                lists["falsenodeids"].append(0 if is_leaf else 2 * node + 2)
+                lists["missing_value_tracks_true"].append(0 if is_leaf else int(tracks and node % 2 == 0))
+                if is_leaf:
+                    for target in range(2):
+                        leaves["treeids"].append(index)
+                        leaves["nodeids"].append(node)
+                        leaves["ids"].append(target)
+                        leaves["weights"].append(float(np.float32(rng.normal())))
+        return lists, leaves
+
+    def only(leaves, target):
+        keep = [place for place, other in enumerate(leaves["ids"]) if other == target]
+        return {name: [values[place] for place in keep] for name, values in leaves.items()}
+
+    def model(name, operator, leaves, lists, prefix, outputs, **more):
+        attributes = {f"nodes_{key}": value for key, value in lists.items()}
+        attributes |= {f"{prefix}_{key}": value for key, value in leaves.items()}
+        node = helper.make_node(operator, ["x"], [output for output, _ in outputs], domain="ai.onnx.ml", **attributes, **more)
+        wide = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 7])
+        declared = [helper.make_tensor_value_info(output, kind, None) for output, kind in outputs]
+        graph = helper.make_graph([node], name, [wide], declared)
+        return name, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8)
+
+    modes = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+    values = [0.25, -0.5, 0.0, 1.0, 2.0, -1.5]
+    score = [("y", onnx.TensorProto.FLOAT)]
+    votes = [("label", onnx.TensorProto.INT64), ("scores", onnx.TensorProto.FLOAT)]
+    for tracks in (False, True):
+        suffix = "_tracks" if tracks else ""
+        for mode in modes:
+            lists, leaves = node_lists([mode] * 4, values, tracks)
+            yield model(f"mode_{mode[7:].lower()}{suffix}", "TreeEnsembleRegressor", leaves, lists, "target", score, n_targets=2)
+        lists, leaves = node_lists(modes, values, tracks)
+        for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+            name = f"aggregate_{aggregate.lower()}{suffix}"
+            yield model(name, "TreeEnsembleRegressor", leaves, lists, "target", score, n_targets=2, aggregate_function=aggregate, base_values=[0.5, -1.25])
+            yield model(f"{name}_one", "TreeEnsembleRegressor", only(leaves, 0), lists, "target", score, n_targets=1, aggregate_function=aggregate, base_values=[0.5])
+    lists, leaves = node_lists(modes, [infinity, -infinity, 0.5], True)
+    yield model("infinite_thresholds", "TreeEnsembleRegressor", leaves, lists, "target", score, n_targets=2)
+    lists, leaves = node_lists(modes, values, False)
+    for transform in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        yield model(f"regressor_{transform.lower()}", "TreeEnsembleRegressor", leaves, lists, "target", score, n_targets=2, post_transform=transform)
+        yield model(f"regressor_one_{transform.lower()}", "TreeEnsembleRegressor", only(leaves, 0), lists, "target", score, n_targets=1, post_transform=transform)
+        for base in ([], [0.3], [0.3, -0.2]):
+            more = {"base_values": base} if base else {}
+            for which in ("both", "first", "second", "positive"):
+                some = leaves if which == "both" else only(leaves, 1 if which == "second" else 0)
+                if which == "positive":
+                    some = dict(some, weights=[abs(weight) / 8 for weight in some["weights"]])
+                name = f"classes_{which}_{transform.lower()}_{len(base)}"
+                yield model(name, "TreeEnsembleClassifier", some, lists, "class", votes, classlabels_int64s=[10, 20], post_transform=transform, **more)
+
+
+def save_onnx(root, name, model, x, categories=()):
+    import onnxruntime as ort
+
+    thresholds = []
+    for node in model.graph.node:
+        lists = {attribute.name: attribute for attribute in node.attribute}
+        if "nodes_values" in lists or "nodes_values_as_tensor" in lists:
+            values = list(lists["nodes_values"].floats) if "nodes_values" in lists else []
+            nodes = zip(lists["nodes_featureids"].ints, values, lists["nodes_modes"].strings)
+            thresholds += [(f, t) for f, t, mode in nodes if mode != b"LEAF" and np.isfinite(t) and f not in dict(categories)]
+    rows = awkward(x, thresholds, 7, categories)
+    case = Case(root, f"onnx_{name}", rows)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options)
+    except Exception:
+        # The converter declares float64 where the operator gives float32.
+        for output in model.graph.output:
+            if output.type.tensor_type.elem_type == 11:
+                output.type.tensor_type.elem_type = 1
+        session = ort.InferenceSession(model.SerializeToString(), options)
+    (case.path / "model.onnx").write_bytes(model.SerializeToString())
+    wide = session.get_inputs()[0].type == "tensor(double)"
+    results = session.run(None, {session.get_inputs()[0].name: rows.astype(np.float64 if wide else np.float32)})
+    flat = []
+    for result in results:
+        if isinstance(result, list):
+            keys = sorted(result[0])
+            result = np.array([[row[key] for key in keys] for row in result], np.float32)
+        flat.append(np.asarray(result))
+    case.expects("predict", flat)
+    case.done()
+
+
 if __name__ == "__main__":
-    {"xgboost": xgboost_cases, "lightgbm": lightgbm_cases}[sys.argv[1]](sys.argv[2])
+    families = {"xgboost": xgboost_cases, "lightgbm": lightgbm_cases, "onnx": onnx_cases}
+    families[sys.argv[1]](sys.argv[2])

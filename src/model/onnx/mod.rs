@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::card::{self, Card, FunctionCard};
 use super::folder::{self, DEFAULT_FUNCTION, label, listed};
 use super::postprocess::{self, Postprocessed, Step};
+use super::trees::onnx as native;
 use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, foreign};
 use crate::config::Backend;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ pub mod graph;
 mod proto;
 pub mod providers;
 pub mod runtime;
-mod session;
+pub(in crate::model) mod session;
 mod size;
 mod tensors;
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod trial;
 mod values;
 mod walk;
 mod wire;
-mod zipmap;
+pub(in crate::model) mod zipmap;
 
 use self::api::Shared;
 use self::graph::Facts;
@@ -55,6 +56,7 @@ pub struct OnnxModel {
     providers: Providers,
     /// By the path of the model file.
     files: BTreeMap<String, ModelFile>,
+    backend: Option<Backend>,
     functions: Vec<Function>,
     /// One per function.
     parts: Vec<Part>,
@@ -78,6 +80,8 @@ struct ModelFile {
 struct Part {
     program: Arc<Program>,
     steps: Vec<Step>,
+    /// The same without ONNX Runtime, for a graph of trees that agrees with it.
+    trees: Option<Arc<native::Program>>,
 }
 
 impl OnnxModel {
@@ -116,6 +120,7 @@ impl OnnxModel {
             providers: Providers::load(&runtime, &options.execution_providers, options.precision)?,
             runtime,
             files: model_files,
+            backend: options.backend,
             functions: Vec::with_capacity(plan.len()),
             parts: Vec::with_capacity(plan.len()),
             digest,
@@ -165,6 +170,7 @@ impl OnnxModel {
             Arc::clone(&program),
         )?;
         let learned = trial::run(&mut session, &program, &inputs, &wanted)?;
+        let (trees, note) = self.without_onnxruntime(file, &program, &inputs, &mut session)?;
         let session = session.into_session();
         let left_over = self
             .providers
@@ -180,7 +186,8 @@ impl OnnxModel {
             steps.push(step);
             outputs.push(output);
         }
-        for note in inputs.notes.into_iter().chain(learned.notes).chain(left_over) {
+        let notes = inputs.notes.into_iter().chain(learned.notes);
+        for note in notes.chain(left_over).chain(note) {
             if !self.notes.contains(&note) {
                 self.notes.push(note);
             }
@@ -191,8 +198,48 @@ impl OnnxModel {
             outputs,
             fixed_batch_rows: inputs.fixed_batch_rows,
         });
-        self.parts.push(Part { program, steps });
+        self.parts.push(Part {
+            program,
+            steps,
+            trees,
+        });
         Ok(())
+    }
+
+    /// The function run by Floe itself, if it is one of trees and gives what ONNX Runtime gives; and what to say of it.
+    fn without_onnxruntime(
+        &self,
+        file: &ModelFile,
+        program: &Arc<Program>,
+        inputs: &describe::Inputs,
+        session: &mut OnnxSession,
+    ) -> Result<(Option<Arc<native::Program>>, Option<String>)> {
+        let is_wanted = self.backend == Some(Backend::Trees);
+        // Who names execution providers has chosen ONNX Runtime.
+        let is_possible = self.backend.is_none() && self.providers.is_empty() && file.facts.has_tree_ensemble;
+        if !is_wanted && !is_possible {
+            return Ok((None, None));
+        }
+        let found = native::cover(&file.bytes, program, &inputs.features)
+            .and_then(|covered| native::trial::held_against(covered, &inputs.features, &file.label, session));
+        match found {
+            Ok(covered) => Ok((
+                Some(Arc::new(covered)),
+                Some(format!(
+                    "the model is trees, which Floe runs itself: on {} trial rows it agrees with ONNX Runtime",
+                    native::trial::ROWS
+                )),
+            )),
+            Err(why) if is_wanted => Err(Error::model(format!(
+                "model.backend: trees can't run this model: {why}"
+            ))
+            .with("model", &file.label)
+            .with_hint("leave model.backend out, or set it to onnx")),
+            Err(why) => Ok((
+                None,
+                Some(format!("the model's trees are run by ONNX Runtime: {why}")),
+            )),
+        }
     }
 }
 
@@ -294,12 +341,25 @@ impl Loaded for OnnxModel {
             .is_none_or(|part| !self.files[&part.program.file].facts.quantises_by_batch)
     }
 
-    fn engines(&self, _function: &Function) -> Vec<Engine> {
-        vec![Engine::OnnxRuntime]
+    fn engines(&self, function: &Function) -> Vec<Engine> {
+        match self.part(function) {
+            Some(Part { trees: Some(_), .. }) if self.backend == Some(Backend::Trees) => vec![Engine::Trees],
+            Some(Part { trees: Some(_), .. }) => vec![Engine::Trees, Engine::OnnxRuntime],
+            _ => vec![Engine::OnnxRuntime],
+        }
     }
 
     fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        let Some(Part { program, steps }) = self.part(function) else {
+        self.worker_on(function, threads, self.engines(function)[0])
+    }
+
+    fn worker_on(&self, function: &Function, threads: usize, engine: Engine) -> Result<Box<dyn Model>> {
+        let Some(Part {
+            program,
+            steps,
+            trees,
+        }) = self.part(function)
+        else {
             return Err(Error::internal(format!(
                 "the model has no function {}",
                 function.name
@@ -308,18 +368,30 @@ impl Loaded for OnnxModel {
         let file = &self.files[&program.file];
         // The bytes of a unit must not depend on the machine: trees are summed in an order that follows the threads.
         let threads = if file.facts.has_tree_ensemble { 1 } else { threads };
-        let session: Box<dyn Model> = if file.is_shared(&self.providers, threads) {
-            let shared = file.shared(&self.runtime, &function.name, program)?;
-            Box::new(SharedSession::new(shared, Arc::clone(program)))
-        } else {
-            let session = file.session(&self.runtime, &self.providers, threads)?;
-            Box::new(OnnxSession::new(session, Arc::clone(program))?)
+        let inner: Box<dyn Model> = match (engine, trees) {
+            (Engine::Trees, Some(trees)) => {
+                Box::new(native::TreesWorker::new(Arc::clone(trees), file.label.clone()))
+            }
+            (Engine::OnnxRuntime, _) if file.is_shared(&self.providers, threads) => {
+                let shared = file.shared(&self.runtime, &function.name, program)?;
+                Box::new(SharedSession::new(shared, Arc::clone(program)))
+            }
+            (Engine::OnnxRuntime, _) => {
+                let session = file.session(&self.runtime, &self.providers, threads)?;
+                Box::new(OnnxSession::new(session, Arc::clone(program))?)
+            }
+            _ => {
+                return Err(Error::internal(format!(
+                    "the function {} is not for {engine}",
+                    function.name
+                )));
+            }
         };
         if steps.iter().all(Step::is_nothing) {
-            return Ok(session);
+            return Ok(inner);
         }
         Ok(Box::new(Postprocessed {
-            inner: session,
+            inner,
             steps: steps.clone(),
         }))
     }

@@ -65,7 +65,7 @@ pub struct Output {
 
 impl Output {
     /// What ONNX Runtime is asked for.
-    fn asked(&self) -> &str {
+    pub fn asked(&self) -> &str {
         self.zip.as_ref().map_or(&self.name, |zip| &zip.tensor)
     }
 }

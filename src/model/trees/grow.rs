@@ -52,7 +52,7 @@ impl Entry {
     }
 }
 
-/// The tree of a table with `count` nodes, the first of which is the root. `most` is how many nodes it may have: more
+/// The tree of a table with `count` nodes that begins at `root`. `most` is how many nodes it may have: more
 /// than `count` where branches may meet again, since each then gets a copy.
 ///
 /// # Errors
@@ -61,14 +61,15 @@ pub fn tree(
     count: usize,
     features: usize,
     most: usize,
+    root: usize,
     mut entry: impl FnMut(usize) -> Result<Entry>,
 ) -> Result<Tree> {
     if count == 0 {
         return Err(damaged("a tree has no nodes"));
     }
-    let mut nodes: Vec<Node> = Vec::with_capacity(count);
+    let mut nodes: Vec<Node> = Vec::new();
     // Places in the table, in the order of `nodes`.
-    let mut places = vec![0];
+    let mut places = vec![root];
     let mut next = 0;
     while let Some(&place) = places.get(next) {
         next += 1;
@@ -135,7 +136,7 @@ mod tests {
     }
 
     fn grow(table: &[(usize, usize)], most: usize) -> Result<Tree> {
-        tree(table.len(), 1, most, |place| {
+        tree(table.len(), 1, most, 0, |place| {
             Ok(match table[place] {
                 (0, 0) => Entry::Leaf(vec![(0, place as f64)]),
                 (left, right) => split(left, right),
@@ -179,7 +180,7 @@ mod tests {
             assert!(error.contains(words), "{error}");
         }
         assert_eq!(grow(&[(1, 1), (0, 0)], 3).unwrap().nodes.len(), 3);
-        let error = tree(1, 0, 9, |_| Ok(split(0, 0))).unwrap_err().to_string();
+        let error = tree(1, 0, 9, 0, |_| Ok(split(0, 0))).unwrap_err().to_string();
         assert!(error.contains("asks for feature 0, and there are 0"), "{error}");
     }
 }

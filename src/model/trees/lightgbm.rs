@@ -250,7 +250,7 @@ fn read_tree(fields: &Lines, features: usize, target: u32) -> Result<Tree> {
         )));
     }
     if leaves == 1 {
-        return grow::tree(1, features, 1, |_| {
+        return grow::tree(1, features, 1, 0, |_| {
             Ok(Entry::Leaf(vec![(target, table.leaves[0])]))
         });
     }
@@ -272,7 +272,7 @@ fn read_tree(fields: &Lines, features: usize, target: u32) -> Result<Tree> {
     let count = splits + leaves;
     // A set that several nodes shared would be copied for each of them.
     let mut unused = vec![true; table.boundaries.len()];
-    grow::tree(count, features, count, |place| {
+    grow::tree(count, features, count, 0, |place| {
         if place >= splits {
             return Ok(Entry::Leaf(vec![(target, table.leaves[place - splits])]));
         }

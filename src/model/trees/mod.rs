@@ -26,6 +26,8 @@ mod json;
 mod leaves;
 pub mod lightgbm;
 mod link;
+#[cfg(feature = "onnx")]
+pub(in crate::model) mod onnx;
 mod run;
 mod search;
 #[cfg(test)]

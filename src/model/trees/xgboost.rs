@@ -452,7 +452,7 @@ impl<'a> Table<'a> {
 
     fn grow(&self, target: u32, drop: f32, shape: &Shape) -> Result<Tree> {
         let count = self.left.len();
-        grow::tree(count, shape.features, count, |place| {
+        grow::tree(count, shape.features, count, 0, |place| {
             self.entry(place, target, drop, shape)
         })
     }

@@ -1,0 +1,483 @@
+//! What happens to tensors before and after the trees, one row like the next: the few operators that converters of
+//! scikit-learn, XGBoost and LightGBM write around them.
+
+use super::Uncovered;
+use super::ensemble::{Classes, Labels, Transform};
+use crate::tensor::{DType, Tensor, TensorData};
+
+/// A step that takes tensors of rows and gives one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The same values.
+    Identity,
+    /// Another type.
+    Cast(DType),
+    /// (x - offset) · scale, in 32 bits; a list has one number per column, or one for all.
+    Scaler {
+        /// Subtracted.
+        offset: Vec<f32>,
+        /// Multiplied by.
+        scale: Vec<f32>,
+    },
+    /// Two operands, of which one may be a constant.
+    Binary(Binary, Option<Constant>),
+    /// A function of each number.
+    Unary(Unary),
+    /// Side by side.
+    Concat,
+    /// `[rows, columns]`, or `[rows]` where there are none to name.
+    Reshape(Option<usize>),
+    /// Numbers of a row divided by what they come to.
+    Normalizer(Norm),
+    /// exp(x - max) / sum along a row.
+    Softmax,
+}
+
+/// An operator of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// +
+    Add,
+    /// -
+    Sub,
+    /// ·
+    Mul,
+    /// /
+    Div,
+}
+
+/// The constant operand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constant {
+    /// One number per column, or one for all.
+    pub values: Vec<f64>,
+    /// It is the first operand.
+    pub is_first: bool,
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unary {
+    /// exp(x)
+    Exp,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+    /// -x
+    Neg,
+    /// √x
+    Sqrt,
+}
+
+/// What a row comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Its greatest number.
+    Max,
+    /// The sum of the absolute values.
+    L1,
+    /// The root of the sum of squares.
+    L2,
+}
+
+/// A type of numbers that steps compute in.
+trait Real: Copy + Into<f64> {
+    fn of(value: f64) -> Self;
+}
+
+impl Real for f32 {
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+}
+
+impl Real for f64 {
+    fn of(value: f64) -> f64 {
+        value
+    }
+}
+
+impl Step {
+    /// Applies it.
+    ///
+    /// # Errors
+    /// In words, for tensors that the step is not for.
+    pub fn apply(&self, mut inputs: Vec<Tensor>, rows: usize) -> Result<Tensor, Uncovered> {
+        if let Step::Concat = self {
+            return concat(inputs, rows);
+        }
+        let Some(first) = (!inputs.is_empty()).then(|| inputs.remove(0)) else {
+            return Err("a step without an input".to_string());
+        };
+        let width = first.row_len().max(1);
+        match self {
+            Step::Identity => Ok(first),
+            Step::Concat => unreachable!("returned above"),
+            Step::Cast(dtype) => cast(first, *dtype),
+            Step::Scaler { offset, scale } => {
+                let Tensor {
+                    shape,
+                    data: TensorData::F32(mut values),
+                } = cast(first, DType::F32)?
+                else {
+                    return Err("a Scaler of no numbers".to_string());
+                };
+                let at =
+                    |list: &[f32], column: usize| list.get(if list.len() == 1 { 0 } else { column }).copied();
+                for row in values.chunks_exact_mut(width) {
+                    for (column, value) in row.iter_mut().enumerate() {
+                        let (Some(offset), Some(scale)) = (at(offset, column), at(scale, column)) else {
+                            return Err("a Scaler of another width".to_string());
+                        };
+                        *value = (*value - offset) * scale;
+                    }
+                }
+                Ok(Tensor {
+                    shape,
+                    data: values.into(),
+                })
+            }
+            Step::Unary(unary) => map(first, |row| {
+                for value in row {
+                    *value = match unary {
+                        Unary::Exp => value.exp(),
+                        Unary::Sigmoid => 1.0 / (1.0 + (-*value).exp()),
+                        Unary::Neg => -*value,
+                        Unary::Sqrt => value.sqrt(),
+                    };
+                }
+            }),
+            Step::Binary(operator, Some(constant)) => {
+                if constant.values.len() != 1 && constant.values.len() != width {
+                    return Err("a constant of another width".to_string());
+                }
+                map(first, |row| {
+                    for (column, value) in row.iter_mut().enumerate() {
+                        let other = constant.values[if constant.values.len() == 1 { 0 } else { column }];
+                        let (a, b) = if constant.is_first {
+                            (other, *value)
+                        } else {
+                            (*value, other)
+                        };
+                        *value = operator.apply(a, b);
+                    }
+                })
+            }
+            Step::Binary(operator, None) => inputs
+                .into_iter()
+                .try_fold(first, |sum, next| binary(*operator, sum, next)),
+            Step::Reshape(columns) => {
+                let length = first.data.len();
+                let shape = match columns {
+                    None => vec![rows],
+                    Some(columns) => vec![rows, *columns],
+                };
+                match shape.iter().product::<usize>() == length {
+                    true => Ok(Tensor {
+                        shape,
+                        data: first.data,
+                    }),
+                    false => Err(format!("{length} values can't take the shape {shape:?}")),
+                }
+            }
+            Step::Normalizer(norm) => map(cast(first, DType::F32)?, |row| {
+                let total = match norm {
+                    Norm::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                    Norm::L1 => row
+                        .iter()
+                        .fold(0f32, |sum, value| sum + value.abs() as f32)
+                        .into(),
+                    Norm::L2 => {
+                        f64::from(row.iter().fold(0f32, |sum, value| sum + (value * value) as f32)).sqrt()
+                    }
+                };
+                if total != 0.0 {
+                    row.iter_mut().for_each(|value| *value /= f64::from(total as f32));
+                }
+            }),
+            Step::Softmax => map(first, |row| {
+                let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                row.iter_mut().for_each(|value| *value = (*value - most).exp());
+                let sum: f64 = row.iter().sum();
+                row.iter_mut().for_each(|value| *value /= sum);
+            }),
+        }
+    }
+}
+
+impl Binary {
+    fn apply(self, a: f64, b: f64) -> f64 {
+        match self {
+            Binary::Add => a + b,
+            Binary::Sub => a - b,
+            Binary::Mul => a * b,
+            Binary::Div => a / b,
+        }
+    }
+}
+
+/// A function of each row, computed in 64 bits and rounded once.
+fn map(tensor: Tensor, mut f: impl FnMut(&mut [f64])) -> Result<Tensor, Uncovered> {
+    fn rows<T: Real>(values: Vec<T>, width: usize, f: &mut impl FnMut(&mut [f64])) -> Vec<T> {
+        let mut row = Vec::with_capacity(width);
+        let mut result = Vec::with_capacity(values.len());
+        for values in values.chunks_exact(width) {
+            row.clear();
+            row.extend(values.iter().map(|&value| value.into()));
+            f(&mut row);
+            result.extend(row.iter().map(|&value| T::of(value)));
+        }
+        result
+    }
+    let width = tensor.row_len().max(1);
+    let data = match tensor.data {
+        TensorData::F32(values) => rows(values, width, &mut f).into(),
+        TensorData::F64(values) => rows(values, width, &mut f).into(),
+        other => return Err(format!("arithmetic with {}", other.dtype().as_str())),
+    };
+    Ok(Tensor {
+        shape: tensor.shape,
+        data,
+    })
+}
+
+fn binary(operator: Binary, a: Tensor, b: Tensor) -> Result<Tensor, Uncovered> {
+    if a.shape != b.shape {
+        return Err(format!("operands of shapes {:?} and {:?}", a.shape, b.shape));
+    }
+    let data = match (a.data, b.data) {
+        (TensorData::F32(a), TensorData::F32(b)) => {
+            let pairs = std::iter::zip(a, b);
+            pairs
+                .map(|(a, b)| operator.apply(f64::from(a), f64::from(b)) as f32)
+                .collect::<Vec<f32>>()
+                .into()
+        }
+        (TensorData::F64(a), TensorData::F64(b)) => {
+            let pairs = std::iter::zip(a, b);
+            pairs
+                .map(|(a, b)| operator.apply(a, b))
+                .collect::<Vec<f64>>()
+                .into()
+        }
+        _ => return Err("operands of different types".to_string()),
+    };
+    Ok(Tensor { shape: a.shape, data })
+}
+
+/// The tensor in another type.
+///
+/// # Errors
+/// In words, for types that steps do not know.
+pub fn cast(tensor: Tensor, to: DType) -> Result<Tensor, Uncovered> {
+    let from = tensor.dtype();
+    let data = match (tensor.data, to) {
+        (data, to) if from == to => data,
+        (TensorData::F32(values), DType::F64) => values.into_iter().map(f64::from).collect::<Vec<_>>().into(),
+        (TensorData::F64(values), DType::F32) => values
+            .into_iter()
+            .map(|value| value as f32)
+            .collect::<Vec<_>>()
+            .into(),
+        (TensorData::I64(values), DType::F32) => values
+            .into_iter()
+            .map(|value| value as f32)
+            .collect::<Vec<_>>()
+            .into(),
+        (TensorData::I64(values), DType::F64) => values
+            .into_iter()
+            .map(|value| value as f64)
+            .collect::<Vec<_>>()
+            .into(),
+        (TensorData::I32(values), DType::F32) => values
+            .into_iter()
+            .map(|value| value as f32)
+            .collect::<Vec<_>>()
+            .into(),
+        (TensorData::I32(values), DType::F64) => values.into_iter().map(f64::from).collect::<Vec<_>>().into(),
+        (TensorData::I32(values), DType::I64) => values.into_iter().map(i64::from).collect::<Vec<_>>().into(),
+        (_, to) => return Err(format!("a Cast from {} to {}", from.as_str(), to.as_str())),
+    };
+    Ok(Tensor {
+        shape: tensor.shape,
+        data,
+    })
+}
+
+fn concat(inputs: Vec<Tensor>, rows: usize) -> Result<Tensor, Uncovered> {
+    fn join<T: Copy>(parts: &[(&[T], usize)], rows: usize) -> Vec<T> {
+        let mut joined = Vec::with_capacity(parts.iter().map(|(values, _)| values.len()).sum());
+        for row in 0..rows {
+            for (values, width) in parts {
+                joined.extend_from_slice(&values[row * width..(row + 1) * width]);
+            }
+        }
+        joined
+    }
+    let width: usize = inputs.iter().map(Tensor::row_len).sum();
+    if inputs
+        .iter()
+        .any(|input| input.shape.len() != 2 || input.shape[0] != rows)
+    {
+        return Err("a Concat of others than columns".to_string());
+    }
+    macro_rules! join_as {
+        ($($variant:ident),*) => {
+            match inputs.first().map(Tensor::dtype) {
+                $(Some(DType::$variant) => {
+                    let mut parts = Vec::with_capacity(inputs.len());
+                    for input in &inputs {
+                        let TensorData::$variant(values) = &input.data else {
+                            return Err("a Concat of several types".to_string());
+                        };
+                        parts.push((values.as_slice(), input.row_len()));
+                    }
+                    join(&parts, rows).into()
+                })*
+                _ => return Err("a Concat of others than numbers".to_string()),
+            }
+        };
+    }
+    let data: TensorData = join_as!(F32, F64, I64, I32);
+    Ok(Tensor {
+        shape: vec![rows, width],
+        data,
+    })
+}
+
+/// The sums of rows of `width`, transformed, as 32-bit numbers.
+pub fn transformed(sums: impl Iterator<Item = f64>, width: usize, transform: Transform) -> Vec<f32> {
+    let mut scores: Vec<f32> = sums.map(|sum| sum as f32).collect();
+    scores
+        .chunks_exact_mut(width)
+        .for_each(|row| transform.apply(row));
+    scores
+}
+
+impl Transform {
+    fn apply(self, row: &mut [f32]) {
+        match self {
+            Transform::None => {}
+            Transform::Logistic => row.iter_mut().for_each(|value| *value = logistic(*value)),
+            Transform::Softmax => {
+                let most = row.iter().copied().fold(-f32::MAX, f32::max);
+                let mut sum = 0f32;
+                for value in row.iter_mut() {
+                    *value = (*value - most).exp();
+                    sum += *value;
+                }
+                row.iter_mut().for_each(|value| *value /= sum);
+            }
+            Transform::SoftmaxZero => {
+                let most = row.iter().copied().fold(-f32::MAX, f32::max);
+                let factor = (-most).exp();
+                let mut sum = 0f32;
+                for value in row.iter_mut() {
+                    if value.abs() > 0.000_000_1 {
+                        *value = (*value - most).exp();
+                        sum += *value;
+                    } else {
+                        *value *= factor;
+                    }
+                }
+                row.iter_mut().for_each(|value| *value /= sum);
+            }
+        }
+    }
+}
+
+fn logistic(value: f32) -> f32 {
+    let v = 1.0 / (1.0 + (-value.abs()).exp());
+    if value < 0.0 { 1.0 - v } else { v }
+}
+
+impl Classes {
+    /// Labels, and scores `[rows, classes]`, from the sums of rows.
+    pub fn finish(&self, sums: &[f64], is_f32: bool) -> (TensorData, Vec<f32>) {
+        let classes = self.labels.len();
+        let rows = sums.len() / classes;
+        let mut places = Vec::with_capacity(rows);
+        let mut scores = Vec::with_capacity(sums.len());
+        let round = |value: f64| if is_f32 { f64::from(value as f32) } else { value };
+        for row in sums.chunks_exact(classes) {
+            let place = match classes > 2 {
+                true => self.several(row, round, &mut scores),
+                false => self.two(row, round, &mut scores),
+            };
+            places.push(place);
+        }
+        let labels = match &self.labels {
+            Labels::Integers(labels) => places
+                .into_iter()
+                .map(|place| labels[place])
+                .collect::<Vec<_>>()
+                .into(),
+            Labels::Texts(labels) => {
+                let texts: Vec<String> = places.into_iter().map(|place| labels[place].clone()).collect();
+                texts.into()
+            }
+        };
+        (labels, scores)
+    }
+
+    fn several(&self, row: &[f64], round: impl Fn(f64) -> f64, scores: &mut Vec<f32>) -> usize {
+        let mut best: Option<(usize, f64)> = None;
+        let start = scores.len();
+        for (class, &sum) in row.iter().enumerate() {
+            let base = self.base.get(class).copied();
+            let score = base.map_or(sum, |base| round(sum + base));
+            if (self.voted[class] || base.is_some()) && best.is_none_or(|(_, most)| score > most) {
+                best = Some((class, score));
+            }
+            scores.push(score as f32);
+        }
+        self.transform.apply(&mut scores[start..]);
+        best.map_or(0, |(class, _)| class)
+    }
+
+    /// ONNX Runtime's rules for two classes.
+    fn two(&self, row: &[f64], round: impl Fn(f64) -> f64, scores: &mut Vec<f32>) -> usize {
+        let (mut first, mut second) = (row[0], Some(row[1]));
+        let has_second = self.voted[1];
+        match self.base.as_slice() {
+            [base, other] => {
+                if has_second {
+                    second = Some(round(other + first));
+                    first = -second.unwrap_or_default();
+                } else {
+                    second = Some(round(row[1] + other));
+                    first = round(first + base);
+                }
+            }
+            [base] => {
+                first = round(first + base);
+                second = second.filter(|_| has_second);
+            }
+            _ => second = second.filter(|_| has_second),
+        }
+        let weight = match (has_second, second) {
+            (true, Some(second)) => second,
+            _ => first,
+        };
+        let is_second = match self.is_binary && self.all_positive {
+            true => weight > 0.5,
+            false => weight > 0.0,
+        };
+        match second {
+            Some(second) => {
+                let mut both = [first as f32, second as f32];
+                self.transform.apply(&mut both);
+                scores.extend(both);
+            }
+            None if self.is_binary && self.all_positive => {
+                let first = first as f32;
+                scores.extend([1.0 - first, first]);
+            }
+            None if self.transform == Transform::Logistic => {
+                let first = first as f32;
+                scores.extend([logistic(-first), logistic(first)]);
+            }
+            None => scores.extend([-first as f32, first as f32]),
+        }
+        usize::from(is_second)
+    }
+}
