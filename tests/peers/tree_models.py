@@ -355,7 +355,7 @@ def onnx_cases(root):
         "normalised": (pipeline.make_pipeline(preprocessing.Normalizer(), ensemble.RandomForestRegressor(**forests)), signal, None),
     }
     for name, (model, target, options) in scikit.items():
-        for wide in (False, True):
+        for wide in (False, True)[: 1 if name == "normalised" else 2]:
             sample = (x if wide else narrow)[:1]
             model.fit(narrow, target)
             final = model.steps[-1][1] if hasattr(model, "steps") else model
@@ -463,6 +463,8 @@ def handmade(onnx):
         for base in ([], [0.3], [0.3, -0.2]):
             more = {"base_values": base} if base else {}
             for which in ("both", "first", "second", "positive"):
+                if (which == "second" and base) or (which != "both" and len(base) == 2):
+                    continue
                 some = leaves if which == "both" else only(leaves, 1 if which == "second" else 0)
                 if which == "positive":
                     some = dict(some, weights=[abs(weight) / 8 for weight in some["weights"]])

@@ -163,6 +163,10 @@ pub fn read(node: &Node, wide: bool) -> Result<Ensemble, Uncovered> {
         false if targets == 1 => Finish::Targets(Transform::None),
         false => Finish::Targets(transform),
         true => {
+            if targets == 2 && ((voted[1] && !voted[0] && !base.is_empty()) || (!voted[1] && base.len() == 2))
+            {
+                return Err("two classes, votes for one, and base values for the other".to_string());
+            }
             let voters = voted.iter().filter(|voted| **voted).count();
             Finish::Classes(Classes {
                 labels,

@@ -79,6 +79,27 @@ pub enum Norm {
     L2,
 }
 
+impl Norm {
+    fn apply(self, row: &mut [f32]) {
+        let total = match self {
+            Norm::Max => row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            Norm::L1 => row.iter().fold(0.0, |sum, value| sum + value.abs()),
+            Norm::L2 => row.iter().fold(0.0, |sum, value| sum + value * value),
+        };
+        if total == 0.0 {
+            return;
+        }
+        for value in row {
+            *value = match self {
+                Norm::Max | Norm::L1 => *value / total,
+                // In this order, and with the sign put back.
+                Norm::L2 if *value < 0.0 => -(*value * *value / total).sqrt(),
+                Norm::L2 => (*value * *value / total).sqrt(),
+            };
+        }
+    }
+}
+
 /// A type of numbers that steps compute in.
 trait Real: Copy + Into<f64> {
     fn of(value: f64) -> Self;
@@ -179,21 +200,20 @@ impl Step {
                     false => Err(format!("{length} values can't take the shape {shape:?}")),
                 }
             }
-            Step::Normalizer(norm) => map(cast(first, DType::F32)?, |row| {
-                let total = match norm {
-                    Norm::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                    Norm::L1 => row
-                        .iter()
-                        .fold(0f32, |sum, value| sum + value.abs() as f32)
-                        .into(),
-                    Norm::L2 => {
-                        f64::from(row.iter().fold(0f32, |sum, value| sum + (value * value) as f32)).sqrt()
-                    }
+            Step::Normalizer(norm) => {
+                let Tensor {
+                    shape,
+                    data: TensorData::F32(mut values),
+                } = cast(first, DType::F32)?
+                else {
+                    return Err("a Normalizer of no numbers".to_string());
                 };
-                if total != 0.0 {
-                    row.iter_mut().for_each(|value| *value /= f64::from(total as f32));
-                }
-            }),
+                values.chunks_exact_mut(width).for_each(|row| norm.apply(row));
+                Ok(Tensor {
+                    shape,
+                    data: values.into(),
+                })
+            }
             Step::Softmax => map(first, |row| {
                 let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 row.iter_mut().for_each(|value| *value = (*value - most).exp());
@@ -406,6 +426,12 @@ impl Classes {
             places.push(place);
         }
         let labels = match &self.labels {
+            // Where both classes get votes, ONNX Runtime gives the place, not the label.
+            Labels::Integers(_) if classes == 2 && !self.is_binary => places
+                .into_iter()
+                .map(|place| place as i64)
+                .collect::<Vec<_>>()
+                .into(),
             Labels::Integers(labels) => places
                 .into_iter()
                 .map(|place| labels[place])
@@ -468,13 +494,13 @@ impl Classes {
                 self.transform.apply(&mut both);
                 scores.extend(both);
             }
-            None if self.is_binary && self.all_positive => {
-                let first = first as f32;
-                scores.extend([1.0 - first, first]);
-            }
             None if self.transform == Transform::Logistic => {
                 let first = first as f32;
                 scores.extend([logistic(-first), logistic(first)]);
+            }
+            None if self.is_binary && self.all_positive => {
+                let first = first as f32;
+                scores.extend([1.0 - first, first]);
             }
             None => scores.extend([-first as f32, first as f32]),
         }
