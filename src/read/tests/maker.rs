@@ -195,6 +195,15 @@ pub fn file_of(columns: &[Column], rows: i64, declared: i64) -> Bytes {
 
 /// A file of several row groups of the same columns and number of rows.
 pub fn file_of_groups(groups: &[&[Column]], rows: i64, declared: i64) -> Bytes {
+    described(groups, rows, declared, None)
+}
+
+/// A file of one row group that says who wrote it.
+pub fn file_by(created_by: &str, columns: &[Column], rows: i64) -> Bytes {
+    described(&[columns], rows, rows, Some(created_by))
+}
+
+fn described(groups: &[&[Column]], rows: i64, declared: i64, created_by: Option<&str>) -> Bytes {
     let mut file = b"PAR1".to_vec();
     let mut described = Vec::new();
     for columns in groups {
@@ -226,6 +235,10 @@ pub fn file_of_groups(groups: &[&[Column]], rows: i64, declared: i64) -> Bytes {
         .list(2, 12, schema)
         .i64(3, declared)
         .list(4, 12, described);
+    let footer = match created_by {
+        Some(created_by) => footer.text(6, created_by),
+        None => footer,
+    };
     finish(file, footer.end())
 }
 

@@ -8,6 +8,7 @@ mod maker;
 mod pages;
 mod sample;
 mod splicing;
+mod splicing_edges;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;

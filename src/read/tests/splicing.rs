@@ -122,7 +122,7 @@ pub(super) fn metadata_of(file: &Bytes) -> ArrowReaderMetadata {
     ArrowReaderMetadata::load(file, options).unwrap()
 }
 
-fn all_rows(file: &Bytes) -> RecordBatch {
+pub(super) fn all_rows(file: &Bytes) -> RecordBatch {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap();
     let schema = builder.schema().clone();
     let batches: Vec<_> = builder
