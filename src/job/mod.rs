@@ -395,6 +395,7 @@ impl<'a> Replica<'a> {
         for file in &finished.files {
             self.metrics.files_written.add(1);
             self.metrics.bytes_written.add(file.bytes.len() as u64);
+            self.metrics.bytes_copied.add(file.copied);
         }
         Ok(())
     }

@@ -181,6 +181,8 @@ metrics! {
         "Rows encoded into output files";
     bytes_written: Counter, Bytes, "floe_written_bytes_total",
         "Bytes of the output files written";
+    bytes_copied: Counter, Bytes, "floe_copied_bytes_total",
+        "Of the bytes written, those of columns that were copied from the input as they were";
     files_written: Counter, Files, "floe_files_written_total",
         "Output files written";
     units_committed: Counter, Units, "floe_units_committed_total",

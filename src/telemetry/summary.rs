@@ -117,7 +117,12 @@ impl Summary {
             }),
             line("written", {
                 let commit = units::duration(metrics.stage(Stage::Commit));
-                format!("{}, {commit} of commits", units::bytes(metrics.bytes_written))
+                let copied = match metrics.bytes_copied {
+                    0 => String::new(),
+                    bytes => format!(", of which {} copied as they were", units::bytes(bytes)),
+                };
+                let written = units::bytes(metrics.bytes_written);
+                format!("{written}{copied}, {commit} of commits")
             }),
         ];
         for share in &self.worker_shares {
@@ -303,6 +308,7 @@ mod tests {
             files_written: 4,
             bytes_read: 12_897_485,
             bytes_written: 14_784_000,
+            bytes_copied: 11_010_048,
             fetch_nanos: 1_200_000_000,
             commit_nanos: 40_000_000,
             decode_nanos: 10 * SECOND / 10,
@@ -326,7 +332,7 @@ rows         236,776 in 4 files; 100,000 were done before
 units        4 of 6 committed, 2 done before
 time         5.10 s, 46,427 rows/s
 read         12.3 MiB, 1.20 s of requests
-written      14.1 MiB, 40.0 ms of commits
+written      14.1 MiB, of which 10.5 MiB copied as they were, 40.0 ms of commits
 decode         10 %  1.00 s
 convert         5 %  500 ms
 infer          62 %  6.20 s

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::file::{EncodedColumns, FileAssembler};
+use super::file::{EncodedColumns, FileAssembler, Finished};
 use super::form::Form;
 use super::partition;
 use super::splice::Spliced;
@@ -38,6 +38,8 @@ pub struct EncodedFile {
     pub bytes: Rope,
     /// Rows in it.
     pub rows: u64,
+    /// Bytes of it that are the input's.
+    pub copied: u64,
 }
 
 /// How files are written; the same for all units of a run.
@@ -261,8 +263,13 @@ impl FileEncoder {
 
     fn finish(mut self, folder: String) -> Result<EncodedFile> {
         self.end_row_group(Spliced::default())?;
-        let (bytes, rows) = self.assembler.finish()?;
-        Ok(EncodedFile { folder, bytes, rows })
+        let Finished { bytes, rows, copied } = self.assembler.finish()?;
+        Ok(EncodedFile {
+            folder,
+            bytes,
+            rows,
+            copied,
+        })
     }
 }
 

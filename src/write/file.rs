@@ -103,6 +103,15 @@ pub(super) struct FileAssembler {
     /// Leaves whose bounds are in the order of their type.
     type_ordered: Vec<bool>,
     rows: u64,
+    copied: u64,
+}
+
+/// A finished file.
+pub(super) struct Finished {
+    pub bytes: Rope,
+    pub rows: u64,
+    /// Bytes that were copied from the input.
+    pub copied: u64,
 }
 
 impl FileAssembler {
@@ -116,6 +125,7 @@ impl FileAssembler {
             indexes: Vec::new(),
             type_ordered: vec![false; leaves],
             rows: 0,
+            copied: 0,
         }
     }
 
@@ -258,6 +268,7 @@ impl FileAssembler {
         }
         self.type_ordered[chunk.leaf] |= chunk.summary.is_type_ordered;
         let metadata = builder.build().map_err(fault)?;
+        self.copied += chunk.bytes.len() as u64;
         self.append(chunk.bytes);
         Ok(Placed {
             metadata,
@@ -266,8 +277,8 @@ impl FileAssembler {
         })
     }
 
-    /// The finished file and how many rows are in it.
-    pub fn finish(mut self) -> Result<(Rope, u64)> {
+    /// Writes page indexes and footer.
+    pub fn finish(mut self) -> Result<Finished> {
         let leaves = self.form.descriptor.num_columns();
         let version = WriterVersion::PARQUET_1_0.as_num();
         let file = FileMetaData::new(
@@ -305,7 +316,11 @@ impl FileAssembler {
             .map_err(fault)?;
         declare_orders(&mut tail.bytes, &self.form, &self.type_ordered)?;
         self.pieces.push(tail.bytes.into());
-        Ok((Rope::new(self.pieces), self.rows))
+        Ok(Finished {
+            bytes: Rope::new(self.pieces),
+            rows: self.rows,
+            copied: self.copied,
+        })
     }
 }
 

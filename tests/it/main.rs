@@ -33,6 +33,7 @@ mod resources;
 mod secrets;
 mod shutdown;
 mod snowflake;
+mod splicing;
 mod stores;
 mod support;
 mod trees;
