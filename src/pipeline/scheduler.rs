@@ -96,7 +96,7 @@ impl OpenUnit {
 /// What a worker is to do next.
 pub(super) enum Task {
     /// Decode the next block of a chunk and score it.
-    Score(ScoreTask),
+    Score(Box<ScoreTask>),
     /// Encode blocks, in this order.
     Encode(Box<EncodeTask>),
     /// There is nothing left.
@@ -375,7 +375,7 @@ impl State {
                 continue;
             }
             if let Some(task) = unit.take_score(order, max_ahead) {
-                return Some(Task::Score(task));
+                return Some(Task::Score(Box::new(task)));
             }
         }
         let is_done = match self.mode {

@@ -43,7 +43,7 @@ fn work(shared: &Shared, mut model: Box<dyn Model>) {
         };
         let place = RefCell::new(Origin::new());
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Score(task) => score_block(shared, model.as_mut(), task, &place).map(|()| true),
+            Task::Score(task) => score_block(shared, model.as_mut(), *task, &place).map(|()| true),
             Task::Encode(task) => encode_blocks(shared, *task).map(|()| true),
             Task::Exit => Ok(false),
         }));

@@ -78,7 +78,7 @@ pub struct ChunkReader {
     block_rows: usize,
     decoded: Arc<Decoded>,
     /// What may be copied, until the row group is opened.
-    splicing: Option<Splicing>,
+    splicing: Option<Box<Splicing>>,
     spliced: Spliced,
 }
 
@@ -95,12 +95,12 @@ impl ChunkReader {
     pub(super) fn new(pieces: Vec<FetchedGroup>, chunk: &Chunk, selection: &Selection) -> Self {
         let all: Vec<usize> = (0..selection.schema.fields().len()).collect();
         let splicing = match (&chunk.origins, &selection.splicing) {
-            (Some(origins), Some((form, _))) => Some(Splicing {
+            (Some(origins), Some((form, _))) => Some(Box::new(Splicing {
                 columns: chunk.columns.clone(),
                 origins: origins.clone(),
                 form: form.clone(),
                 schema: selection.schema.clone(),
-            }),
+            })),
             _ => None,
         };
         ChunkReader {
@@ -204,15 +204,15 @@ impl ChunkReader {
 
     fn open_group(&mut self, piece: FetchedGroup, step: usize) -> Result<OpenGroup> {
         let headers = piece.headers()?;
-        let Some(Splicing {
+        let Some(splicing) = self.splicing.take() else {
+            return piece.open(headers, ProjectionMask::all(), step);
+        };
+        let Splicing {
             columns,
             origins,
             form,
             schema,
-        }) = self.splicing.take()
-        else {
-            return piece.open(headers, ProjectionMask::all(), step);
-        };
+        } = *splicing;
         let sorted = sort_out(&piece, &headers, &columns, &origins, &form)?;
         let roots = sorted.decoded.iter().filter_map(|column| origins.roots[*column]);
         let mask = ProjectionMask::roots(piece.footer.metadata().parquet_schema(), roots);

@@ -104,6 +104,9 @@ fn copy_leaf(
     let metadata = group.footer.row_groups()[group.row_group].column(leaf);
     let rows = group.footer.row_groups()[group.row_group].num_rows() as u64;
     let bytes = group.bytes[leaf].clone();
+    if metadata.file_path().is_some() {
+        return None;
+    }
     let (has_dictionary, data) = in_order(headers, bytes.len())?;
     let is_flat = metadata.column_descr().max_rep_level() == 0;
     let values = data

@@ -358,7 +358,7 @@ impl Write for Tail {
 
 /// Lets the crate's writer believe that it has written so many bytes: it counts its offsets by them.
 fn count_on(writer: &mut TrackedWrite<&mut Tail>, bytes: usize) -> Result<()> {
-    const NOTHING: [u8; 64 * 1024] = [0; 64 * 1024];
+    static NOTHING: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut left = bytes;
     while left > 0 {
         let count = left.min(NOTHING.len());

@@ -82,6 +82,7 @@ pub(super) async fn pass_through(file: &Bytes, asked: &Asked) -> Result<Option<P
         for chunk in &layout.chunks {
             let mut blocks = reader.fetch(chunk).await?;
             while let Some(block) = blocks.next_block()? {
+                assert_eq!(block.project(&[])?.num_rows(), block.rows.num_rows());
                 for needed in &asked.needed {
                     block.project(&[*needed])?;
                 }
@@ -193,13 +194,17 @@ fn column(kind: usize, rows: usize, seed: u64) -> (DataType, ArrayRef) {
             .rotate_left((seed % 63) as u32)
             ^ seed;
         // Few distinct values for even seeds, runs of them for some.
-        let mixed = if seed % 5 == 0 { (row / 100) as u64 } else { mixed };
-        if seed % 2 == 0 { mixed % 11 } else { mixed }
+        let mixed = if seed.is_multiple_of(5) {
+            (row / 100) as u64
+        } else {
+            mixed
+        };
+        if seed.is_multiple_of(2) { mixed % 11 } else { mixed }
     };
     let is_valid = |row: usize| match seed % 3 {
         0 => true,
         1 => pick(row) % 4 != 0,
-        _ => row / 64 % 2 == 0,
+        _ => (row / 64).is_multiple_of(2),
     };
     let some = |row: usize| is_valid(row).then(|| pick(row));
     let text = |value: u64| format!("text {value} {}", "é".repeat((value % 40) as usize));
@@ -278,7 +283,7 @@ fn column(kind: usize, rows: usize, seed: u64) -> (DataType, ArrayRef) {
         23 => Arc::new(IntervalYearMonthArray::from_iter(
             all.map(|row| some(row).map(|v| (v % 1000) as i32)),
         )),
-        24 | 25 | 26 => {
+        24..=26 => {
             let lengths: Vec<usize> = all
                 .clone()
                 .map(|row| {
