@@ -360,7 +360,7 @@ rows         473,552 in 8 files; 200,000 were done before
 units        8 of 12 committed, 4 done before, 1 done by a twin process, by 2 replicas
 time         8.00 s, 59,194 rows/s
 read         24.6 MiB, 2.40 s of requests
-written      28.2 MiB, 80.0 ms of commits
+written      28.2 MiB, of which 21.0 MiB copied as they were, 80.0 ms of commits
 decode         10 %  2.00 s
 convert         5 %  1.00 s
 infer          62 %  12.4 s
