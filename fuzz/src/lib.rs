@@ -15,6 +15,7 @@ pub mod places;
 pub mod plan_json;
 pub mod record_json;
 pub mod tensor_convert;
+pub mod tree_models;
 pub mod unit_reading;
 
 /// An entrance.
@@ -73,6 +74,11 @@ pub const TARGETS: &[Target] = &[
         name: "onnx_precheck",
         run: onnx_precheck::run,
         seeds: onnx_precheck::seeds,
+    },
+    Target {
+        name: "tree_models",
+        run: tree_models::run,
+        seeds: tree_models::seeds,
     },
 ];
 

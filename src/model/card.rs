@@ -52,7 +52,7 @@ pub struct Card {
 pub struct FunctionCard {
     /// The model file, relative to the card.
     ///
-    /// Default: the folder's only `.onnx` file.
+    /// Default: the folder's only model.
     #[schemars(example = &"flights.onnx", length(min = 1))]
     pub model: Option<String>,
     /// What feeds the model, by the model's own names for its inputs. Inputs left out follow the rules for models

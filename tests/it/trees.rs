@@ -205,3 +205,196 @@ fn models_of_lightgbm_score_as_lightgbm_does() {
 fn onnx_graphs_of_trees_score_as_onnxruntime_does_without_it() {
     check_family("onnx", 120);
 }
+
+fn fixture(name: &str) -> Bytes {
+    let path = project().join("tests/fixtures/models/trees").join(name);
+    Bytes::from(std::fs::read(path).unwrap())
+}
+
+fn refusal(path: &str, bytes: impl Into<Bytes>, card: Option<&'static str>) -> String {
+    let mut files = ModelFiles {
+        location: "models/x".into(),
+        ..ModelFiles::default()
+    };
+    files.files.insert(path.into(), bytes.into());
+    if let Some(card) = card {
+        files
+            .files
+            .insert("floe.yaml".into(), Bytes::from_static(card.as_bytes()));
+    }
+    match model::open(files, &OpenOptions::default()) {
+        Ok(model) => panic!("{path} is accepted: {}", model.notes().join("; ")),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_a_model_of_trees_may_not_be_is_said_in_words_with_a_way_out() {
+    let json = String::from_utf8(fixture("dart.json").to_vec()).unwrap();
+    let text = String::from_utf8(fixture("categories.txt").to_vec()).unwrap();
+    let with = |text: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    };
+    for (path, bytes, words) in [
+        (
+            "m.json",
+            with(&json, "\"dart\"", "\"gblinear\""),
+            "a linear one of XGBoost's (gblinear)",
+        ),
+        (
+            "m.json",
+            with(&json, "multi:softprob", "multi:magic"),
+            "the objective \"multi:magic\"",
+        ),
+        (
+            "m.json",
+            with(&json, "\"split_indices\":[", "\"split_indices\":[9999,"),
+            "split_indices has",
+        ),
+        (
+            "m.json",
+            with(&json, "\"left_children\":[1", "\"left_children\":[0"),
+            "lead back",
+        ),
+        (
+            "m.json",
+            with(&json, "\"left_children\":[1", "\"left_children\":[77"),
+            "node 0 of a tree of",
+        ),
+        (
+            "m.json",
+            with(
+                &json,
+                "\"num_class\":\"3\",\"num_feature\":\"4\"",
+                "\"num_class\":\"3\",\"num_feature\":\"1\"",
+            ),
+            "of a tree asks for feature",
+        ),
+        (
+            "m.json",
+            with(&json, "\"tree_info\":[0", "\"tree_info\":[7"),
+            "trees[0]: tree_info has no class",
+        ),
+        ("m.json", json[..json.len() / 2].to_string(), "of the JSON file"),
+        (
+            "m.txt",
+            with(&text, "objective=multiclass", "objective=magic"),
+            "the objective \"magic\"",
+        ),
+        (
+            "m.txt",
+            with(&text, "is_linear=0", "is_linear=1"),
+            "linear_tree=false",
+        ),
+        (
+            "m.txt",
+            with(
+                &text,
+                "pandas_categorical:null",
+                "pandas_categorical:[[\"red\",\"blue\"]]",
+            ),
+            "train it on the codes",
+        ),
+        (
+            "m.txt",
+            with(&text, "leaf_value=", "leaf_value=1 "),
+            "leaf_value has 7 (tree 0, line",
+        ),
+        ("m.txt", text[..text.len() / 2].to_string(), "end of trees"),
+    ] {
+        let error = refusal(path, bytes, None);
+        assert!(error.contains(words), "{error}\nwithout {words}");
+        assert!(error.contains("models/x/m."), "{error}");
+    }
+    let old = refusal("m.model", &b"binf\0\0\0\x3f"[..], None);
+    assert!(old.contains("save_model('model.ubj')"), "{old}");
+    for (card, words) in [
+        (
+            "functions: {f: {inputs: {x: {columns: [a]}}}}",
+            "a model of trees has one input, features",
+        ),
+        (
+            "functions: {f: {inputs: {features: {columns: [a]}}}}",
+            "names 1 columns, and the model takes 4",
+        ),
+        (
+            "functions: {f: {outputs: [score]}}",
+            "its outputs are label, probabilities, prediction, margin",
+        ),
+        ("functions: {f: {model: other.ubj}}", "there is no file other.ubj"),
+    ] {
+        let error = refusal("m.ubj", fixture("dart.ubj"), Some(card));
+        assert!(error.contains(words), "{error}\nwithout {words}");
+    }
+}
+
+#[test]
+fn a_model_cut_short_anywhere_is_refused_and_never_half_read() {
+    for (name, last) in [
+        ("dart.ubj", 1),
+        ("vectors.ubj", 1),
+        ("dart.json", 1),
+        ("categories.txt", 0),
+    ] {
+        let whole = fixture(name);
+        // Behind its trees a LightGBM model has nothing that is needed but the categories of pandas.
+        let end = match last {
+            0 => whole
+                .windows(12)
+                .position(|window| window == b"end of trees")
+                .unwrap(),
+            _ => whole.len(),
+        };
+        for length in 40..end {
+            let error = refusal("m", whole.slice(..length), None);
+            assert!(error.contains("models/x"), "{name} cut to {length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_vendors_registry_folder_is_read_as_it_is_and_columns_go_by_the_models_names() {
+    let files = ModelFiles {
+        location: "models/x".into(),
+        files: [
+            ("MANIFEST.yml", Bytes::from_static(b"manifest_version: '1.0'")),
+            ("functions/predict.py", Bytes::from_static(b"import os")),
+            ("model/model.yaml", Bytes::from_static(b"name: m")),
+            ("model/models/m/model.ubj", fixture("dart.ubj")),
+        ]
+        .into_iter()
+        .map(|(path, bytes)| (path.to_string(), bytes))
+        .collect(),
+    };
+    let model = model::open(files, &OpenOptions::default()).unwrap();
+    let names: Vec<&str> = model
+        .functions()
+        .iter()
+        .map(|function| function.name.as_str())
+        .collect();
+    assert_eq!(names, ["predict", "predict_proba"]);
+    assert_eq!(
+        model.default_function().map(|function| function.name.as_str()),
+        Some("predict")
+    );
+    let predict = &model.functions()[0];
+    let source = floe::signature::Source::Columns(["a", "b", "c", "d"].map(String::from).to_vec());
+    assert_eq!(predict.inputs[0].source, source);
+    let outputs: Vec<_> = predict
+        .outputs
+        .iter()
+        .map(|output| output.column.as_str())
+        .collect();
+    assert_eq!(
+        outputs,
+        ["output_feature_0", "output_feature_1", "output_feature_2"]
+    );
+    let shown = floe::model::inspect::to_text(model.as_ref());
+    assert!(shown.starts_with("trees (XGBoost 3.2.0, UBJSON)\n"), "{shown}");
+    assert!(
+        shown.contains("model/models/m/model.ubj: multi:softprob, 6 trees, "),
+        "{shown}"
+    );
+    assert!(shown.contains(" leaves, depth 3, 4 features"), "{shown}");
+}

@@ -1,6 +1,6 @@
 """Makes models of trees with the libraries that people use, and what those libraries predict.
 
-    tree_models.py FAMILY FOLDER        FAMILY: xgboost, lightgbm, onnx
+    tree_models.py FAMILY FOLDER        FAMILY: xgboost, lightgbm, onnx; seeds for small models to damage
 
 Every model gets a folder of its own: the model file, `rows.bin` (features, row by row, float64) and `case.json`, which
 says what each function returns and where that lies. Rows are chosen to be awkward: thresholds of the model and the numbers
@@ -34,13 +34,12 @@ def awkward(x, thresholds, seed, categories=(), infinities=True, dtype=np.float3
     rng = np.random.default_rng(seed)
     rows = x[rng.integers(0, len(x), ROWS)].copy()
     if thresholds:
-        picks = rng.integers(0, len(thresholds), (ROWS, 3))
-        for row in range(ROWS):
-            for pick in picks[row]:
-                feature, threshold = thresholds[pick]
-                threshold = dtype(threshold)
-                up, down = np.nextafter(threshold, dtype(np.inf)), np.nextafter(threshold, dtype(-np.inf))
-                rows[row, feature] = (threshold, up, down)[rng.integers(0, 3)]
+        features = np.array([feature for feature, _ in thresholds])
+        exactly = np.array([threshold for _, threshold in thresholds], dtype)
+        beside = np.stack([exactly, np.nextafter(exactly, dtype(np.inf)), np.nextafter(exactly, dtype(-np.inf))])
+        for _ in range(3):
+            picks = rng.integers(0, len(thresholds), ROWS)
+            rows[np.arange(ROWS), features[picks]] = beside[rng.integers(0, 3, ROWS), picks]
     odd = [np.nan, 0.0, -0.0, 1e-35, -1e-35, 1.1e-35, 1e-40, 1e30, -1e30] + [np.inf, -np.inf] * infinities
     spots = rng.random(rows.shape) < 0.06
     rows[spots] = rng.choice(odd, spots.sum())
@@ -362,21 +361,21 @@ def onnx_cases(root):
             options_here = {id(final): options} if options else None
             save_onnx(root, f"{name}{'_wide' if wide else ''}", to_onnx(model, sample, options=options_here, target_opset={"": 17, "ai.onnx.ml": 3} if wide else None), x)
     more = {
-        "xgboost_regressor": (xgb.XGBRegressor(n_estimators=9), signal),
-        "xgboost_two": (xgb.XGBClassifier(n_estimators=9), two),
-        "xgboost_three": (xgb.XGBClassifier(n_estimators=9), three),
-        "xgboost_poisson": (xgb.XGBRegressor(n_estimators=9, objective="count:poisson"), np.floor(np.exp(signal / 4))),
-        "xgboost_logistic": (xgb.XGBRegressor(n_estimators=9, objective="reg:logistic"), two),
-        "lightgbm_regressor": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
-        "lightgbm_two": (lgb.LGBMClassifier(n_estimators=9, verbose=-1), two),
-        "lightgbm_three": (lgb.LGBMClassifier(n_estimators=9, verbose=-1), names[three]),
-        "lightgbm_poisson": (lgb.LGBMRegressor(n_estimators=9, verbose=-1, objective="poisson"), np.exp(signal / 4)),
+        "xgboost_regressor": (xgb.XGBRegressor(n_estimators=9, n_jobs=1), signal),
+        "xgboost_two": (xgb.XGBClassifier(n_estimators=9, n_jobs=1), two),
+        "xgboost_three": (xgb.XGBClassifier(n_estimators=9, n_jobs=1), three),
+        "xgboost_poisson": (xgb.XGBRegressor(n_estimators=9, n_jobs=1, objective="count:poisson"), np.floor(np.exp(signal / 4))),
+        "xgboost_logistic": (xgb.XGBRegressor(n_estimators=9, n_jobs=1, objective="reg:logistic"), two),
+        "lightgbm_regressor": (lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1), signal),
+        "lightgbm_two": (lgb.LGBMClassifier(n_estimators=9, n_jobs=1, verbose=-1), two),
+        "lightgbm_three": (lgb.LGBMClassifier(n_estimators=9, n_jobs=1, verbose=-1), names[three]),
+        "lightgbm_poisson": (lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1, objective="poisson"), np.exp(signal / 4)),
         "lightgbm_forest": (
-            lgb.LGBMRegressor(n_estimators=9, verbose=-1, boosting_type="rf", bagging_freq=1, bagging_fraction=0.6), signal,
+            lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1, boosting_type="rf", bagging_freq=1, bagging_fraction=0.6), signal,
         ),
-        "lightgbm_missing": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
-        "xgboost_missing": (xgb.XGBRegressor(n_estimators=9), signal),
-        "lightgbm_split": (lgb.LGBMRegressor(n_estimators=9, verbose=-1), signal),
+        "lightgbm_missing": (lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1), signal),
+        "xgboost_missing": (xgb.XGBRegressor(n_estimators=9, n_jobs=1), signal),
+        "lightgbm_split": (lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1), signal),
     }
     for name, (model, target) in more.items():
         data = narrow.copy()
@@ -390,7 +389,7 @@ def onnx_cases(root):
             save_onnx(root, f"{name}_wide", convert(model, initial_types=[("input", MoreDouble([None, 7]))], **options), x)
     categories = x.copy()
     categories[:, 4] = np.random.default_rng(5).integers(0, 12, len(x))
-    model = lgb.LGBMRegressor(n_estimators=9, verbose=-1, max_cat_to_onehot=1, min_data_per_group=5)
+    model = lgb.LGBMRegressor(n_estimators=9, n_jobs=1, verbose=-1, max_cat_to_onehot=1, min_data_per_group=5)
     model.fit(categories, signal + categories[:, 4] % 3, categorical_feature=[4])
     converted = convert_lightgbm(model, initial_types=[("input", MoreFloat([None, 7]))])
     save_onnx(root, "lightgbm_categories", converted, categories, [(4, 12)])
@@ -508,6 +507,31 @@ def save_onnx(root, name, model, x, categories=()):
     case.done()
 
 
+# ----------------------------------------------------------------------------------------------------------- seeds
+
+
+def seeds(root):
+    """Small models for fuzzing, as tests/fixtures/models/trees has them."""
+    import lightgbm as lgb
+    import xgboost as xgb
+
+    folder = pathlib.Path(root)
+    x, signal = training(4, 1, 0.1, [(3, 40)])
+    three = np.digitize(signal, [-1, 1])
+    types = ["q", "q", "q", "c"]
+    data = xgb.DMatrix(x, three, feature_types=types, feature_names=["a", "b", "c", "d"], enable_categorical=True)
+    params = {"objective": "multi:softprob", "num_class": 3, "max_depth": 3, "max_cat_to_onehot": 1, "booster": "dart"}
+    booster = xgb.train({**params, "tree_method": "hist", "nthread": 1}, data, 2)
+    booster.save_model(folder / "dart.ubj")
+    booster.save_model(folder / "dart.json")
+    both = np.stack([signal, -signal], axis=1)
+    params = {"multi_strategy": "multi_output_tree", "tree_method": "hist", "max_depth": 3, "nthread": 1}
+    xgb.train(params, xgb.DMatrix(x, both), 2).save_model(folder / "vectors.ubj")
+    settings = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1, "num_leaves": 6, "min_data_per_group": 5}
+    data = lgb.Dataset(x, three, categorical_feature=[3], params={"verbose": -1})
+    lgb.train({**settings, "max_cat_to_onehot": 1}, data, 2).save_model(folder / "categories.txt")
+
+
 if __name__ == "__main__":
-    families = {"xgboost": xgboost_cases, "lightgbm": lightgbm_cases, "onnx": onnx_cases}
+    families = {"xgboost": xgboost_cases, "lightgbm": lightgbm_cases, "onnx": onnx_cases, "seeds": seeds}
     families[sys.argv[1]](sys.argv[2])

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ensemble::{Ensemble, Task};
-use super::evaluator::Evaluator;
 use super::forest::Width;
 use super::worker::{Piece, Scores, Shared, TreeModel};
-use super::{lightgbm, xgboost};
+use super::{Evaluator, lightgbm, xgboost};
 use crate::error::{Error, Result};
 use crate::model::card::{self, FILE_NAME, FunctionCard, InputCard, OutputCard, OutputsCard};
 use crate::model::engine::Engine;
@@ -211,6 +210,8 @@ impl Opened {
         let mut ensemble = read(&files.files[path], path).map_err(|error| error.with("model", &label))?;
         let evaluator = Evaluator::new(&ensemble.forest).map_err(|error| error.with("model", &label))?;
         let summary = ensemble.summary();
+        // What runs is the evaluator.
+        ensemble.forest.trees = Vec::new();
         ensemble
             .notes
             .insert(0, format!("{path}: {}, {summary}", ensemble.objective));

@@ -148,10 +148,10 @@ mod tests {
                 vec![0.0, 1.0, -200.0],
                 vec![0.5, 0.731_058_58, 0.0],
             ),
-            (Link::Exp, vec![0.0, 1.0], vec![1.0, 2.718_281_8]),
+            (Link::Exp, vec![0.0, 1.0], vec![1.0, std::f64::consts::E]),
             (Link::Hinge, vec![0.0, 0.25, -1.0], vec![0.0, 1.0, 0.0]),
             (Link::SignedSquare, vec![3.0, -3.0], vec![9.0, -9.0]),
-            (Link::Softplus, vec![0.0], vec![0.693_147_2]),
+            (Link::Softplus, vec![0.0], vec![std::f64::consts::LN_2]),
             (
                 Link::Softmax,
                 vec![1.0, 2.0, 3.0],

@@ -3,12 +3,12 @@
 //! ```text
 //! .ubj ─▶ ubjson ─┐
 //! .json ─▶ json ──┴▶ xgboost ─┐
-//! .txt ─▶ lightgbm ───────────┴▶ ensemble: forest + link ─▶ backend: functions ─▶ worker
+//! .txt ─▶ lightgbm ───────────┴▶ ensemble: forest + link ─▶ backend: functions ─▶ worker: evaluator, link
 //! ```
 //!
-//! [`forest`] is what every format becomes: trees of exact tests, and how their leaves are put together; its
-//! `score_row` is the definition. [`evaluator`] computes the same, fast. Model files are untrusted: readers bound what they
-//! keep by the size of the file, and whatever is wrong is an error that says where.
+//! [`forest`] is what every format becomes: trees of exact tests, and how their leaves are put together; its `score_row` is
+//! the definition. [`evaluator`] computes the same, fast. Model files are untrusted: readers bound what they keep by the
+//! size of the file, and whatever is wrong is an error that says where.
 
 pub mod backend;
 mod bins;

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::ensemble::{Ensemble, Task};
-use super::evaluator::{Evaluator, Features, Scratch, Sums};
 use super::forest::Width;
 use super::link::{Number, greatest};
-
+use super::{Evaluator, Features, Scratch, Sums};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tensor::{Tensor, TensorBatch, TensorData, Value};

@@ -10,7 +10,7 @@ use super::program::{Call, Does, Output, Program, Trees};
 use super::proto::{self, Model, Node};
 use super::steps::{Binary, Constant, Norm, Step, Unary};
 use crate::model::onnx::session;
-use crate::model::trees::evaluator::Evaluator;
+use crate::model::trees::Evaluator;
 use crate::signature::{InputFeature, Source};
 use crate::tensor::{DType, Tensor, TensorData};
 

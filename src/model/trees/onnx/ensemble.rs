@@ -527,7 +527,7 @@ impl Table {
         missing_is_equal: bool,
     ) -> Option<(Vec<u32>, usize, bool)> {
         let category = |value: f64| {
-            (value >= 0.0 && value < 16_777_216.0 && value.fract() == 0.0).then_some(value as u32)
+            ((0.0..16_777_216.0).contains(&value) && value.fract() == 0.0).then_some(value as u32)
         };
         let mut set = vec![category(self.values[start])?];
         let (mut end, mut missing) = (other, missing_is_equal);

@@ -8,7 +8,7 @@ use super::steps::{self, Step};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::onnx::zipmap::Zip;
-use crate::model::trees::evaluator::{Evaluator, Features, Scratch, Sums};
+use crate::model::trees::{Evaluator, Features, Scratch, Sums};
 use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
 
 /// A graph that is run here.
@@ -96,6 +96,15 @@ impl Model for TreesWorker {
 }
 
 impl Program {
+    /// Drops what only the trial looks at: what runs are the evaluators.
+    pub fn forget_trees(&mut self) {
+        for call in &mut self.calls {
+            if let Does::Trees(trees) = &mut call.does {
+                trees.ensemble.forest.trees = Vec::new();
+            }
+        }
+    }
+
     fn run(&self, batch: &TensorBatch, scratch: &mut Scratch) -> Result<Vec<Value>, Uncovered> {
         if batch.inputs.len() != self.inputs.len() {
             return Err(format!("{} inputs for {}", batch.inputs.len(), self.inputs.len()));

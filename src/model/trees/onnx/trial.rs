@@ -93,7 +93,9 @@ pub fn held_against(
     let theirs = other.infer(&batch).map_err(|error| error.message().to_string())?;
     agree(&ours, &theirs)
         .map_err(|difference| format!("on trial rows it differs from ONNX Runtime in {difference}"))?;
-    Arc::into_inner(program).ok_or_else(|| "the trial is not over".to_string())
+    let mut program = Arc::into_inner(program).ok_or("the trial is not over")?;
+    program.forget_trees();
+    Ok(program)
 }
 
 fn columns_asked(program: &Program) -> usize {
