@@ -9,12 +9,14 @@ use crate::error::ErrorKind;
 use crate::model::onnx::providers::Providers;
 use crate::model::onnx::runtime;
 use crate::model::onnx::session::{self, OnnxSession, Output, Program, Slot};
-use crate::model::{Model, ModelFiles, open};
+use crate::model::{Engine, Model, ModelFiles, open};
 use crate::tensor::{DType, Maps, Tensor, TensorBatch, TensorData, Value};
 
 fn worker(path: &str) -> Box<dyn Model> {
     let model = opened(path);
-    model.worker(&model.functions()[0], 1).unwrap()
+    model
+        .worker_on(&model.functions()[0], 1, Engine::OnnxRuntime)
+        .unwrap()
 }
 
 fn batch(rows: usize, inputs: Vec<Tensor>) -> TensorBatch {
