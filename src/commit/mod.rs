@@ -4,7 +4,7 @@
 //! answer to what they asked. All they share is a store with put-if-absent, and that is enough:
 //!
 //! - **One pinned plan.** Whoever creates the next *epoch* of the output pins, in the same object, the plan that
-//!   every process of the run works from ([`claim`](mod@claim)). Old output is cleared once ([`prepare`]).
+//!   every process of the run works from ([`claim`](mod@claim)). Old output is cleared once ([`prepare`](mod@prepare)).
 //! - **Names that depend on run and unit only.** A unit's data object is created, never replaced; whoever comes
 //!   second adopts what is stored. Then its *record* is created, whose name carries the facts ([`unit`](mod@unit)).
 //! - **The marker by whoever sees every record.** Nobody waits for anybody; after its own last record each process

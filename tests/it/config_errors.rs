@@ -197,7 +197,7 @@ fn wrong_values_say_what_was_given_and_what_is_allowed() {
         ),
         (
             model("location: m, backend: onxx"),
-            "model.backend: \"onxx\" given, onnx, candle or echo allowed; the nearest is onnx",
+            "model.backend: \"onxx\" given, onnx, trees, candle or echo allowed; the nearest is onnx",
         ),
         (
             model("location: m, device: gpu"),

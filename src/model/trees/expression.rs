@@ -13,7 +13,7 @@ use super::block::{Block, ROWS};
 /// Leaves that an expression can tell apart.
 pub(super) const MAX_LEAVES: usize = 256;
 
-/// Tests of a tree that is evaluated by [`Shape::Pattern`].
+/// Tests of a tree that is evaluated by [`compile`](super::compile)'s patterns.
 pub(super) const MAX_PATTERN: usize = 3;
 
 /// The greatest number of intermediate results: the heavier child goes first, so each level halves the leaves.

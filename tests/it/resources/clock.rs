@@ -61,6 +61,7 @@ fn stamped(log: &str, hours: i64) -> usize {
 fn replicas_whose_clocks_are_days_apart_or_jump_complete_the_job_as_if_they_agreed() {
     let undisturbed = input();
     undisturbed.run(&["--run-id", "r"]).ok();
+    let mut seen_to_jump = 0;
     for clocks in [
         ["-30", "40", "0"],
         ["30~", "-30~", "5000~"],
@@ -81,7 +82,10 @@ fn replicas_whose_clocks_are_days_apart_or_jump_complete_the_job_as_if_they_agre
             match clock {
                 "0" => assert_eq!(right, lines, "{}", run.stderr),
                 jumps if jumps.ends_with('~') => {
-                    assert!(wrong > 0 && right > 0, "{clock}: it did not jump: {}", run.stderr);
+                    // Who finds all done says too little for a jump to show.
+                    let jumped = wrong > 0 && right > 0;
+                    assert!(jumped || lines < 4, "{clock}: it did not jump: {}", run.stderr);
+                    seen_to_jump += usize::from(jumped);
                     assert_eq!(wrong + right, lines, "{clock}: {}", run.stderr);
                 }
                 _ => assert_eq!(wrong, lines, "{clock}: it was not wrong: {}", run.stderr),
@@ -94,4 +98,5 @@ fn replicas_whose_clocks_are_days_apart_or_jump_complete_the_job_as_if_they_agre
         let again = start(&scenario, &shim, 1, "-54").wait_with_output().unwrap();
         Run::from(again).ok();
     }
+    assert!(seen_to_jump > 0, "no clock jumped");
 }

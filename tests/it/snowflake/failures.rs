@@ -34,7 +34,7 @@ fn is_complete(scenario: &Scenario, bucket: &super::clouds::Bucket) {
     assert_eq!(rows_of(&folder), scenario.rows());
 }
 
-/// Keys of the stage end after eight requests, session tokens after one statement.
+/// Keys of the stage end after five requests, session tokens after one statement.
 ///
 /// Failure matrix: 51.
 #[test]
@@ -42,7 +42,7 @@ fn credentials_and_sessions_that_expire_during_a_run_are_renewed() {
     for cloud in [Cloud::Amazon, Cloud::Google] {
         let scenario = Scenario::with_files(&[400, 300, 200], 100);
         let (gateway, bucket) = bucket_of(&scenario, cloud).unwrap();
-        bucket.limit_uses(8);
+        bucket.limit_uses(5);
         gateway.state().token_uses = Some(1);
         job(&scenario).ok();
         is_complete(&scenario, &bucket);
@@ -60,7 +60,7 @@ fn credentials_and_sessions_that_expire_during_a_run_are_renewed() {
 fn a_session_that_can_not_be_renewed_is_opened_anew() {
     let scenario = Scenario::with_files(&[400, 300], 100);
     let (gateway, bucket) = bucket_of(&scenario, Cloud::Amazon).unwrap();
-    bucket.limit_uses(8);
+    bucket.limit_uses(5);
     gateway.state().token_uses = Some(1);
     gateway.state().is_master_refused = true;
     job(&scenario).ok();
