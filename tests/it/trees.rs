@@ -4,6 +4,7 @@
 //! what is missing, infinite or barely there.
 
 use bytes::Bytes;
+use floe::config::Backend;
 use floe::model::onnx::runtime;
 use floe::model::{self, Engine, Loaded, ModelFiles, OpenOptions};
 use floe::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
@@ -12,6 +13,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::dice::Dice;
 use crate::support::{project, python};
 
 /// Models of a family, made by Python.
@@ -39,7 +41,7 @@ fn files(case: &Path) -> ModelFiles {
     for entry in std::fs::read_dir(case).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        if name.starts_with("model.") || name == "floe.yaml" {
+        if name.starts_with("model.") || name.ends_with(".onnx") || name == "floe.yaml" {
             files
                 .files
                 .insert(name, Bytes::from(std::fs::read(path).unwrap()));
@@ -49,13 +51,18 @@ fn files(case: &Path) -> ModelFiles {
 }
 
 fn open(files: ModelFiles) -> Arc<dyn Loaded> {
+    open_as(files, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn open_as(files: ModelFiles, backend: Option<Backend>) -> floe::error::Result<Arc<dyn Loaded>> {
     let cache = runtime::cache_dir(|name| std::env::var_os(name));
     let given = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let options = OpenOptions {
+        backend,
         onnxruntime_paths: runtime::default_candidates(None, cache.as_deref(), given.as_deref()),
         ..OpenOptions::default()
     };
-    model::open(files, &options).unwrap_or_else(|error| panic!("{error}"))
+    model::open(files, &options)
 }
 
 fn numbers<const N: usize, T>(path: &Path, from: fn([u8; N]) -> T) -> Vec<T> {
@@ -397,4 +404,86 @@ fn the_vendors_registry_folder_is_read_as_it_is_and_columns_go_by_the_models_nam
         "{shown}"
     );
     assert!(shown.contains(" leaves, depth 3, 4 features"), "{shown}");
+}
+
+#[test]
+fn damaged_models_of_trees_are_read_or_refused_within_bounds() {
+    let (mut read, mut refused) = (0, 0);
+    for name in ["dart.ubj", "vectors.ubj", "dart.json", "categories.txt"] {
+        let whole = fixture(name);
+        let mut dice = Dice::new(whole.len() as u64);
+        for _ in 0..1500 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..1 + dice.below(3) {
+                let at = dice.below(bytes.len());
+                bytes[at] = match dice.below(4) {
+                    0 => bytes[at] ^ 1 << dice.below(8),
+                    1 => b"0123456789-[]{},\"#$LlUidDSTFZN"[dice.below(30)],
+                    2 => [0, 1, 0x7f, 0x80, 0xff][dice.below(5)],
+                    _ => bytes[dice.below(bytes.len())],
+                };
+            }
+            match floe::model::trees::backend::read(&Bytes::from(bytes), name) {
+                Ok(ensemble) => {
+                    let forest = &ensemble.forest;
+                    let kept: usize = forest.trees.iter().map(|tree| tree.nodes.len()).sum();
+                    assert!(kept < whole.len(), "{name}: {kept} nodes");
+                    read += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), floe::error::ErrorKind::Model, "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{read} read, {refused} refused");
+    assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
+}
+
+/// A fixture of the ONNX conformance cases.
+fn scored(name: &str) -> ModelFiles {
+    files(&project().join("tests/fixtures/models/scored").join(name))
+}
+
+#[test]
+fn engines_are_listed_best_first_chosen_by_the_backend_and_give_the_same() {
+    let model = open(scored("lightgbm_classifier"));
+    let function = &model.functions()[0];
+    assert_eq!(model.engines(function), [Engine::Trees, Engine::OnnxRuntime]);
+    assert!(
+        model.notes().join("\n").contains("on 512 trial rows it agrees"),
+        "{:?}",
+        model.notes()
+    );
+    let rows: Vec<f32> = (0..400).map(|at| at as f32 / 50.0).collect();
+    let batch = TensorBatch {
+        rows: 100,
+        inputs: vec![Tensor::new(vec![100, 4], rows).unwrap()],
+    };
+    let results = [Engine::Trees, Engine::OnnxRuntime].map(|engine| {
+        let mut worker = model.worker_on(function, 1, engine).unwrap();
+        worker.infer(&batch).unwrap()
+    });
+    floe::model::engine::agree(&results[0], &results[1]).unwrap();
+    assert_eq!(
+        model.worker(function, 1).unwrap().infer(&batch).unwrap(),
+        results[0]
+    );
+    let error = model.worker_on(function, 1, Engine::Echo).err().unwrap();
+    assert!(error.to_string().contains("is not for echo"), "{error}");
+
+    let by_onnxruntime = open_as(scored("lightgbm_classifier"), Some(Backend::Onnx)).unwrap();
+    assert_eq!(by_onnxruntime.engines(function), [Engine::OnnxRuntime]);
+    let by_trees = open_as(scored("lightgbm_classifier"), Some(Backend::Trees)).unwrap();
+    assert_eq!(by_trees.engines(function), [Engine::Trees]);
+    let error = open_as(scored("card_two_functions"), Some(Backend::Trees))
+        .err()
+        .unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains("model.backend: trees can't run this model: "),
+        "{text}"
+    );
+    assert!(text.contains("set it to onnx"), "{text}");
 }

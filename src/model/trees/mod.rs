@@ -35,6 +35,7 @@ mod tests;
 mod ubjson;
 mod worker;
 pub mod xgboost;
+mod xgboost_tree;
 
 pub use evaluator::{Column, Evaluator, Features, Scratch, Sums};
 pub use forest::Forest;

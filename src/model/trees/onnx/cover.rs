@@ -14,6 +14,8 @@ use crate::model::trees::Evaluator;
 use crate::signature::{InputFeature, Source};
 use crate::tensor::{DType, Tensor, TensorData};
 
+/// Largest file: its lists take several times as much memory while they are read.
+const MOST_BYTES: usize = 512 << 20;
 /// Most nodes that lead to the outputs: trees come with a handful.
 const MOST_NODES: usize = 256;
 
@@ -31,6 +33,9 @@ pub(in crate::model) fn cover(
     }
     if inputs.iter().any(|input| input.source == Source::Param) {
         return Err("parameters".to_string());
+    }
+    if bytes.len() > MOST_BYTES {
+        return Err(format!("a file of more than {MOST_BYTES} bytes"));
     }
     let model = Model::decode(bytes.clone()).map_err(|_| "a file that can't be read".to_string())?;
     if !model.functions.is_empty() {

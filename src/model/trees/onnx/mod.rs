@@ -11,9 +11,11 @@
 
 pub(in crate::model) mod cover;
 mod ensemble;
+mod finish;
 mod program;
 mod proto;
 mod steps;
+mod table;
 pub(in crate::model) mod trial;
 
 pub(in crate::model) use cover::cover;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Uncovered;
 use super::ensemble::{Ensemble, Feature, Finish};
+use super::finish;
 use super::steps::{self, Step};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -237,7 +238,7 @@ impl Trees {
         }
         Ok(match &self.ensemble.finish {
             Finish::Targets(transform) => {
-                let scores = steps::transformed(wide_sums.into_iter(), targets, *transform);
+                let scores = finish::transformed(wide_sums.into_iter(), targets, *transform);
                 vec![Tensor {
                     shape: vec![rows, targets],
                     data: scores.into(),

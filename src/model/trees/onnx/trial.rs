@@ -15,6 +15,8 @@ use crate::tensor::{DType, Tensor, TensorBatch, TensorData};
 
 /// Rows of a trial.
 pub const ROWS: usize = 512;
+/// Most numbers of a row.
+const MOST_WIDTH: usize = 1 << 15;
 /// Most thresholds that are kept of one column.
 const MOST_THRESHOLDS: usize = 4096;
 
@@ -39,6 +41,9 @@ pub fn rows(program: &Program, inputs: &[InputFeature]) -> Option<TensorBatch> {
             _ => None,
         })
         .collect::<Option<_>>()?;
+    if widths.iter().sum::<usize>() > MOST_WIDTH {
+        return None;
+    }
     let thresholds = thresholds(program, &widths);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut tensors = Vec::with_capacity(inputs.len());
