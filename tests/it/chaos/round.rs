@@ -13,8 +13,9 @@ use super::world::{REPLICAS, ROWS, RUN, World};
 use crate::dice::Dice;
 use crate::support::{contents_of, finish, floe, signal};
 
-/// Far more than a round ever needs on a busy machine: what takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Far more than a round ever needs on a busy machine: what takes longer hangs. A replica that has done nothing itself gives
+/// whoever took the last unit before it a minute, and twice as long for each taker that died.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a round is to be.
 pub struct Spec {
