@@ -4,7 +4,6 @@
 //! object's pinned identity. Nothing of them is looked at here: checking and decoding happen later, on a worker.
 
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use std::collections::HashMap;
@@ -144,7 +143,7 @@ impl Reader {
         let wanted = Wanted::new(&footer, piece.row_group, &ProjectionMask::all());
         let extras = chunk.extras.iter().map(|extra| extra.range.clone());
         let ranges: Vec<Range<u64>> = wanted.ranges.iter().cloned().chain(extras).collect();
-        let mut bytes = self.read(&footer, &ranges).await?;
+        let mut bytes = footer.bytes(&self.location, &ranges).await?;
         let extras = bytes.split_off(wanted.ranges.len());
         let extras = FetchedExtras(chunk.extras.iter().cloned().zip(extras).collect());
         Ok(FetchedGroup {
@@ -154,23 +153,6 @@ impl Reader {
             bytes,
             extras,
         })
-    }
-
-    async fn read(&self, footer: &Footer, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        if let Some(whole) = &footer.whole {
-            let slice = |range: &Range<u64>| whole.slice(range.start as usize..range.end as usize);
-            return Ok(ranges.iter().map(slice).collect());
-        }
-        let path: &str = &footer.file;
-        let file = self
-            .plan
-            .inputs
-            .binary_search_by(|file| file.path.as_bytes().cmp(path.as_bytes()))
-            .map(|index| &self.plan.inputs[index])
-            .map_err(|_| Error::internal("a chunk of a file that the plan does not name"))?;
-        self.location
-            .read_ranges(path, file.etag.as_deref(), ranges)
-            .await
     }
 }
 

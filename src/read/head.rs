@@ -31,29 +31,43 @@ pub async fn head(
             let mask = project(&footer, columns)?;
             let in_group = |error: Error| error.with("file", &file.path).with("row_group", row_group);
             let wanted = Wanted::new(&footer, row_group, &mask);
-            let bytes = location
-                .read_ranges(&file.path, file.etag.as_deref(), &wanted.ranges)
-                .await?;
-            let group = FetchedGroup {
-                footer: footer.clone(),
-                row_group,
-                wanted,
-                bytes,
-                extras: Default::default(),
-            };
-            let headers = group.headers().map_err(in_group)?;
-            let rows = footer.row_groups()[row_group].num_rows() as usize;
-            let mut group = group
-                .open(headers, mask, missing.clamp(1, rows.max(1)))
-                .map_err(in_group)?;
-            while missing > 0
-                && let Some(batch) = group.next().map_err(in_group)?
-            {
-                let kept = batch.slice(0, batch.num_rows().min(missing));
-                missing -= kept.num_rows();
-                batches.push(kept);
+            let read = first_rows(location, &footer, row_group, mask, wanted, missing);
+            for batch in read.await.map_err(in_group)? {
+                missing -= batch.num_rows();
+                batches.push(batch);
             }
         }
+    }
+    Ok(batches)
+}
+
+/// The first rows of a row group, `rows` of them if there are so many. Errors name no place.
+pub(super) async fn first_rows(
+    location: &Location,
+    footer: &Arc<Footer>,
+    row_group: usize,
+    mask: ProjectionMask,
+    wanted: Wanted,
+    rows: usize,
+) -> Result<Vec<RecordBatch>> {
+    let bytes = footer.bytes(location, &wanted.ranges).await?;
+    let group = FetchedGroup {
+        footer: footer.clone(),
+        row_group,
+        wanted,
+        bytes,
+        extras: Default::default(),
+    };
+    let headers = group.headers()?;
+    let there = footer.row_groups()[row_group].num_rows() as usize;
+    let mut group = group.open(headers, mask, rows.clamp(1, there.max(1)))?;
+    let (mut missing, mut batches) = (rows, Vec::new());
+    while missing > 0
+        && let Some(batch) = group.next()?
+    {
+        let kept = batch.slice(0, batch.num_rows().min(missing));
+        missing -= kept.num_rows();
+        batches.push(kept);
     }
     Ok(batches)
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::chunk::{conform, plain};
 use super::footer::Footer;
-use super::group::{FetchedGroup, Wanted};
+use super::group::Wanted;
+use super::head::first_rows;
 use crate::error::{Error, Result};
 use crate::origin::Origin;
 use crate::storage::Location;
@@ -59,28 +60,10 @@ pub async fn read(
     {
         return Ok(None);
     }
-    let bytes = footer.bytes(location, &wanted.ranges).await.map_err(in_group)?;
-    let group = FetchedGroup {
-        footer: footer.clone(),
-        row_group,
-        wanted,
-        bytes,
-        extras: Default::default(),
-    };
-    let headers = group.headers().map_err(in_group)?;
-    let there = footer.row_groups()[row_group].num_rows() as usize;
-    let rows = rows.min(there);
-    let mut group = group.open(headers, mask, rows).map_err(in_group)?;
-    let mut parts = Vec::new();
-    let mut missing = rows;
-    while missing > 0
-        && let Some(part) = group.next().map_err(in_group)?
-    {
-        let part = conform(part, &wanted_schema).map_err(in_group)?;
-        let part = part.slice(0, part.num_rows().min(missing));
-        missing -= part.num_rows();
-        parts.push(part);
-    }
+    let parts = first_rows(location, footer, row_group, mask, wanted, rows).await;
+    let parts = parts.map_err(in_group)?.into_iter();
+    let parts = parts.map(|part| conform(part, &wanted_schema));
+    let parts: Vec<RecordBatch> = parts.collect::<Result<_>>().map_err(in_group)?;
     let read = concat_batches(&wanted_schema, &parts)
         .map_err(|error| in_group(Error::data("can't join rows").with_source(error)))?;
     let origin = Origin::of(&footer.file, row_group, 0, read.num_rows());
