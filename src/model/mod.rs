@@ -26,11 +26,13 @@ pub mod files;
 mod folder;
 pub mod foreign;
 pub mod inspect;
+pub mod network;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 #[cfg(feature = "onnx")]
 mod patience;
 pub mod postprocess;
+pub mod pretrained;
 pub mod trees;
 
 /// The files of a model location, read once.

@@ -1,0 +1,44 @@
+//! A network: the part of a model between pre- and post-processing, whoever computes it.
+//!
+//! Text and image tasks turn rows into dense tensors, call a [`Network`], and turn what comes back into columns. Candle
+//! and ONNX Runtime both offer networks, so that a task is written once and gives the same answers over both.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// A tensor with the name that the architecture's own code gives it, e.g. `input_ids`, `pixel_values`, `logits`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// `[rows, ...]`
+    pub tensor: Tensor,
+}
+
+/// The weights of a network, loaded once and shared by all workers.
+pub trait Networks: Send + Sync {
+    /// Who computes, with its version and device, e.g. `candle 0.11 on cpu`.
+    fn describe(&self) -> String;
+
+    /// The inputs it takes: others are not given to it.
+    fn inputs(&self) -> &[String];
+
+    /// A network for one worker that uses `threads` cores.
+    ///
+    /// # Errors
+    /// `Model`, when it can't be made.
+    fn network(self: Arc<Self>, threads: usize) -> Result<Box<dyn Network>>;
+}
+
+/// One worker's way to run a network.
+pub trait Network: Send {
+    /// Runs the rows of one batch: all inputs have the same number of rows, and so have all outputs.
+    ///
+    /// Texts are `int64 [rows, tokens]`, padded at the end; images are `float32 [rows, channels, height, width]`.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails.
+    fn run(&mut self, inputs: Vec<Named>) -> Result<Vec<Named>>;
+}
