@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named_with_their_path() {
-        let cases: [(DType, &[Dim], Value, &str); 13] = [
+        let cases: [(DType, &[Dim], Value, &str); 15] = [
             (
                 DType::I8,
                 &[],

@@ -223,8 +223,9 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
 #[cfg(feature = "onnx")]
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let options = options.clone();
+    let card = folder::read_card(&files)?;
     let opened = patience::within(patience::LIMIT, move || onnx::OnnxModel::open(&files, &options))?;
-    Ok(Arc::new(opened))
+    image::with_images(Arc::new(opened), &card)
 }
 
 #[cfg(not(feature = "onnx"))]

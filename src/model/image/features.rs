@@ -40,8 +40,8 @@ impl Features {
     /// The image in the space that CLIP's texts lie in; not scaled to any length.
     pub fn of_clip() -> Features {
         Features {
-            function: "encode_image",
-            input: "image",
+            function: "get_image_features",
+            input: "images",
             from: "image_embeds",
             column: "output",
             dtype: DType::F64,

@@ -5,7 +5,11 @@
 //! ```
 
 pub mod decode;
+mod inputs;
 mod jpeg;
 pub mod preprocess;
 pub mod processor;
 pub mod resize;
+mod rows;
+
+pub use self::inputs::with_images;

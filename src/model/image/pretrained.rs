@@ -134,7 +134,7 @@ impl Model for ImageWorker {
         let at_once = self.images.at_once();
         let mut outcome = Outcome::default();
         for (index, images) in images.chunks(at_once).enumerate() {
-            let tensor = self.images.tensor(images, index * at_once, &mut outcome.failed)?;
+            let tensor = self.images.tensor_of(images, index * at_once, &mut outcome.failed)?;
             if tensor.rows() == 0 {
                 continue;
             }

@@ -41,24 +41,36 @@ impl Images {
         (TENSOR_BYTES / image.max(1)).clamp(1, 64)
     }
 
-    /// The images that are some as a tensor `[images, ...]`; the others are put into `failed`, counted from `first`.
-    pub fn tensor(&mut self, images: &[Bytes], first: usize, failed: &mut Vec<RowError>) -> Result<Tensor> {
-        let length: usize = self.shape.iter().product();
-        let mut numbers = vec![0f32; images.len() * length];
-        let mut made = 0;
+    /// Appends the numbers of an image; `numbers` stays as it is when it is none.
+    ///
+    /// # Errors
+    /// `Data`, saying what is wrong with it.
+    pub fn push(&mut self, bytes: &[u8], numbers: &mut Vec<f32>) -> Result<()> {
+        let start = numbers.len();
+        numbers.resize(start + self.shape.iter().product::<usize>(), 0.0);
+        let written = self.preprocessor.write(bytes, &mut numbers[start..]);
+        if written.is_err() {
+            numbers.truncate(start);
+        }
+        written
+    }
+
+    /// Numbers of whole images as a tensor `[images, ...]`.
+    pub fn tensor(&self, numbers: Vec<f32>) -> Result<Tensor> {
+        let [a, b, c] = self.shape;
+        Tensor::new(vec![numbers.len() / (a * b * c).max(1), a, b, c], numbers)
+    }
+
+    /// The images that are some as a tensor; the others are put into `failed`, counted from `first`.
+    pub fn tensor_of(&mut self, images: &[Bytes], first: usize, failed: &mut Vec<RowError>) -> Result<Tensor> {
+        let mut numbers = Vec::with_capacity(images.len() * self.shape.iter().product::<usize>());
         for (index, bytes) in images.iter().enumerate() {
-            let place = &mut numbers[made * length..(made + 1) * length];
-            match self.preprocessor.write(bytes, place) {
-                Ok(()) => made += 1,
-                Err(error) => failed.push(RowError {
-                    row: first + index,
-                    error,
-                }),
+            if let Err(error) = self.push(bytes, &mut numbers) {
+                let row = first + index;
+                failed.push(RowError { row, error });
             }
         }
-        numbers.truncate(made * length);
-        let [a, b, c] = self.shape;
-        Tensor::new(vec![made, a, b, c], numbers)
+        self.tensor(numbers)
     }
 }
 
