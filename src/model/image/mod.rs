@@ -13,3 +13,6 @@ pub mod resize;
 mod rows;
 
 pub use self::inputs::with_images;
+
+#[cfg(test)]
+mod tests;
