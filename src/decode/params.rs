@@ -50,7 +50,7 @@ impl Param {
         let data = with_element!(feature.dtype, T => numbers::<T>(&leaves, affine)?, strings(&leaves)?);
         Ok(Param {
             value: Tensor::new(extents, data)?,
-            per_row: feature.source != Source::Param,
+            per_row: !feature.source.is_param(),
         })
     }
 

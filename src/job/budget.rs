@@ -11,6 +11,11 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Most rows of a batch that is neither asked for nor found by trial.
 const MOST_BATCH_ROWS: usize = 4096;
 
+/// An input is handed over in at least so many windows, if it is not small.
+const WINDOWS: u64 = 32;
+const FEWEST_WINDOW_ROWS: u64 = 64;
+const MOST_WINDOW_ROWS: u64 = 2048;
+
 /// What an axis of unknown extent is taken for.
 const UNKNOWN_EXTENT: usize = 64;
 
@@ -55,16 +60,20 @@ pub fn batch_rows(function: &Function) -> usize {
     1 << fitting.ilog2()
 }
 
+/// Rows handed over at once to a model that forms its own batches: the more, the liker are the rows of a batch; few enough
+/// that all workers have something to do until the end.
+pub fn window_rows(rows_of_input: u64) -> usize {
+    let share = (rows_of_input / WINDOWS).clamp(FEWEST_WINDOW_ROWS, MOST_WINDOW_ROWS);
+    share.next_power_of_two() as usize
+}
+
 /// Bytes of a row's tensors, at least 1.
 pub fn row_bytes(function: &Function) -> usize {
     let extent = |dim: &Dim| match dim {
         Dim::Fixed(extent) => *extent,
         Dim::Dynamic => UNKNOWN_EXTENT,
     };
-    let inputs = function
-        .inputs
-        .iter()
-        .filter(|input| !matches!(input.source, Source::Param));
+    let inputs = function.inputs.iter().filter(|input| !input.source.is_param());
     let bytes =
         inputs.map(|input| input.shape.iter().map(extent).product::<usize>() * input.dtype.byte_width());
     bytes.sum::<usize>().max(1)
@@ -89,6 +98,14 @@ mod tests {
             }],
             outputs: vec![],
             fixed_batch_rows: fixed,
+        }
+    }
+
+    #[test]
+    fn windows_grow_with_the_input_within_bounds() {
+        let cases = [(0, 64), (1500, 64), (5000, 256), (36_000, 2048), (u64::MAX, 2048)];
+        for (rows, expected) in cases {
+            assert_eq!(window_rows(rows), expected, "{rows}");
         }
     }
 

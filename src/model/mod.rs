@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::signature::Function;
 use crate::tensor::{TensorBatch, Value};
 
+#[cfg(feature = "candle")]
+pub mod candle;
 pub mod card;
 pub mod echo;
 pub mod engine;
@@ -33,6 +35,7 @@ pub mod onnx;
 mod patience;
 pub mod postprocess;
 pub mod pretrained;
+pub mod text;
 pub mod trees;
 
 /// The files of a model location, read once.
@@ -71,6 +74,12 @@ pub trait Loaded: Send + Sync {
         true
     }
 
+    /// Most rows of the batches that the model forms itself, of many rows that it is handed at once; `None`, if it is run on
+    /// the batches that it is handed.
+    fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
+        None
+    }
+
     /// What the execution providers of this backend could do here, one line each.
     fn providers(&self) -> Vec<String> {
         Vec::new()
@@ -104,6 +113,25 @@ pub trait Model: Send {
     /// # Errors
     /// `Model`, when the backend fails or returns another number of rows.
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>>;
+
+    /// For a model that forms batches itself: they are to have so many rows at most.
+    fn limit_rows(&mut self, _rows: usize) {}
+
+    /// What was counted since the last call.
+    fn take_counts(&mut self) -> Counts {
+        Counts::default()
+    }
+}
+
+/// What a model counts besides rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Texts that were longer than the model can take.
+    pub texts_cut: u64,
+    /// Tokens of texts.
+    pub tokens: u64,
+    /// Tokens computed for them, padding included.
+    pub tokens_computed: u64,
 }
 
 /// How a model is to be opened.

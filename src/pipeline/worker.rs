@@ -142,6 +142,10 @@ fn score(
             let after_secs = shared.job_began.elapsed().as_secs_f64();
             tracing::info!(after_secs, rows, "first batch scored");
         });
+        let counts = model.take_counts();
+        shared.metrics.texts_cut.add(counts.texts_cut);
+        shared.metrics.tokens.add(counts.tokens);
+        shared.metrics.tokens_computed.add(counts.tokens_computed);
         shared.metrics.batches_inferred.add(1);
         shared.metrics.rows_inferred.add(rows as u64);
         if outputs.is_empty() {
