@@ -55,8 +55,17 @@ pub enum Source {
     NumericColumns,
     /// One value for all rows, from `input.params` under the input's own name.
     Param,
+    /// The same, or this value when the job gives none. Never null.
+    Optional(serde_json::Value),
     /// A 64-bit hash of the whole row, every column included (the echo model).
     RowHash,
+}
+
+impl Source {
+    /// Whether it is one value for all rows by the model's nature.
+    pub fn is_param(&self) -> bool {
+        matches!(self, Source::Param | Source::Optional(_))
+    }
 }
 
 /// One input of a function.
@@ -86,6 +95,13 @@ pub enum OutputKind {
         /// int64 or string
         key: DType,
     },
+    /// One list per row, of any length, of tensors of the output's shape.
+    List,
+    /// One list per row, of any length, of records.
+    Records {
+        /// Name and element type of each field.
+        fields: &'static [(&'static str, DType)],
+    },
 }
 
 /// One output of a function.
@@ -97,9 +113,9 @@ pub struct OutputFeature {
     pub column: String,
     /// Element type (of the map's values for [`OutputKind::Map`]).
     pub dtype: DType,
-    /// Shape of one row as declared or, better, as seen in a trial run.
+    /// Shape of one row (of one item for [`OutputKind::List`]) as declared or, better, as seen in a trial run.
     pub shape: Vec<Dim>,
-    /// Tensor or maps.
+    /// Tensor, maps or lists.
     pub kind: OutputKind,
 }
 
@@ -252,6 +268,7 @@ fn bind_input(
             ))
             .with_hint(format!("set input.params.{}", feature.name)));
         }
+        Source::Optional(otherwise) => return Ok(bound(vec![], otherwise.clone())),
         Source::Column(name) => {
             let column = find_column(schema, name)?.ok_or_else(|| missing(name, schema))?;
             vec![column]
@@ -417,9 +434,10 @@ pub fn describe_input(feature: &InputFeature) -> String {
         Source::Columns(names) => format!(" from columns {}", names.join(" ")),
         Source::NumericColumns => " from all numeric columns".to_string(),
         Source::Param => " from input.params".to_string(),
+        Source::Optional(otherwise) => format!(" from input.params, by default {otherwise}"),
         Source::RowHash => " from a hash of the row".to_string(),
     };
-    let axes = display_shape(&feature.shape, !matches!(feature.source, Source::Param));
+    let axes = display_shape(&feature.shape, !feature.source.is_param());
     format!("{} {}{axes}{from}", feature.name, feature.dtype.as_str())
 }
 
@@ -521,6 +539,13 @@ mod tests {
     #[test]
     fn a_param_feeds_the_input_of_its_name_and_unknown_params_are_refused() {
         let schema = schema(&[("a", DataType::Float64)]);
+        let optional = function(Source::Optional(7.into()), &[]);
+        let bound = |params: &BTreeMap<String, serde_json::Value>| {
+            bind(&optional, &schema, params).unwrap().inputs[0].clone()
+        };
+        let given = BTreeMap::from([(optional.inputs[0].name.clone(), serde_json::json!(3))]);
+        assert_eq!(bound(&BTreeMap::new()).param, serde_json::json!(7));
+        assert_eq!(bound(&given).param, serde_json::json!(3));
         let scalar = function(Source::Param, &[]);
         let params = BTreeMap::from([("x".to_string(), serde_json::json!(0.5))]);
         assert_eq!(bind(&scalar, &schema, &params).unwrap().inputs[0].param, 0.5);

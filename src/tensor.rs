@@ -190,13 +190,15 @@ impl Tensor {
     }
 }
 
-/// What a model returns for one output: a tensor, or a map per row (ONNX `ZipMap`).
+/// What a model returns for one output: a tensor, a map per row (ONNX `ZipMap`), or a list per row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `[rows, ...]`
     Tensor(Tensor),
     /// One map per row.
     Maps(Maps),
+    /// One list per row.
+    Lists(Lists),
 }
 
 impl Value {
@@ -205,6 +207,7 @@ impl Value {
         match self {
             Value::Tensor(tensor) => tensor.rows(),
             Value::Maps(maps) => maps.rows(),
+            Value::Lists(lists) => lists.rows(),
         }
     }
 
@@ -213,6 +216,7 @@ impl Value {
         match self {
             Value::Tensor(tensor) => Value::Tensor(tensor.resize_rows(rows)),
             Value::Maps(maps) => Value::Maps(maps.truncate_rows(rows)),
+            Value::Lists(lists) => Value::Lists(lists.truncate_rows(rows)),
         }
     }
 
@@ -221,8 +225,9 @@ impl Value {
         match (self, other) {
             (Value::Tensor(tensor), Value::Tensor(more)) => tensor.append(more),
             (Value::Maps(maps), Value::Maps(more)) => maps.append(more),
+            (Value::Lists(lists), Value::Lists(more)) => lists.append(more),
             _ => Err(Error::model(
-                "an output is a tensor in one batch and maps in another",
+                "an output is of one sort in one batch and of another in the next",
             )),
         }
     }
@@ -262,6 +267,96 @@ impl Maps {
     }
 }
 
+/// A list per row, of any length, flattened: row `r` owns the items `[offsets[r], offsets[r + 1])`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lists {
+    /// `rows + 1` positions into the items, starting at 0.
+    pub offsets: Vec<usize>,
+    /// What lies in the lists.
+    pub items: Items,
+}
+
+/// What lies in lists.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Items {
+    /// Numbers or texts, or tensors of them that are all of one shape: `[items, ...]`.
+    Tensor(Tensor),
+    /// Records: one column per field, each of as many values as there are items.
+    Records(Vec<TensorData>),
+}
+
+impl Items {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Items::Tensor(tensor) => tensor.rows(),
+            Items::Records(columns) => columns.first().map_or(0, TensorData::len),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Lists {
+    /// Lists; fails when lengths and items do not agree.
+    pub fn new(offsets: Vec<usize>, items: Items) -> Result<Lists> {
+        let grows = offsets.first() == Some(&0) && offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+        let even = match &items {
+            Items::Tensor(_) => true,
+            Items::Records(columns) => columns.iter().all(|column| column.len() == items.len()),
+        };
+        if !grows || !even || offsets.last() != Some(&items.len()) {
+            return Err(Error::internal(format!(
+                "lists of {} rows do not agree with their {} items",
+                offsets.len().saturating_sub(1),
+                items.len()
+            )));
+        }
+        Ok(Lists { offsets, items })
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    fn truncate_rows(mut self, rows: usize) -> Lists {
+        self.offsets.truncate(rows + 1);
+        let items = self.offsets.last().copied().unwrap_or(0);
+        self.items = match self.items {
+            Items::Tensor(tensor) => Items::Tensor(tensor.resize_rows(items)),
+            Items::Records(mut columns) => {
+                columns.iter_mut().for_each(|column| column.resize(items));
+                Items::Records(columns)
+            }
+        };
+        self
+    }
+
+    fn append(&mut self, other: Lists) -> Result<()> {
+        let base = self.items.len();
+        match (&mut self.items, other.items) {
+            (Items::Tensor(tensor), Items::Tensor(more)) => tensor.append(more)?,
+            (Items::Records(columns), Items::Records(more)) if columns.len() == more.len() => {
+                for (column, more) in columns.iter_mut().zip(more) {
+                    column.append(more)?;
+                }
+            }
+            _ => {
+                return Err(Error::internal(
+                    "lists of one output hold different things in different batches",
+                ));
+            }
+        }
+        self.offsets
+            .extend(other.offsets.iter().skip(1).map(|offset| base + offset));
+        Ok(())
+    }
+}
+
 /// The inputs of a model for the rows of one batch, in the order of its function's `inputs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorBatch {
@@ -290,6 +385,72 @@ mod tests {
     #[test]
     fn shape_and_elements_must_agree() {
         assert!(Tensor::new(vec![2, 2], vec![1i64, 2, 3]).is_err());
+    }
+
+    /// Lists of these lengths, of records `(number, text)` or of vectors of two numbers.
+    fn lists(lengths: &[usize], of_records: bool) -> Lists {
+        let mut offsets = vec![0];
+        for length in lengths {
+            offsets.push(offsets[offsets.len() - 1] + length);
+        }
+        let items = offsets[lengths.len()];
+        let numbers: Vec<i64> = (0..items as i64).collect();
+        let items = match of_records {
+            true => {
+                let texts: Vec<String> = numbers.iter().map(i64::to_string).collect();
+                Items::Records(vec![numbers.into(), texts.into()])
+            }
+            false => {
+                let pairs: Vec<i64> = numbers.iter().flat_map(|number| [*number, -number]).collect();
+                Items::Tensor(Tensor::new(vec![items, 2], pairs).unwrap())
+            }
+        };
+        Lists::new(offsets, items).unwrap()
+    }
+
+    /// The rows `[start, start + rows)`.
+    fn part(lists: &Lists, start: usize, rows: usize) -> Lists {
+        let (first, last) = (lists.offsets[start], lists.offsets[start + rows]);
+        let offsets = lists.offsets[start..=start + rows]
+            .iter()
+            .map(|offset| offset - first)
+            .collect();
+        let items = match &lists.items {
+            Items::Tensor(tensor) => Items::Tensor(tensor.slice_rows(first, last - first)),
+            Items::Records(columns) => Items::Records(
+                columns
+                    .iter()
+                    .map(|column| column.slice(first, last - first))
+                    .collect(),
+            ),
+        };
+        Lists::new(offsets, items).unwrap()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn lists_of_batches_are_joined_and_cut_as_if_they_had_never_been_apart(
+            lengths in proptest::collection::vec(0usize..4, 0..12), cut in 0usize..12, of_records: bool,
+        ) {
+            let whole = lists(&lengths, of_records);
+            let cut = cut.min(lengths.len());
+            let mut joined = Value::Lists(part(&whole, 0, cut));
+            joined.append(Value::Lists(part(&whole, cut, lengths.len() - cut))).unwrap();
+            proptest::prop_assert_eq!(&joined, &Value::Lists(whole.clone()));
+            proptest::prop_assert_eq!(joined.rows(), lengths.len());
+            proptest::prop_assert_eq!(joined.truncate_rows(cut), Value::Lists(part(&whole, 0, cut)));
+        }
+    }
+
+    #[test]
+    fn lists_must_have_the_items_that_their_offsets_say() {
+        let items = || Items::Records(vec![vec![1i64, 2].into(), vec![1f64, 2.].into()]);
+        for offsets in [vec![], vec![1, 2], vec![0, 1], vec![0, 2, 1, 2]] {
+            assert!(Lists::new(offsets.clone(), items()).is_err(), "{offsets:?}");
+        }
+        let uneven = Items::Records(vec![vec![1i64, 2].into(), vec![1f64].into()]);
+        assert!(Lists::new(vec![0, 2], uneven).is_err());
+        assert!(Lists::new(vec![0, 0, 2], items()).is_ok());
     }
 
     #[test]

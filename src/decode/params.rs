@@ -11,7 +11,7 @@ use super::convert::Misfit;
 use super::element::{Element, with_element};
 use super::rule::{Affine, Plain, Rule};
 use crate::error::{Error, Result};
-use crate::signature::{BoundInput, Dim, Source, display_shape};
+use crate::signature::{BoundInput, Dim, display_shape};
 use crate::tensor::{DType, Tensor, TensorData};
 
 /// An input that is fed by the job file.
@@ -51,7 +51,7 @@ impl Param {
         let data = with_element!(feature.dtype, T => numbers::<T>(&leaves, affine)?, strings(&leaves)?, hexadecimal(&leaves)?);
         Ok(Param {
             value: Tensor::new(extents, data)?,
-            per_row: feature.source != Source::Param,
+            per_row: !feature.source.is_param(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::config::Job;
-use crate::signature::{Dim, Function, Source};
+use crate::signature::{Dim, Function};
 use crate::tensor::DType;
 
 /// Bytes of input tensors that make a good batch: enough to spread the cost of a call, few enough to stay in cache.
@@ -14,6 +14,11 @@ const MOST_BATCH_ROWS: usize = 4096;
 
 /// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
 const BYTES_OF_BYTES: usize = 16 * 1024;
+
+/// An input is handed over in at least so many windows, if it is not small.
+const WINDOWS: u64 = 32;
+const FEWEST_WINDOW_ROWS: u64 = 64;
+const MOST_WINDOW_ROWS: u64 = 2048;
 
 /// What an axis of unknown extent is taken for.
 const UNKNOWN_EXTENT: usize = 64;
@@ -59,16 +64,20 @@ pub fn batch_rows(function: &Function) -> usize {
     1 << fitting.ilog2()
 }
 
+/// Rows handed over at once to a model that forms its own batches: the more, the liker are the rows of a batch; few enough
+/// that all workers have something to do until the end.
+pub fn window_rows(rows_of_input: u64) -> usize {
+    let share = (rows_of_input / WINDOWS).clamp(FEWEST_WINDOW_ROWS, MOST_WINDOW_ROWS);
+    share.next_power_of_two() as usize
+}
+
 /// Bytes of a row's tensors, at least 1.
 pub fn row_bytes(function: &Function) -> usize {
     let extent = |dim: &Dim| match dim {
         Dim::Fixed(extent) => *extent,
         Dim::Dynamic => UNKNOWN_EXTENT,
     };
-    let inputs = function
-        .inputs
-        .iter()
-        .filter(|input| !matches!(input.source, Source::Param));
+    let inputs = function.inputs.iter().filter(|input| !input.source.is_param());
     let width = |dtype: DType| match dtype {
         DType::Bytes => BYTES_OF_BYTES,
         other => other.byte_width(),
@@ -95,6 +104,14 @@ mod tests {
             }],
             outputs: vec![],
             fixed_batch_rows: fixed,
+        }
+    }
+
+    #[test]
+    fn windows_grow_with_the_input_within_bounds() {
+        let cases = [(0, 64), (1500, 64), (5000, 256), (36_000, 2048), (u64::MAX, 2048)];
+        for (rows, expected) in cases {
+            assert_eq!(window_rows(rows), expected, "{rows}");
         }
     }
 

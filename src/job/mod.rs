@@ -339,7 +339,7 @@ impl<'a> Replica<'a> {
         let pool = WorkerPool::of(self.job, self.host);
         let models = self
             .scoring
-            .workers(pool.workers, pool.threads_per_worker, plan.engine)
+            .workers(pool.workers, pool.threads_per_worker, &plan)
             .await?;
         Ok(Pipeline {
             reader: Reader::new(self.places.input.clone(), plan.clone(), footers)
@@ -349,7 +349,7 @@ impl<'a> Replica<'a> {
             inputs: bound.inputs,
             contents: bound.contents,
             form: bound.form,
-            batch_rows: plan.batch_rows,
+            batch_rows: plan.window_rows.unwrap_or(plan.batch_rows),
             models,
             memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),

@@ -69,6 +69,7 @@ pub fn is_useful(job: &Job, scoring: &Scoring, plan: &Plan) -> bool {
     let function = &scoring.function;
     let is_settled = job.inference.max_batch_rows.is_some()
         || function.fixed_batch_rows.is_some()
+        || plan.window_rows.is_some()
         || !scoring.model.rows_are_independent(function)
         || function
             .inputs

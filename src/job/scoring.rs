@@ -79,7 +79,9 @@ impl Scoring {
             tracing::info!("{note}");
         }
         partition::bind(&survey.schema, &job.output.partition_by)?;
-        let auto = budget::batch_rows(&self.function);
+        let own = self.model.own_batch_rows(&self.function);
+        let auto = own.unwrap_or_else(|| budget::batch_rows(&self.function));
+        let rows = survey.files.iter().map(|file| file.rows).sum();
         Ok(Plan {
             format: plan::FORMAT,
             run_id: run_id.to_string(),
@@ -90,6 +92,7 @@ impl Scoring {
             model_digest: self.model.digest().to_string(),
             worker_version: env!("CARGO_PKG_VERSION").to_string(),
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
+            window_rows: own.map(|_| budget::window_rows(rows)),
             engine: self.model.engines(&self.function)[0],
             input_schema: survey.schema,
             outputs: outputs
@@ -152,8 +155,9 @@ impl Scoring {
         })
     }
 
-    /// One model per worker, made side by side.
-    pub async fn workers(&self, count: usize, threads: usize, engine: Engine) -> Result<Vec<Box<dyn Model>>> {
+    /// One model per worker, made side by side, for a pinned plan.
+    pub async fn workers(&self, count: usize, threads: usize, plan: &Plan) -> Result<Vec<Box<dyn Model>>> {
+        let engine = plan.engine;
         let spare = self.spare().take();
         let spare = spare
             .filter(|(known, _)| threads == 1 && *known == engine)
@@ -161,7 +165,11 @@ impl Scoring {
         let missing = count - usize::from(spare.is_some()).min(count);
         let making: Vec<_> = (0..missing).map(|_| self.worker(threads, engine)).collect();
         let made = futures::future::try_join_all(making).await?;
-        Ok(spare.into_iter().chain(made).take(count).collect())
+        let mut models: Vec<_> = spare.into_iter().chain(made).take(count).collect();
+        for model in &mut models {
+            model.limit_rows(plan.batch_rows);
+        }
+        Ok(models)
     }
 
     /// A model for one worker that uses `threads` cores.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use crate::tensor::{Maps, Tensor, TensorData, Value};
+use crate::tensor::{Items, Lists, Maps, Tensor, TensorData, Value};
 
 /// Who computes a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Engine {
     OnnxRuntime,
     /// Floe's own evaluation of trees.
     Trees,
+    /// Candle.
+    Candle,
 }
 
 impl fmt::Display for Engine {
@@ -26,6 +28,7 @@ impl fmt::Display for Engine {
             Engine::Echo => "echo",
             Engine::OnnxRuntime => "ONNX Runtime",
             Engine::Trees => "trees",
+            Engine::Candle => "Candle",
         })
     }
 }
@@ -64,7 +67,8 @@ pub fn agree(ours: &[Value], theirs: &[Value]) -> Result<(), Difference> {
         let same = match pair {
             (Value::Tensor(ours), Value::Tensor(theirs)) => tensors(ours, theirs),
             (Value::Maps(ours), Value::Maps(theirs)) => maps(ours, theirs),
-            _ => Err("a tensor and maps".to_string()),
+            (Value::Lists(ours), Value::Lists(theirs)) => lists(ours, theirs),
+            _ => Err("values of different sorts".to_string()),
         };
         same.map_err(|what| different(output, what))?;
     }
@@ -85,6 +89,19 @@ fn maps(ours: &Maps, theirs: &Maps) -> Result<(), String> {
     let width = ours.offsets.get(1).copied().unwrap_or(1).max(1);
     data(&ours.keys, &theirs.keys, width)?;
     data(&ours.values, &theirs.values, width)
+}
+
+fn lists(ours: &Lists, theirs: &Lists) -> Result<(), String> {
+    if ours.offsets != theirs.offsets {
+        return Err("lists of different lengths".to_string());
+    }
+    match (&ours.items, &theirs.items) {
+        (Items::Tensor(ours), Items::Tensor(theirs)) => tensors(ours, theirs),
+        (Items::Records(ours), Items::Records(theirs)) if ours.len() == theirs.len() => {
+            std::iter::zip(ours, theirs).try_for_each(|(ours, theirs)| data(ours, theirs, 1))
+        }
+        _ => Err("lists of different things".to_string()),
+    }
 }
 
 fn data(ours: &TensorData, theirs: &TensorData, width: usize) -> Result<(), String> {

@@ -8,6 +8,7 @@ use crate::signature::{
     Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, describe_input, display_shape,
 };
 use crate::telemetry::text::on_one_line;
+use crate::tensor::DType;
 
 /// The model as a JSON document. An open extent is `null`; shapes are those of one row.
 pub fn to_json(model: &dyn Loaded) -> Value {
@@ -35,6 +36,7 @@ fn input(input: &InputFeature) -> Value {
         Source::Columns(names) => json!({ "columns": names }),
         Source::NumericColumns => json!("numeric_columns"),
         Source::Param => json!("param"),
+        Source::Optional(otherwise) => json!({ "param": { "default": otherwise } }),
         Source::RowHash => json!("row_hash"),
     };
     let mut document = json!({
@@ -64,8 +66,15 @@ fn output(output: &OutputFeature) -> Value {
         "dtype": output.dtype.as_str(),
         "shape": output.shape,
     });
-    if let OutputKind::Map { key } = output.kind {
-        document["map_key"] = json!(key.as_str());
+    match output.kind {
+        OutputKind::Tensor => {}
+        OutputKind::Map { key } => document["map_key"] = json!(key.as_str()),
+        OutputKind::List => document["list"] = json!(true),
+        OutputKind::Records { fields } => {
+            let named = |(name, dtype): &(&str, DType)| json!({ "name": name, "dtype": dtype.as_str() });
+            document["list"] = json!(true);
+            document["fields"] = fields.iter().map(named).collect();
+        }
     }
     document
 }
@@ -124,6 +133,18 @@ fn describe_output(output: &OutputFeature) -> String {
         OutputKind::Tensor => format!("{}{}", output.dtype.as_str(), display_shape(&output.shape, true)),
         OutputKind::Map { key } => {
             format!("map from {} to {}", key.as_str(), output.dtype.as_str())
+        }
+        OutputKind::List => format!(
+            "list of {}{}",
+            output.dtype.as_str(),
+            display_shape(&output.shape, false)
+        ),
+        OutputKind::Records { fields } => {
+            let each: Vec<String> = fields
+                .iter()
+                .map(|(name, dtype)| format!("{name} {}", dtype.as_str()))
+                .collect();
+            format!("list of records ({})", each.join(", "))
         }
     };
     if output.column == output.name {

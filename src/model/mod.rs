@@ -20,6 +20,8 @@ use crate::origin::RowError;
 use crate::signature::Function;
 use crate::tensor::{TensorBatch, Value};
 
+#[cfg(feature = "candle")]
+pub mod candle;
 pub mod card;
 pub mod echo;
 pub mod engine;
@@ -35,6 +37,7 @@ pub mod onnx;
 mod patience;
 pub mod postprocess;
 pub mod pretrained;
+pub mod text;
 pub mod trees;
 
 /// The files of a model location, read once.
@@ -71,6 +74,12 @@ pub trait Loaded: Send + Sync {
     /// Whether a row's outputs do not depend on the rows that share its batch, rounding aside.
     fn rows_are_independent(&self, _function: &Function) -> bool {
         true
+    }
+
+    /// Most rows of the batches that the model forms itself, of many rows that it is handed at once; `None`, if it is run on
+    /// the batches that it is handed.
+    fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
+        None
     }
 
     /// What the execution providers of this backend could do here, one line each.
@@ -115,6 +124,14 @@ pub trait Model: Send {
     fn infer_rows(&mut self, batch: &TensorBatch) -> Result<Outcome> {
         self.infer(batch).map(Outcome::of_all)
     }
+
+    /// For a model that forms batches itself: they are to have so many rows at most.
+    fn limit_rows(&mut self, _rows: usize) {}
+
+    /// What was counted since the last call.
+    fn take_counts(&mut self) -> Counts {
+        Counts::default()
+    }
 }
 
 /// What a model gives for a batch of which some rows may have failed.
@@ -145,6 +162,17 @@ impl Outcome {
             false => Err(self.failed.swap_remove(0).error),
         }
     }
+}
+
+/// What a model counts besides rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Texts that were longer than the model can take.
+    pub texts_cut: u64,
+    /// Tokens of texts.
+    pub tokens: u64,
+    /// Tokens computed for them, padding included.
+    pub tokens_computed: u64,
 }
 
 /// How a model is to be opened.

@@ -118,6 +118,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         worker_version: String::new(),
         engine: crate::model::Engine::Echo,
         batch_rows,
+        window_rows: None,
         input_schema: schema().as_ref().clone(),
         outputs: vec![Field::new("same", DataType::Int64, true)],
         inputs: planned.collect(),

@@ -158,6 +158,10 @@ fn score(
             let after_secs = shared.job_began.elapsed().as_secs_f64();
             tracing::info!(after_secs, rows, "first batch scored");
         });
+        let counts = model.take_counts();
+        shared.metrics.texts_cut.add(counts.texts_cut);
+        shared.metrics.tokens.add(counts.tokens);
+        shared.metrics.tokens_computed.add(counts.tokens_computed);
         shared.metrics.batches_inferred.add(1);
         let inferred = decoded.batch.rows - outcome.failed.len();
         shared.metrics.rows_inferred.add(inferred as u64);

@@ -81,6 +81,7 @@ impl Reader {
             &unit.parts,
             &footers,
             self.plan.batch_rows,
+            self.plan.window_rows,
             &self.selection,
         ))
     }

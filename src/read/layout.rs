@@ -76,6 +76,7 @@ impl Layout {
         parts: &[Part],
         footers: &[Arc<Footer>],
         batch_rows: usize,
+        window_rows: Option<usize>,
         selection: &Selection,
     ) -> Layout {
         let mut chunks: Vec<Chunk> = Vec::new();
@@ -119,7 +120,11 @@ impl Layout {
         }
         select(&mut chunks, selection);
         for chunk in &mut chunks {
-            chunk.block_rows = block_rows(chunk.rows, expanded_bytes(chunk), batch_rows);
+            chunk.block_rows = match window_rows {
+                // A slow model: more rows a block would leave other workers idle.
+                Some(rows) => rows,
+                None => block_rows(chunk.rows, expanded_bytes(chunk), batch_rows),
+            };
         }
         Layout { chunks }
     }

@@ -76,6 +76,10 @@ pub enum Unit {
     Seconds,
     /// Batches.
     Batches,
+    /// Texts.
+    Texts,
+    /// Tokens of texts.
+    Tokens,
     /// Units of the plan.
     Units,
     /// Output files.
@@ -91,6 +95,8 @@ impl Unit {
             Unit::Bytes => "bytes",
             Unit::Seconds => "seconds",
             Unit::Batches => "batches",
+            Unit::Texts => "texts",
+            Unit::Tokens => "tokens",
             Unit::Units => "units",
             Unit::Files => "files",
             Unit::Requests => "requests",
@@ -179,6 +185,12 @@ metrics! {
         "Rows without predictions, under input.on_row_error: null";
     batches_inferred: Counter, Batches, "floe_batches_inferred_total",
         "Batches that came back from the model";
+    texts_cut: Counter, Texts, "floe_texts_cut_total",
+        "Texts that were longer than the model can take, and were cut";
+    tokens: Counter, Tokens, "floe_tokens_total",
+        "Tokens of texts that the model was run on";
+    tokens_computed: Counter, Tokens, "floe_computed_tokens_total",
+        "Tokens computed for them: short texts are filled up to the length of their batch";
     rows_written: Counter, Rows, "floe_rows_written_total",
         "Rows encoded into output files";
     bytes_written: Counter, Bytes, "floe_written_bytes_total",

@@ -132,6 +132,9 @@ impl Summary {
                 format!("{:>6}  {spent}", units::percent(share.share)),
             ));
         }
+        if metrics.tokens > 0 {
+            lines.push(line("texts", self.texts_text()));
+        }
         lines.push(line("peak memory", self.memory_text()));
         if metrics.retries > 0 {
             lines.push(line("retries", units::counted(metrics.retries, "request")));
@@ -176,6 +179,21 @@ impl Summary {
         let wall = Duration::try_from_secs_f64(self.wall_seconds).unwrap_or_default();
         let rate = units::rows_per_second(self.rows_per_second);
         format!("{}, {rate}", units::duration(wall))
+    }
+
+    fn texts_text(&self) -> String {
+        let metrics = &self.metrics;
+        let filled = metrics.tokens_computed.saturating_sub(metrics.tokens) as f64;
+        let mut text = format!(
+            "{}, {} of what was computed is filling",
+            units::counted(metrics.tokens, "token"),
+            units::percent(filled / metrics.tokens_computed.max(1) as f64).trim_start()
+        );
+        if metrics.texts_cut > 0 {
+            let cut = units::counted(metrics.texts_cut, "text");
+            text += &format!("; {cut} cut: longer than the model can take");
+        }
+        text
     }
 
     fn memory_text(&self) -> String {

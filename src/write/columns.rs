@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::config::OutputOptions;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::signature::{Dim, OutputFeature, OutputKind};
-use crate::tensor::{DType, Maps, Tensor, TensorData, Value};
+use crate::tensor::{DType, Items, Lists, Maps, Tensor, TensorData, Value};
 
 /// A column of the output that a model adds.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,13 +165,22 @@ fn check_clash(
 
 /// The Arrow type of the column for `output`.
 pub fn column_type(output: &OutputFeature) -> DataType {
+    let nested = |axes: &[Dim]| {
+        axes.iter()
+            .fold(scalar_type(output.dtype), |item, _| DataType::List(element(item)))
+    };
     match output.kind {
         OutputKind::Tensor => match output.shape.as_slice() {
             [] | [Dim::Fixed(1)] => scalar_type(output.dtype),
-            axes => axes
-                .iter()
-                .fold(scalar_type(output.dtype), |item, _| DataType::List(element(item))),
+            axes => nested(axes),
         },
+        OutputKind::List => DataType::List(element(nested(&output.shape))),
+        OutputKind::Records { fields } => {
+            let fields = fields
+                .iter()
+                .map(|(name, dtype)| Field::new(*name, scalar_type(*dtype), false));
+            DataType::List(element(DataType::Struct(fields.collect())))
+        }
         OutputKind::Map { key } => DataType::Map(entries(scalar_type(key), scalar_type(output.dtype)), false),
     }
 }
@@ -214,7 +223,44 @@ pub fn to_array(value: Value, field: &Field) -> Result<ArrayRef> {
     match value {
         Value::Tensor(tensor) => tensor_to_array(tensor, field),
         Value::Maps(maps) => maps_to_array(maps, field),
+        Value::Lists(lists) => lists_to_array(lists, field),
     }
+}
+
+fn lists_to_array(lists: Lists, field: &Field) -> Result<ArrayRef> {
+    let DataType::List(element) = field.data_type() else {
+        return Err(wrong("lists", field));
+    };
+    let items: ArrayRef = match (lists.items, element.data_type()) {
+        (Items::Tensor(tensor), planned) => {
+            // Items are laid out as rows are, but a vector of one number stays a vector.
+            let is_vector = tensor.shape.len() > 1;
+            if is_vector != matches!(planned, DataType::List(_)) {
+                return Err(misfit(&tensor, field));
+            }
+            tensor_to_array(tensor, element).map_err(|error| error.with("column", field.name()))?
+        }
+        (Items::Records(columns), DataType::Struct(fields)) => {
+            let came: Vec<_> = columns.iter().map(|column| column.dtype().as_str()).collect();
+            let fits = columns.len() == fields.len()
+                && std::iter::zip(&columns, fields)
+                    .all(|(column, planned)| scalar_type(column.dtype()) == *planned.data_type());
+            if !fits {
+                return Err(wrong(&format!("records of {}", came.join(", ")), field));
+            }
+            let columns = columns.into_iter().map(|column| elements_to_array(column, field));
+            let records = StructArray::try_new(fields.clone(), columns.collect::<Result<_>>()?, None);
+            Arc::new(records.context(ErrorKind::Internal, "can't make records of a model's output")?)
+        }
+        (Items::Records(_), _) => return Err(wrong("records", field)),
+    };
+    let lengths = lists.offsets.windows(2).map(|pair| pair[1] - pair[0]);
+    let offsets = OffsetBuffer::try_from_lengths(lengths).map_err(|_| too_large(field))?;
+    let array = ListArray::try_new(element.clone(), offsets, items, None);
+    Ok(Arc::new(array.context(
+        ErrorKind::Internal,
+        "can't make lists of a model's output",
+    )?))
 }
 
 fn tensor_to_array(tensor: Tensor, field: &Field) -> Result<ArrayRef> {
@@ -595,6 +641,116 @@ mod tests {
                 .starts_with("the model returned maps from string to float64, and the planned type is Map("),
             "{error}"
         );
+    }
+
+    const ENTITIES: OutputKind = OutputKind::Records {
+        fields: &[("word", DType::String), ("score", DType::F64)],
+    };
+
+    fn entities(offsets: Vec<usize>, words: &[&str]) -> Value {
+        let scores: Vec<f64> = (0..words.len()).map(|index| index as f64 / 4.0).collect();
+        let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+        let items = Items::Records(vec![words.into(), scores.into()]);
+        Value::Lists(Lists::new(offsets, items).unwrap())
+    }
+
+    #[test]
+    fn lists_of_any_length_become_list_columns() {
+        let records = OutputFeature {
+            kind: ENTITIES,
+            ..output("e", DType::F64, &[])
+        };
+        assert_eq!(
+            printed(&array(entities(vec![0, 2, 2, 3], &["a", "b", "c"]), &records).unwrap()),
+            [
+                "[{word: a, score: 0.0}, {word: b, score: 0.25}]",
+                "[]",
+                "[{word: c, score: 0.5}]"
+            ]
+        );
+        assert_eq!(array(entities(vec![0], &[]), &records).unwrap().len(), 0);
+
+        let list = |shape: &[Dim]| OutputFeature {
+            kind: OutputKind::List,
+            ..output("v", DType::F32, shape)
+        };
+        let of = |offsets: Vec<usize>, shape: &[usize], numbers: Vec<f32>| {
+            let items = Items::Tensor(Tensor::new(shape.to_vec(), numbers).unwrap());
+            Value::Lists(Lists::new(offsets, items).unwrap())
+        };
+        let vectors = of(vec![0, 1, 1, 3], &[3, 2], vec![1., 2., 3., 4., 5., 6.]);
+        assert_eq!(
+            printed(&array(vectors, &list(&[Dim::Fixed(2)])).unwrap()),
+            ["[[1.0, 2.0]]", "[]", "[[3.0, 4.0], [5.0, 6.0]]"]
+        );
+        let narrow = of(vec![0, 2], &[2, 1], vec![1., 2.]);
+        assert_eq!(
+            printed(&array(narrow, &list(&[Dim::Fixed(1)])).unwrap()),
+            ["[[1.0], [2.0]]"]
+        );
+        let numbers = of(vec![0, 2, 2], &[2], vec![1., 2.]);
+        assert_eq!(
+            printed(&array(numbers, &list(&[])).unwrap()),
+            ["[1.0, 2.0]", "[]"]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_item_of_a_list_is_where_its_row_is(lengths in proptest::collection::vec(0usize..4, 0..20)) {
+            let mut offsets = vec![0];
+            for length in &lengths {
+                offsets.push(offsets[offsets.len() - 1] + length);
+            }
+            let words: Vec<String> = (0..offsets[lengths.len()]).map(|item| item.to_string()).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let records = OutputFeature { kind: ENTITIES, ..output("e", DType::F64, &[]) };
+            let found = printed(&array(entities(offsets.clone(), &words), &records).unwrap());
+            for (row, text) in found.iter().enumerate() {
+                let each: Vec<String> = (offsets[row]..offsets[row + 1])
+                    .map(|item| format!("{{word: {item}, score: {:?}}}", item as f64 / 4.0))
+                    .collect();
+                proptest::prop_assert_eq!(text, &format!("[{}]", each.join(", ")));
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_do_not_fit_the_planned_type_are_named_beside_it() {
+        let records = OutputFeature {
+            kind: ENTITIES,
+            ..output("e", DType::F64, &[])
+        };
+        let numbers = |shape: &[usize]| {
+            let items = Tensor::new(shape.to_vec(), vec![1f32; 2]).unwrap();
+            Value::Lists(Lists::new(vec![0, shape[0]], Items::Tensor(items)).unwrap())
+        };
+        let list = OutputFeature {
+            kind: OutputKind::List,
+            ..output("v", DType::F32, &[])
+        };
+        for (value, output, message) in [
+            (
+                numbers(&[2]),
+                &records,
+                "float32 of shape [2], and the planned type is",
+            ),
+            (
+                numbers(&[1, 2]),
+                &list,
+                "float32 of shape [1, 2], and the planned type is List(",
+            ),
+            (
+                entities(vec![0, 1], &["a"]),
+                &list,
+                "records, and the planned type is",
+            ),
+            (tensor(&[1], vec![1f32]), &records, "float32 of shape [1], and"),
+        ] {
+            let error = array(value, output).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Model);
+            assert!(error.to_string().contains(message), "{error}");
+        }
     }
 
     #[test]

@@ -166,6 +166,7 @@ pub fn plan_of(run_id: &str, mode: SaveMode, rows: &[u64]) -> Plan {
         worker_version: "0".into(),
         engine: crate::model::Engine::Echo,
         batch_rows: 1,
+        window_rows: None,
         input_schema: arrow::datatypes::Schema::empty(),
         outputs: Vec::new(),
         inputs: rows.iter().enumerate().map(file).collect(),

@@ -167,7 +167,7 @@ impl WithImages {
         let is_param = self.functions[place]
             .inputs
             .iter()
-            .map(|input| input.source == Source::Param);
+            .map(|input| input.source.is_param());
         Box::new(Worker {
             images: images.collect(),
             is_param: is_param.collect(),

@@ -25,6 +25,7 @@ use crate::signature::Function;
 mod api;
 pub mod describe;
 pub mod graph;
+pub mod network;
 mod proto;
 pub mod providers;
 pub mod runtime;

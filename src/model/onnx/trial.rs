@@ -223,6 +223,7 @@ fn learn(
                 }
                 seen = Some(row);
             }
+            Value::Lists(_) => return Err(Error::internal("ONNX Runtime returns no lists")),
         }
     }
     let Some(row) = seen else {

@@ -1,0 +1,134 @@
+//! What turns the encoder's vectors into scores: of labels, of words, of the beginning and end of an answer.
+//!
+//! All heads are alike: some vectors, at most one dense layer with an activation and a norm, and a last layer. Families
+//! say what these are called.
+
+use candle_core::Tensor;
+use candle_nn::{LayerNorm, Linear, Module};
+
+use super::Family;
+use super::Inputs;
+use super::encoder::Activation;
+use crate::error::Result;
+
+/// Which vectors a head takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// That of the first token.
+    First,
+    /// The average of all that stand for text.
+    Mean,
+    /// Each.
+    All,
+}
+
+/// A dense layer before the last one.
+pub struct Hidden {
+    pub dense: Linear,
+    pub activation: Activation,
+    pub norm: Option<LayerNorm>,
+}
+
+/// A head.
+pub struct Head {
+    pub taken: Taken,
+    pub hidden: Option<Hidden>,
+    pub last: Linear,
+    /// Its two numbers a token are the scores of an answer's beginning and end.
+    pub is_span: bool,
+}
+
+impl Head {
+    fn forward(&self, x: &Tensor, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
+        let x = match self.taken {
+            Taken::First => x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
+            Taken::Mean => mean(x, inputs)?,
+            Taken::All => x.clone(),
+        };
+        let x = match &self.hidden {
+            None => x,
+            Some(hidden) => {
+                let x = hidden.activation.apply(&hidden.dense.forward(&x)?)?;
+                match &hidden.norm {
+                    Some(norm) => norm.forward(&x)?,
+                    None => x,
+                }
+            }
+        };
+        let scores = self.last.forward(&x)?;
+        if !self.is_span {
+            return Ok(vec![("logits", scores)]);
+        }
+        let side = |at| scores.narrow(2, at, 1)?.squeeze(2)?.contiguous();
+        Ok(vec![("start_logits", side(0)?), ("end_logits", side(1)?)])
+    }
+}
+
+fn mean(x: &Tensor, inputs: &Inputs) -> candle_core::Result<Tensor> {
+    let mask = inputs
+        .id_tensor("attention_mask")?
+        .to_dtype(x.dtype())?
+        .unsqueeze(2)?;
+    x.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&mask.sum(1)?)
+}
+
+/// The vectors of a text's tokens.
+pub trait TextEncoder: Send + Sync {
+    /// `[rows, tokens, hidden]`
+    fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor>;
+
+    /// The inputs it takes.
+    fn inputs(&self) -> &'static [&'static str] {
+        &["input_ids", "attention_mask"]
+    }
+}
+
+/// An encoder of texts with its head, if it has one.
+pub struct TextNetwork<E> {
+    pub encoder: E,
+    pub head: Option<Head>,
+}
+
+impl<E: TextEncoder> Family for TextNetwork<E> {
+    fn inputs(&self) -> &'static [&'static str] {
+        self.encoder.inputs()
+    }
+
+    fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
+        let x = self.encoder.encode(inputs)?;
+        match &self.head {
+            Some(head) => head.forward(&x, inputs),
+            None => Ok(vec![("last_hidden_state", x)]),
+        }
+    }
+}
+
+/// The kind of head, by the last part of a class's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    None,
+    Sequence,
+    Tokens,
+    Span,
+    Words,
+}
+
+impl Kind {
+    /// That of a task; feature extraction and embeddings take the encoder alone, whatever the folder has besides.
+    pub fn of(settings: &super::Settings) -> Result<Kind> {
+        use crate::model::pretrained::Task;
+        Ok(match settings.task() {
+            Task::TextClassification | Task::ZeroShotClassification => Kind::Sequence,
+            Task::TokenClassification => Kind::Tokens,
+            Task::QuestionAnswering => Kind::Span,
+            Task::FillMask => Kind::Words,
+            Task::SentenceEmbedding | Task::FeatureExtraction | Task::TextImageEmbedding => Kind::None,
+            Task::ImageClassification | Task::ImageFeatureExtraction => {
+                return Err(crate::error::Error::model(format!(
+                    "a network of texts ({}) is no model of images",
+                    settings.architecture()
+                )));
+            }
+        })
+    }
+}

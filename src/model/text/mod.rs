@@ -1,0 +1,273 @@
+//! Tasks over texts: what comes before the network (tokens, batches of like length) and after it (pooling, labels,
+//! entities, answers), as the Python pipelines and sentence-transformers do it.
+//!
+//! ```text
+//! rows of a block ─▶ tokenizer ─▶ batches: by length, padded ─▶ network ─▶ task: values, in the order of the rows
+//! ```
+//!
+//! A task does not know who computes the network: Candle from safetensors, or ONNX Runtime from an exported graph. Its
+//! functions and columns are those that Snowflake's registry gives such a model.
+
+use std::sync::Arc;
+
+use self::batches::Limits;
+use self::run::Runner;
+use self::tokenizer::Tokenizer;
+use super::network::Networks;
+use super::pretrained::{Pretrained, Task, Weights};
+use super::{Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
+use crate::error::{Error, Result};
+use crate::signature::{Dim, Function, InputFeature, OutputFeature, OutputKind, Source};
+use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
+
+mod batches;
+mod params;
+mod pooling;
+mod run;
+mod sentence;
+mod tokenizer;
+
+/// Most rows of a batch that nobody asked for: enough for any processor, if the texts are short.
+const BATCH_ROWS: usize = 64;
+
+/// Most tokens of a batch on a CPU. More of them leave the caches; fewer cost calls.
+const BATCH_TOKENS: usize = 1024;
+
+/// The text of the trial run.
+const TRIAL: &str = "A text to try the model on.";
+
+/// Texts through a network: one function of a model.
+trait Job: Send + Sync {
+    /// One value per output of the function. Adds the texts that were too long to `cut`.
+    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>>;
+}
+
+/// A model of texts, opened.
+struct TextModel {
+    networks: Arc<dyn Networks>,
+    engine: Engine,
+    padding: i64,
+    parts: Vec<Arc<dyn Job>>,
+    functions: Vec<Function>,
+    digest: String,
+    notes: Vec<String>,
+}
+
+/// Opens a pretrained model of texts and tries it on one.
+///
+/// # Errors
+/// `Model`, for an architecture or a task that Floe has no code for, and files that are missing or damaged; `Config`, for a
+/// device or precision that can't be had.
+pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    let tokenizer = Tokenizer::open(files, pretrained)?;
+    let (networks, engine) = networks(files, pretrained, options)?;
+    let padding = tokenizer.padding;
+    let most = tokenizer.most_tokens;
+    let made = match pretrained.task {
+        Task::SentenceEmbedding => sentence::functions(tokenizer, files, pretrained)?,
+        other => return Err(Error::model(format!("Floe has no code for {other:?} of texts"))),
+    };
+    let (functions, parts) = made.into_iter().unzip();
+    let mut model = TextModel {
+        networks,
+        engine,
+        padding,
+        parts,
+        functions,
+        digest: digest_of(files, pretrained),
+        notes: vec![format!("texts of more than {most} tokens are cut")],
+    };
+    model.try_out()?;
+    Ok(Arc::new(model))
+}
+
+fn networks(
+    files: &ModelFiles,
+    pretrained: &Pretrained,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn Networks>, Engine)> {
+    match &pretrained.weights {
+        #[cfg(feature = "candle")]
+        Weights::Safetensors(_) => Ok((super::candle::open(files, pretrained, options)?, Engine::Candle)),
+        #[cfg(feature = "onnx")]
+        Weights::Onnx(path) => Ok((
+            super::onnx::network::open(files, path, options)?,
+            Engine::OnnxRuntime,
+        )),
+        #[allow(unreachable_patterns, reason = "a build without one of the backends")]
+        other => {
+            let _ = (files, options);
+            Err(
+                Error::config(format!("{other:?} can't be computed by this build"))
+                    .with_hint("rebuild with the features candle and onnx"),
+            )
+        }
+    }
+}
+
+/// Of weights and whatever else of the folder may decide an output.
+fn digest_of(files: &ModelFiles, pretrained: &Pretrained) -> String {
+    let weights: Vec<&str> = match &pretrained.weights {
+        Weights::Safetensors(paths) => paths.iter().map(String::as_str).collect(),
+        Weights::Onnx(path) => vec![path],
+    };
+    let decides = |path: &str| {
+        let is_text = [".json", ".txt", ".yaml", ".yml"]
+            .iter()
+            .any(|end| path.ends_with(end));
+        let is_dense = pretrained.sentence.iter().flat_map(|sentence| &sentence.dense);
+        let is_dense = is_dense
+            .into_iter()
+            .any(|folder| path.starts_with(folder.as_str()));
+        path.starts_with(&pretrained.root) && (is_text || is_dense) || weights.contains(&path)
+    };
+    let decisive = files.files.iter().filter(|(path, _)| decides(path));
+    digest(decisive.map(|(path, bytes)| (path.as_str(), bytes)))
+}
+
+impl TextModel {
+    /// Runs each function on one text, and learns how long its vectors are.
+    fn try_out(&mut self) -> Result<()> {
+        let mut runner = self.runner(1)?;
+        for (function, part) in std::iter::zip(&mut self.functions, &self.parts) {
+            let batch = TensorBatch {
+                rows: 1,
+                inputs: function.inputs.iter().map(trial_input).collect::<Result<_>>()?,
+            };
+            let values = part.infer(&batch, &mut runner, &mut 0)?;
+            for (output, value) in std::iter::zip(&mut function.outputs, &values) {
+                if let Value::Tensor(tensor) = value {
+                    output.shape = tensor.shape[1..]
+                        .iter()
+                        .map(|extent| Dim::Fixed(*extent))
+                        .collect();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn runner(&self, threads: usize) -> Result<Runner> {
+        let network = Arc::clone(&self.networks).network(threads)?;
+        let limits = Limits {
+            tokens: BATCH_TOKENS * threads.max(1),
+            rows: BATCH_ROWS,
+        };
+        Ok(Runner::new(network, self.networks.inputs(), self.padding, limits))
+    }
+}
+
+fn trial_input(input: &InputFeature) -> Result<Tensor> {
+    match (&input.source, input.dtype) {
+        (Source::Optional(otherwise), _) => params::of_default(input, otherwise),
+        (Source::Param, DType::String) | (_, DType::String) if input.shape.is_empty() => {
+            Tensor::new(vec![1], vec![TRIAL.to_string()])
+        }
+        (_, DType::String) => Tensor::new(vec![1, 1], vec![TRIAL.to_string()]),
+        (_, other) => Err(Error::internal(format!(
+            "texts have no input of {}",
+            other.as_str()
+        ))),
+    }
+}
+
+impl Loaded for TextModel {
+    fn describe(&self) -> String {
+        self.networks.describe()
+    }
+
+    fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    fn default_function(&self) -> Option<&Function> {
+        self.functions.first()
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn engines(&self, _function: &Function) -> Vec<Engine> {
+        vec![self.engine]
+    }
+
+    fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
+        Some(BATCH_ROWS)
+    }
+
+    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
+        let mut parts = std::iter::zip(&self.functions, &self.parts);
+        let Some((_, part)) = parts.find(|(known, _)| known.name == function.name) else {
+            return Err(Error::internal(format!(
+                "the model has no function {}",
+                function.name
+            )));
+        };
+        Ok(Box::new(TextWorker {
+            part: Arc::clone(part),
+            runner: self.runner(threads)?,
+            cut: 0,
+        }))
+    }
+}
+
+struct TextWorker {
+    part: Arc<dyn Job>,
+    runner: Runner,
+    cut: u64,
+}
+
+impl Model for TextWorker {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        self.part.infer(batch, &mut self.runner, &mut self.cut)
+    }
+
+    fn limit_rows(&mut self, rows: usize) {
+        self.runner.limit_rows(rows);
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        Counts {
+            texts_cut: std::mem::take(&mut self.cut),
+            tokens: std::mem::take(&mut self.runner.tokens),
+            tokens_computed: std::mem::take(&mut self.runner.computed),
+        }
+    }
+}
+
+/// The texts of a column.
+fn texts(tensor: &Tensor) -> Result<&[String]> {
+    match &tensor.data {
+        TensorData::String(texts) => Ok(texts),
+        other => Err(Error::internal(format!(
+            "texts came as {}",
+            other.dtype().as_str()
+        ))),
+    }
+}
+
+fn text_input(name: &str) -> InputFeature {
+    InputFeature {
+        name: name.into(),
+        dtype: DType::String,
+        shape: vec![],
+        source: Source::Column(name.into()),
+        on_null: None,
+        affine: (1.0, 0.0),
+    }
+}
+
+fn output(name: &str, dtype: DType, shape: &[Dim], kind: OutputKind) -> OutputFeature {
+    OutputFeature {
+        name: name.into(),
+        column: name.into(),
+        dtype,
+        shape: shape.to_vec(),
+        kind,
+    }
+}

@@ -1,0 +1,55 @@
+//! Parameters of a task: one value for all rows, with the default of the Python library.
+//!
+//! `None` of the library has no number: it is 0 for counts and the empty text for words.
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::signature::{Dim, InputFeature, Source};
+use crate::tensor::{DType, Tensor, TensorData};
+
+/// An optional parameter.
+pub fn param(name: &str, dtype: DType, otherwise: impl Into<Value>) -> InputFeature {
+    InputFeature {
+        name: name.into(),
+        dtype,
+        shape: vec![],
+        source: Source::Optional(otherwise.into()),
+        on_null: None,
+        affine: (1.0, 0.0),
+    }
+}
+
+/// Its default as a tensor.
+pub fn of_default(input: &InputFeature, otherwise: &Value) -> Result<Tensor> {
+    let is_list = matches!(input.shape.as_slice(), [Dim::Dynamic]);
+    let shape = if is_list { vec![1] } else { vec![] };
+    let wrong = || Error::internal(format!("the default of {} is of another type", input.name));
+    match input.dtype {
+        DType::I64 => Tensor::new(shape, vec![otherwise.as_i64().ok_or_else(wrong)?]),
+        DType::F64 => Tensor::new(shape, vec![otherwise.as_f64().ok_or_else(wrong)?]),
+        DType::Bool => Tensor::new(shape, vec![otherwise.as_bool().ok_or_else(wrong)?]),
+        DType::String => Tensor::new(shape, vec![otherwise.as_str().ok_or_else(wrong)?.to_string()]),
+        _ => Err(wrong()),
+    }
+}
+
+fn first<'a, T>(tensor: &'a Tensor, values: Option<&'a Vec<T>>) -> Result<&'a T> {
+    values.and_then(|values| values.first()).ok_or_else(|| {
+        Error::internal(format!(
+            "a parameter came as {} {:?}",
+            tensor.dtype().as_str(),
+            tensor.shape
+        ))
+    })
+}
+
+/// A count; `None` for 0 or less.
+pub fn count(tensor: &Tensor) -> Result<Option<usize>> {
+    let values = match &tensor.data {
+        TensorData::I64(values) => Some(values),
+        _ => None,
+    };
+    let value = *first(tensor, values)?;
+    Ok(usize::try_from(value).ok().filter(|count| *count > 0))
+}
