@@ -78,6 +78,8 @@ struct Current {
     rows: usize,
     /// Rows decoded so far.
     decoded: usize,
+    /// Of them, rows that were as they should be.
+    given: usize,
     /// The row groups of a run: after an error they are decoded one by one, which says which of them it was.
     run: Vec<FetchedGroup>,
 }
@@ -192,9 +194,9 @@ impl ChunkReader {
                 self.open()?;
                 continue;
             };
-            let before = current.decoded;
             match current.next(&self.schema, &self.decoded) {
                 Ok(Some(part)) => {
+                    current.given += part.rows.num_rows();
                     let again = self.skip.min(part.rows.num_rows());
                     self.skip -= again;
                     if let Some(part) = part.from(again) {
@@ -202,11 +204,7 @@ impl ChunkReader {
                     }
                 }
                 Ok(None) => self.current = None,
-                Err(_) if !current.run.is_empty() => {
-                    self.skip = before;
-                    self.pieces = std::mem::take(&mut current.run).into();
-                    (self.runs, self.current) = (false, None);
-                }
+                Err(_) if !current.run.is_empty() => self.give_up_run(),
                 Err(error) => {
                     let error = in_row_group(error, &current.origin);
                     return Err(error.with("rows", format!("from {}", current.decoded)));
@@ -233,6 +231,27 @@ impl ChunkReader {
         let group = group.map_err(|error| in_row_group(error, &origin))?;
         self.current = Some(Box::new(Current::new(group, origin, Vec::new())));
         Ok(())
+    }
+
+    /// Decodes the row groups of a run again, one by one, from the first row that has not been given.
+    pub(super) fn give_up_run(&mut self) {
+        self.runs = false;
+        if let Some(current) = self.current.take() {
+            self.skip = current.given;
+            self.pieces = current.run.into();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_block_rows(&mut self, rows: usize) {
+        self.block_rows = rows;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_a_run(&self) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| !current.run.is_empty())
     }
 
     fn open_run(&mut self) -> bool {
@@ -285,6 +304,7 @@ impl Current {
             rows: origin.rows(),
             origin,
             decoded: 0,
+            given: 0,
             run,
         }
     }
