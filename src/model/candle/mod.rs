@@ -19,6 +19,7 @@ mod bert;
 mod distilbert;
 mod encoder;
 mod heads;
+mod modernbert;
 mod mpnet;
 mod roberta;
 mod settings;
@@ -34,6 +35,7 @@ pub const MODEL_TYPES: &[&str] = &[
     "bert",
     "camembert",
     "distilbert",
+    "modernbert",
     "mpnet",
     "roberta",
     "xlm-roberta",
@@ -75,6 +77,7 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
         "bert" => bert::open(&settings, weights),
         "distilbert" => distilbert::open(&settings, weights),
         "roberta" | "xlm-roberta" | "camembert" => roberta::open(&settings, weights),
+        "modernbert" => modernbert::open(&settings, weights),
         "mpnet" => mpnet::open(&settings, weights),
         other => Err(Error::model(format!(
             "config.json says model_type {other}, which Floe has no code for; it has: {}",
