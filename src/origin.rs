@@ -19,6 +19,15 @@ pub struct Stretch {
     pub rows: usize,
 }
 
+/// What is wrong with one row while others are fine.
+#[derive(Debug)]
+pub struct RowError {
+    /// Its index in the batch or block.
+    pub row: usize,
+    /// What is wrong.
+    pub error: Error,
+}
+
 /// The stretches that make up a block or batch, in row order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {

@@ -17,7 +17,7 @@ use crate::config::naming;
 use crate::config::quantity::{self, Quantity};
 use crate::config::sections;
 use crate::config::{
-    Backend, Compression, ExecutionProvider, LocalWriter, OnOutOfRange, Precision, SaveMode,
+    Backend, Compression, ExecutionProvider, LocalWriter, OnOutOfRange, OnRowError, Precision, SaveMode,
 };
 
 /// A Floe job: a model, the Parquet files to run it over, and where results go. YAML or JSON.
@@ -154,6 +154,13 @@ pub struct InputSection {
     /// Default: `fail`.
     #[schemars(example = &"saturate")]
     pub on_out_of_range: Option<OnOutOfRange>,
+    /// Rows that can't be scored while others can: an image that is damaged, a file that is missing, a null or a number that
+    /// `on_null` and `on_out_of_range` don't let through. `null` leaves the model's columns null there, says why in a
+    /// further column, `error` (after `output.prefix`), and counts them.
+    ///
+    /// Default: `fail`.
+    #[schemars(example = &"null")]
+    pub on_row_error: Option<OnRowError>,
     /// Columns that hold stage paths of files, to be replaced by the files' content.
     #[schemars(extend("x-not-yet" = "columns of file paths are not in this version"))]
     pub column_handling: Option<BTreeMap<String, Value>>,

@@ -168,6 +168,19 @@ pub struct InputOptions {
     pub on_null: OnNull,
     /// Numbers that the model's type cannot hold.
     pub on_out_of_range: OnOutOfRange,
+    /// Rows that the model can't be given, or that it fails on.
+    pub on_row_error: OnRowError,
+}
+
+/// What to do with a row that can't be scored while others can: a damaged image, a file that is missing, a null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRowError {
+    /// End the job, naming file, row group and row.
+    #[default]
+    Fail,
+    /// Leave the model's columns null in this row and say why in a column of its own.
+    Null,
 }
 
 /// What to do with a number that the model's input type cannot hold. It never wraps.

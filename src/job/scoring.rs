@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Host, Survey, budget, digest};
-use crate::config::{Backend, Job, ModelOptions};
+use crate::config::{Backend, Job, ModelOptions, OnRowError};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions};
@@ -67,7 +67,7 @@ impl Scoring {
     /// `Data` or `Config` when model, input and output options do not go together.
     pub fn plan(&self, job: &Job, run_id: &str, store_class: StoreClass, survey: Survey) -> Result<Plan> {
         let binding = signature::bind(&self.function, &survey.schema, &job.input.params)?;
-        let outputs = columns::plan(&self.function.outputs, &job.output, &survey.schema)?;
+        let outputs = self.outputs(job, &survey.schema)?;
         for note in &binding.notes {
             tracing::info!("{note}");
         }
@@ -97,6 +97,15 @@ impl Scoring {
         })
     }
 
+    /// The columns that the model adds.
+    fn outputs(&self, job: &Job, input: &Schema) -> Result<Vec<OutputColumn>> {
+        let columns = columns::plan(&self.function.outputs, &job.output, input)?;
+        match job.input.on_row_error {
+            OnRowError::Fail => Ok(columns),
+            OnRowError::Null => columns::with_row_errors(columns, &job.output, input),
+        }
+    }
+
     /// Everything the pipeline needs for a pinned plan.
     pub fn bind(&self, job: &Job, plan: &Plan) -> Result<Bound> {
         let schema = &plan.input_schema;
@@ -106,8 +115,9 @@ impl Scoring {
             ErrorKind::Internal,
             "the model is bound to columns that are not there",
         )?;
-        let decoder = Decoder::new(&binding, &taken, job.input.on_null, job.input.on_out_of_range)?;
-        let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
+        let decoder = Decoder::new(&binding, &taken, job.input.on_null, job.input.on_out_of_range)?
+            .sparing(job.input.on_row_error == OnRowError::Null);
+        let outputs = self.outputs(job, schema)?;
         let added = outputs.iter().map(|column| &column.field);
         if !added.clone().map(AsRef::as_ref).eq(&plan.outputs) {
             return Err(

@@ -16,6 +16,7 @@
 //!
 //! Any error, and any panic of a worker, ends the whole pipeline with the place where it happened.
 
+mod failures;
 mod feed;
 pub mod gauge;
 mod scheduler;
