@@ -99,6 +99,17 @@ impl Origin {
         slice
     }
 
+    /// The origin of the rows at these indices, in this order.
+    pub fn select(&self, rows: &[usize]) -> Origin {
+        let mut selected = Origin::new();
+        for &row in rows {
+            for stretch in self.slice(row, 1).stretches {
+                selected.push(stretch);
+            }
+        }
+        selected
+    }
+
     /// Adds file, row group and row of the row at `index` to an error.
     pub fn at_row(&self, error: Error, index: usize) -> Error {
         match self.slice(index, 1).stretches.first() {

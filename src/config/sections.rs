@@ -131,6 +131,7 @@ pub fn input(section: InputSection, faults: &mut Faults) -> InputOptions {
         on_null,
         on_out_of_range: section.on_out_of_range.unwrap_or_default(),
         on_row_error: section.on_row_error.unwrap_or_default(),
+        column_handling: section.column_handling.unwrap_or_default(),
     }
 }
 

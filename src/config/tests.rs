@@ -62,6 +62,7 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             on_null: OnNull::Fail,
             on_out_of_range: OnOutOfRange::Fail,
             on_row_error: OnRowError::Fail,
+            column_handling: Default::default(),
         },
         output: OutputOptions {
             location: "out".into(),

@@ -123,16 +123,8 @@ impl Decoder {
         failed.iter().for_each(|failed| is_kept[failed.row] = false);
         let rest = filter_record_batch(batch, &BooleanArray::from(is_kept))
             .context(ErrorKind::Internal, "can't leave out rows")?;
-        let mut among = Origin::new();
-        for &row in &kept {
-            origin
-                .slice(row, 1)
-                .stretches()
-                .iter()
-                .for_each(|stretch| among.push(stretch.clone()));
-        }
         Ok(Decoded {
-            batch: self.decode(&rest, &among)?,
+            batch: self.decode(&rest, &origin.select(&kept))?,
             kept: Some(kept),
             failed,
         })

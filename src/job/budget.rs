@@ -12,13 +12,13 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Most rows of a batch that is neither asked for nor found by trial.
 const MOST_BATCH_ROWS: usize = 4096;
 
+/// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
+const BYTES_OF_BYTES: usize = 16 * 1024;
+
 /// An input is handed over in at least so many windows, if it is not small.
 const WINDOWS: u64 = 32;
 const FEWEST_WINDOW_ROWS: u64 = 64;
 const MOST_WINDOW_ROWS: u64 = 2048;
-
-/// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
-const BYTES_OF_BYTES: usize = 16 * 1024;
 
 /// What an axis of unknown extent is taken for.
 const UNKNOWN_EXTENT: usize = 64;

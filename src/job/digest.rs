@@ -39,6 +39,9 @@ pub fn of(job: &Job, function_name: &str) -> String {
     if input.on_row_error != OnRowError::default() {
         facts["on_row_error"] = format!("{:?}", input.on_row_error).into();
     }
+    if !input.column_handling.is_empty() {
+        facts["column_handling"] = serde_json::json!(input.column_handling);
+    }
     if !job.model.execution_providers.is_empty() {
         let names = job
             .model

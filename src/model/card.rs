@@ -405,10 +405,16 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
                     ("offset", card.offset.is_some()),
                 ];
                 for (name, _) in numbers.iter().filter(|(_, given)| *given) {
-                    faults.push(key(name), "given beside image, and it has a meaning only for numbers");
+                    faults.push(
+                        key(name),
+                        "given beside image, and it has a meaning only for numbers",
+                    );
                 }
                 if image.size.is_some() && image.shortest_edge.is_some() {
-                    faults.push(key("image.size"), "size and shortest_edge given, one of them allowed");
+                    faults.push(
+                        key("image.size"),
+                        "size and shortest_edge given, one of them allowed",
+                    );
                 }
                 if image.std.iter().flatten().any(|std| *std == 0.0) {
                     faults.push(key("image.std"), "0 given, which nothing can be divided by");

@@ -134,17 +134,6 @@ pub trait Model: Send {
     }
 }
 
-/// What a model counts besides rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Texts that were longer than the model can take.
-    pub texts_cut: u64,
-    /// Tokens of texts.
-    pub tokens: u64,
-    /// Tokens computed for them, padding included.
-    pub tokens_computed: u64,
-}
-
 /// What a model gives for a batch of which some rows may have failed.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -173,6 +162,17 @@ impl Outcome {
             false => Err(self.failed.swap_remove(0).error),
         }
     }
+}
+
+/// What a model counts besides rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Texts that were longer than the model can take.
+    pub texts_cut: u64,
+    /// Tokens of texts.
+    pub tokens: u64,
+    /// Tokens computed for them, padding included.
+    pub tokens_computed: u64,
 }
 
 /// How a model is to be opened.

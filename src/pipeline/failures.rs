@@ -27,8 +27,9 @@ impl Failures {
         }
     }
 
-    /// Takes note of rows of the batch that begins at `start` of the block: those that could not be `decoded`, and of those
-    /// that were `kept` (all, when nothing is said) those that the model failed on.
+    /// Takes note of rows of the batch that begins at `start` of the block, at a step that was given the rows `given` of the
+    /// batch and passed on those of them that are `kept`; `None` is all of them. Answers with where the rows that are passed
+    /// on came from, and which of the batch they are.
     ///
     /// # Errors
     /// That of the first of them, with its place, unless they are allowed.
@@ -36,18 +37,17 @@ impl Failures {
         &mut self,
         start: usize,
         origin: &Origin,
-        decoded: Vec<RowError>,
-        kept: Option<&[usize]>,
-        inferred: Vec<RowError>,
-    ) -> Result<()> {
-        let of_batch = |row: usize| kept.map_or(Some(row), |kept| kept.get(row).copied());
-        let mut all = decoded;
-        for RowError { row, error } in inferred {
-            let row = of_batch(row).ok_or_else(|| Error::internal("a row failed that was not there"))?;
-            all.push(RowError { row, error });
-        }
-        all.sort_by_key(|failed| failed.row);
-        for RowError { row, error } in all {
+        given: Option<Vec<usize>>,
+        failed: Vec<RowError>,
+        kept: Option<Vec<usize>>,
+    ) -> Result<(Origin, Option<Vec<usize>>)> {
+        let of_batch = |row: usize| match &given {
+            Some(given) => given.get(row).copied(),
+            None => Some(row),
+        };
+        let none = || Error::internal("a row failed that was not there");
+        for RowError { row, error } in failed {
+            let row = of_batch(row).ok_or_else(none)?;
             if !self.allowed {
                 let way_out = "set input.on_row_error: null to go on with the other rows";
                 let hint = match error.hint() {
@@ -58,7 +58,18 @@ impl Failures {
             }
             self.rows.insert(start + row, text(&error));
         }
-        Ok(())
+        let rest = match kept {
+            Some(kept) => {
+                let of_batch = kept.into_iter().map(of_batch);
+                Some(of_batch.collect::<Option<Vec<_>>>().ok_or_else(none)?)
+            }
+            None => given,
+        };
+        let origin = match &rest {
+            Some(rest) => origin.select(rest),
+            None => origin.clone(),
+        };
+        Ok((origin, rest))
     }
 
     /// The column of an output for the `rows` rows of the block; `value` has those that did not fail.
@@ -141,14 +152,13 @@ mod tests {
         let mut failures = Failures::new(&columns);
         let origin = Origin::of(&"a.parquet".into(), 0, 10, 4);
         // Row 1 could not be decoded; the model saw rows 0, 2 and 3 of the batch and failed on its second.
+        let (_, kept) = failures.add(2, &origin, None, vec![], None).unwrap();
+        let (rest, kept) = failures
+            .add(2, &origin, kept, vec![failed(1, "null")], Some(vec![0, 2, 3]))
+            .unwrap();
+        assert_eq!(rest.stretches()[1].first_row, 12);
         failures
-            .add(
-                2,
-                &origin,
-                vec![failed(1, "null")],
-                Some(&[0, 2, 3]),
-                vec![failed(1, "no image")],
-            )
+            .add(2, &origin, kept, vec![failed(1, "no image")], None)
             .unwrap();
         let value = Value::Tensor(Tensor::new(vec![4], vec![7i64, 8, 9, 10]).unwrap());
         let numbers = failures.array(&columns[0], Some(value), 6).unwrap();
@@ -168,7 +178,7 @@ mod tests {
         let mut failures = Failures::new(&columns);
         let origin = Origin::of(&"a.parquet".into(), 0, 0, 1);
         failures
-            .add(0, &origin, vec![], None, vec![failed(0, "x")])
+            .add(0, &origin, None, vec![failed(0, "x")], Some(vec![]))
             .unwrap();
         assert_eq!(failures.array(&columns[0], None, 1).unwrap().null_count(), 1);
     }
@@ -181,9 +191,9 @@ mod tests {
             .add(
                 0,
                 &origin,
-                vec![failed(5, "later")],
+                Some(vec![1, 4, 5]),
+                vec![failed(1, "first"), failed(2, "later")],
                 None,
-                vec![failed(4, "first")],
             )
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::contents::Filled;
 use super::failures::Failures;
 use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
 use super::{FinishedUnit, Shared};
@@ -124,14 +125,25 @@ fn score(
     let inputs = block.project(&shared.inputs)?;
     let mut outputs: Vec<Value> = Vec::new();
     let mut failures = Failures::new(&shared.outputs);
+    let mut arriving = match &shared.contents {
+        Some(contents) => Some(contents.begin(&inputs, &shared.runtime)?),
+        None => None,
+    };
     let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
     for start in (0..total).step_by(shared.batch_rows) {
         let rows = shared.batch_rows.min(total - start);
         let origin = block.origin.slice(start, rows);
+        let given = inputs.slice(start, rows);
+        let filled = match &mut arriving {
+            Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
+            None => Filled::all(given),
+        };
+        let (present, kept) = failures.add(start, &origin, None, filled.failed, filled.kept)?;
         let converting = Instant::now();
         let decoded = shared.metrics.time(Stage::Convert, || {
-            shared.decoder.decode_rows(&inputs.slice(start, rows), &origin)
+            shared.decoder.decode_rows(&filled.rows, &present)
         })?;
+        let (_, kept) = failures.add(start, &origin, kept, decoded.failed, decoded.kept)?;
         convert_secs += converting.elapsed().as_secs_f64();
         let inferring = Instant::now();
         let outcome = shared
@@ -151,16 +163,10 @@ fn score(
         shared.metrics.tokens.add(counts.tokens);
         shared.metrics.tokens_computed.add(counts.tokens_computed);
         shared.metrics.batches_inferred.add(1);
-        let failed = decoded.failed.len() + outcome.failed.len();
-        shared.metrics.rows_inferred.add((rows - failed) as u64);
-        shared.metrics.rows_failed.add(failed as u64);
-        failures.add(
-            start,
-            &origin,
-            decoded.failed,
-            decoded.kept.as_deref(),
-            outcome.failed,
-        )?;
+        let inferred = decoded.batch.rows - outcome.failed.len();
+        shared.metrics.rows_inferred.add(inferred as u64);
+        shared.metrics.rows_failed.add((rows - inferred) as u64);
+        failures.add(start, &origin, kept, outcome.failed, None)?;
         if outputs.is_empty() {
             outputs = outcome.values;
         } else {

@@ -90,9 +90,8 @@ impl Referenced {
     /// The path relative to the location.
     fn below_root<'a>(&self, name: &'a str) -> Result<&'a str> {
         let outside = || {
-            refused("it lies outside of the location").with_hint(
-                "give the folder that holds the files: input.column_handling.<column>.location",
-            )
+            refused("it lies outside of the location")
+                .with_hint("give the folder that holds the files: input.column_handling.<column>.location")
         };
         let inside = |root: &str| {
             let rest = name.strip_prefix(root.trim_end_matches('/'))?;
@@ -105,7 +104,9 @@ impl Referenced {
         if name.contains("://") {
             let local = self.root.local_path().and_then(Path::to_str);
             let by_file_url = local.and_then(|local| inside(&format!("file://{local}")));
-            return by_file_url.or_else(|| inside(self.root.display())).ok_or_else(outside);
+            return by_file_url
+                .or_else(|| inside(self.root.display()))
+                .ok_or_else(outside);
         }
         Ok(name)
     }
@@ -168,7 +169,10 @@ fn read_local(folder: &Path, path: &str) -> Result<Bytes> {
     }
     let mut content = Vec::with_capacity(size as usize);
     // It may have grown since.
-    opened.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(failed)?;
+    opened
+        .take(MAX_FILE_BYTES)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     Ok(content.into())
 }
 
@@ -189,8 +193,8 @@ fn too_large(size: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object_store::memory::InMemory;
     use object_store::ObjectStore;
+    use object_store::memory::InMemory;
 
     fn local(folder: &Path) -> Referenced {
         let root = Location::local(folder.to_str().unwrap()).unwrap();
@@ -231,8 +235,23 @@ mod tests {
         let beside = format!("{}_too/secret", folder.display());
         let through = format!("{}/../secret", folder.display());
         for name in [
-            "../secret", "a/../../secret", "/etc/passwd", &secret, &beside, &through, "up/secret", "link", "", ".",
-            "a//b", "./link", "file:///etc/passwd", "http://169.254.169.254/latest", "s3://bucket/x", "@stage", "\0",
+            "../secret",
+            "a/../../secret",
+            "/etc/passwd",
+            &secret,
+            &beside,
+            &through,
+            "up/secret",
+            "link",
+            "",
+            ".",
+            "a//b",
+            "./link",
+            "file:///etc/passwd",
+            "http://169.254.169.254/latest",
+            "s3://bucket/x",
+            "@stage",
+            "\0",
         ] {
             let error = refusal(&files, name).await;
             assert!(!error.contains("is not there"), "{name}: {error}");
@@ -257,14 +276,25 @@ mod tests {
     #[tokio::test]
     async fn objects_of_a_store_are_found_below_the_location_alone() {
         let store = Arc::new(InMemory::new());
-        store.put(&"bucket/in/a.png".into(), "photo".into()).await.unwrap();
-        store.put(&"bucket/out/a.png".into(), "secret".into()).await.unwrap();
+        store
+            .put(&"bucket/in/a.png".into(), "photo".into())
+            .await
+            .unwrap();
+        store
+            .put(&"bucket/out/a.png".into(), "secret".into())
+            .await
+            .unwrap();
         let root = Location::within(store, "bucket/in", "s3://bucket/in/").unwrap();
         let files = Referenced::new(Storage::local(), root);
         for name in ["a.png", "s3://bucket/in/a.png"] {
             assert_eq!(files.fetch(name).await.unwrap(), &b"photo"[..], "{name}");
         }
-        for name in ["../out/a.png", "s3://bucket/out/a.png", "s3://bucket/in/../out/a.png", "s3://other/in/a.png"] {
+        for name in [
+            "../out/a.png",
+            "s3://bucket/out/a.png",
+            "s3://bucket/in/../out/a.png",
+            "s3://other/in/a.png",
+        ] {
             assert!(refusal(&files, name).await.contains("may be read"), "{name}");
         }
         assert!(refusal(&files, "b.png").await.contains("is not there"));

@@ -122,7 +122,11 @@ impl Task for Classification {
                     ..
                 },
             ] if top_k.len() == 1 && apply.len() == 1 => (top_k[0], &apply[0]),
-            _ => return Err(Error::internal("image classification takes top_k and function_to_apply")),
+            _ => {
+                return Err(Error::internal(
+                    "image classification takes top_k and function_to_apply",
+                ));
+            }
         };
         let top_k = usize::try_from(top_k)
             .ok()
@@ -139,7 +143,9 @@ impl Task for Classification {
             return Err(Error::model("the network's logits are not float32"));
         };
         if scores.len() != rows * width {
-            return Err(Error::model("the network scores another number of labels in each batch"));
+            return Err(Error::model(
+                "the network scores another number of labels in each batch",
+            ));
         }
         let kept = top_k.min(width);
         let (mut labels, mut best) = (Vec::with_capacity(rows * kept), Vec::with_capacity(rows * kept));
@@ -147,7 +153,11 @@ impl Task for Classification {
             apply.scores(row);
             let mut order: Vec<usize> = (0..width).collect();
             // Stable: of equal scores the first label comes first. A score that is no number comes last.
-            order.sort_by(|a, b| row[*b].partial_cmp(&row[*a]).unwrap_or(row[*a].is_nan().cmp(&row[*b].is_nan())));
+            order.sort_by(|a, b| {
+                row[*b]
+                    .partial_cmp(&row[*a])
+                    .unwrap_or(row[*a].is_nan().cmp(&row[*b].is_nan()))
+            });
             for &index in &order[..kept] {
                 labels.push(self.labels[index].clone());
                 best.push(f64::from(row[index]));
@@ -189,8 +199,13 @@ mod tests {
         assert_eq!(task.apply, Apply::Softmax);
         let lists = run(&task, vec![0.0, 2.0, 1.0, 5.0, 5.0, 0.0], 2, "none").unwrap();
         assert_eq!(lists.offsets, [0, 2, 4]);
-        let Items::Records(columns) = lists.items else { panic!() };
-        assert_eq!(columns[0], ["dog", "owl", "cat", "dog"].map(String::from).to_vec().into());
+        let Items::Records(columns) = lists.items else {
+            panic!()
+        };
+        assert_eq!(
+            columns[0],
+            ["dog", "owl", "cat", "dog"].map(String::from).to_vec().into()
+        );
         assert_eq!(columns[1], vec![2.0f64, 1.0, 5.0, 5.0].into());
         assert_eq!(run(&task, vec![0.0; 3], 99, "softmax").unwrap().offsets, [0, 3]);
     }
@@ -211,7 +226,10 @@ mod tests {
     #[test]
     fn wrong_parameters_are_named() {
         let task = task(json!({}));
-        for (top_k, apply, words) in [(0, "none", "top_k: 0 given"), (1, "tanh", "function_to_apply: \"tanh\" given")] {
+        for (top_k, apply, words) in [
+            (0, "none", "top_k: 0 given"),
+            (1, "tanh", "function_to_apply: \"tanh\" given"),
+        ] {
             let error = run(&task, vec![0.0; 2], top_k, apply).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }

@@ -53,7 +53,12 @@ impl Task for Features {
     fn function(&self, seen: &[Named]) -> Result<Function> {
         let one = named(seen.to_vec(), self.from)?;
         let feature = OutputFeature {
-            shape: one.shape.iter().skip(1).map(|extent| Dim::Fixed(*extent)).collect(),
+            shape: one
+                .shape
+                .iter()
+                .skip(1)
+                .map(|extent| Dim::Fixed(*extent))
+                .collect(),
             ..output(self.column, self.dtype, OutputKind::Tensor)
         };
         Ok(Function {

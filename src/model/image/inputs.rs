@@ -108,9 +108,13 @@ fn how(input: &InputFeature, card: &ImageCard) -> Result<Made> {
         Some(&[height, width]) => Some((height, width)),
         _ => None,
     };
-    let unsaid = || refused("neither it nor the card says of what size").with_hint("give image.size: [height, width]");
+    let unsaid =
+        || refused("neither it nor the card says of what size").with_hint("give image.size: [height, width]");
     let (size, crop) = match (pair(&card.size), card.shortest_edge) {
-        (None, Some(edge)) => (Size::ShortestEdge(edge), Some(pair(&card.crop).or(own).ok_or_else(unsaid)?)),
+        (None, Some(edge)) => (
+            Size::ShortestEdge(edge),
+            Some(pair(&card.crop).or(own).ok_or_else(unsaid)?),
+        ),
         (size, _) => {
             // What is cut to the model's size was larger before, and only the card can say how large.
             let (height, width) = size.or(own.filter(|_| card.crop.is_none())).ok_or_else(unsaid)?;
@@ -118,7 +122,9 @@ fn how(input: &InputFeature, card: &ImageCard) -> Result<Made> {
         }
     };
     let three = |numbers: &Option<Vec<f64>>, otherwise: f64| {
-        let numbers = numbers.as_deref().and_then(|numbers| <[f64; 3]>::try_from(numbers).ok());
+        let numbers = numbers
+            .as_deref()
+            .and_then(|numbers| <[f64; 3]>::try_from(numbers).ok());
         numbers.unwrap_or([otherwise; 3])
     };
     let filter = match card.resample.unwrap_or(Resample::Bilinear) {
@@ -158,7 +164,10 @@ impl WithImages {
             made.as_ref()
                 .map(|made| Images::new(&made.steps, made.height, made.width))
         });
-        let is_param = self.functions[place].inputs.iter().map(|input| input.source == Source::Param);
+        let is_param = self.functions[place]
+            .inputs
+            .iter()
+            .map(|input| input.source.is_param());
         Box::new(Worker {
             images: images.collect(),
             is_param: is_param.collect(),
@@ -210,7 +219,9 @@ impl Loaded for WithImages {
 
     fn worker_on(&self, function: &Function, threads: usize, engine: Engine) -> Result<Box<dyn Model>> {
         let place = self.place(function)?;
-        let model = self.inner.worker_on(&self.inner.functions()[place], threads, engine)?;
+        let model = self
+            .inner
+            .worker_on(&self.inner.functions()[place], threads, engine)?;
         Ok(self.wrap(place, model))
     }
 }
@@ -228,7 +239,13 @@ impl Model for Worker {
     }
 
     fn infer_rows(&mut self, batch: &TensorBatch) -> Result<Outcome> {
-        let at_once = self.images.iter().flatten().map(Images::at_once).min().unwrap_or(1);
+        let at_once = self
+            .images
+            .iter()
+            .flatten()
+            .map(Images::at_once)
+            .min()
+            .unwrap_or(1);
         let mut outcome = Outcome::default();
         for start in (0..batch.rows).step_by(at_once) {
             let rows = at_once.min(batch.rows - start);
@@ -269,7 +286,10 @@ impl Worker {
                 Ok(()) => kept.push(row),
                 Err(error) => {
                     // Another image of the row may have been fine.
-                    numbers.iter_mut().zip(before).for_each(|(numbers, length)| numbers.truncate(length));
+                    numbers
+                        .iter_mut()
+                        .zip(before)
+                        .for_each(|(numbers, length)| numbers.truncate(length));
                     failed.push(RowError { row, error });
                 }
             }

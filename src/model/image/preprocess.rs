@@ -5,7 +5,7 @@
 //! Scaling and normalising map 256 values of each channel, so they are done once, into a table.
 
 use super::decode::{Limits, Rgb};
-use super::resize::{Filter, Resizer};
+use super::resize::{Filter, resize};
 use crate::error::{Error, Result};
 
 /// What extents an image gets.
@@ -45,11 +45,10 @@ pub struct Preprocess {
     pub channels_last: bool,
 }
 
-/// A [`Preprocess`] with its tables and buffers: one per worker.
+/// A [`Preprocess`] with its tables: one per worker.
 pub struct Preprocessor {
     steps: Preprocess,
     tables: [[f32; 256]; 3],
-    resizer: Resizer,
     limits: Limits,
 }
 
@@ -84,7 +83,6 @@ impl Preprocessor {
         Preprocessor {
             tables: std::array::from_fn(|channel| steps.table(channel)),
             steps: steps.clone(),
-            resizer: Resizer::default(),
             limits,
         }
     }
@@ -136,7 +134,7 @@ impl Preprocessor {
             )));
         }
         // Both are below the limit, which is of 32 bits.
-        self.resizer.resize(image, width as u32, height as u32, filter)
+        Ok(resize(image, width as u32, height as u32, filter))
     }
 
     fn fill(&self, out: &mut [f32], plane: usize, color: [f32; 3]) {

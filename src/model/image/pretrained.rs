@@ -8,10 +8,41 @@ use super::rows::{Images, append, bytes_of};
 use super::task::{self, Task};
 use crate::error::{Error, Result};
 use crate::model::network::{Named, Network, Networks};
-use crate::model::pretrained::Pretrained;
-use crate::model::{self, Engine, Loaded, Model, ModelFiles, Outcome};
+use crate::model::pretrained::{Pretrained, Weights};
+use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome};
 use crate::signature::Function;
 use crate::tensor::{Tensor, TensorBatch, Value};
+
+/// The functions of a folder whose task is one of images.
+///
+/// # Errors
+/// `Model`, for a processor that is missing or not known, weights that can't be read, or a network that fails; `Config`, for
+/// a device, precision or execution provider that can't be had.
+pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    let (networks, engine) = networks(files, pretrained, options)?;
+    let opened = ImageModel::open(files, pretrained, networks, engine);
+    Ok(Arc::new(
+        opened.map_err(|error| error.with("model", &files.location))?,
+    ))
+}
+
+fn networks(
+    files: &ModelFiles,
+    pretrained: &Pretrained,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn Networks>, Engine)> {
+    match &pretrained.weights {
+        #[cfg(feature = "candle")]
+        Weights::Safetensors(_) => Ok((model::candle::open(files, pretrained, options)?, Engine::Candle)),
+        #[cfg(feature = "onnx")]
+        Weights::Onnx(path) => Ok((
+            model::onnx::network::open(files, path, options)?,
+            Engine::OnnxRuntime,
+        )),
+        #[cfg(not(all(feature = "candle", feature = "onnx")))]
+        _ => Err(model::not_in_this_build("that of this model's weights")),
+    }
+}
 
 /// A folder, opened.
 pub struct ImageModel {
@@ -38,8 +69,12 @@ impl ImageModel {
         engine: Engine,
     ) -> Result<ImageModel> {
         let settings = pretrained.image_processor.as_ref().ok_or_else(|| {
-            Error::model("the folder has no preprocessor_config.json, so nothing says how images become numbers")
-                .with_hint("save it beside the weights: AutoImageProcessor.from_pretrained(…).save_pretrained(folder)")
+            Error::model(
+                "the folder has no preprocessor_config.json, so nothing says how images become numbers",
+            )
+            .with_hint(
+                "save it beside the weights: AutoImageProcessor.from_pretrained(…).save_pretrained(folder)",
+            )
         })?;
         let steps = processor::read(settings)?;
         let extents = steps.extents().ok_or_else(|| {
@@ -134,7 +169,9 @@ impl Model for ImageWorker {
         let at_once = self.images.at_once();
         let mut outcome = Outcome::default();
         for (index, images) in images.chunks(at_once).enumerate() {
-            let tensor = self.images.tensor_of(images, index * at_once, &mut outcome.failed)?;
+            let tensor = self
+                .images
+                .tensor_of(images, index * at_once, &mut outcome.failed)?;
             if tensor.rows() == 0 {
                 continue;
             }

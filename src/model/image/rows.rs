@@ -62,7 +62,12 @@ impl Images {
     }
 
     /// The images that are some as a tensor; the others are put into `failed`, counted from `first`.
-    pub fn tensor_of(&mut self, images: &[Bytes], first: usize, failed: &mut Vec<RowError>) -> Result<Tensor> {
+    pub fn tensor_of(
+        &mut self,
+        images: &[Bytes],
+        first: usize,
+        failed: &mut Vec<RowError>,
+    ) -> Result<Tensor> {
         let mut numbers = Vec::with_capacity(images.len() * self.shape.iter().product::<usize>());
         for (index, bytes) in images.iter().enumerate() {
             if let Err(error) = self.push(bytes, &mut numbers) {

@@ -23,7 +23,9 @@ pub trait Task: Send + Sync {
 pub fn tasks(pretrained: &Pretrained) -> Result<Vec<Box<dyn Task>>> {
     Ok(match pretrained.task {
         Wanted::ImageClassification => vec![Box::new(Classification::of(&pretrained.config))],
-        Wanted::ImageFeatureExtraction => vec![Box::new(Features::of_patches()), Box::new(Features::pooled())],
+        Wanted::ImageFeatureExtraction => {
+            vec![Box::new(Features::of_patches()), Box::new(Features::pooled())]
+        }
         Wanted::TextImageEmbedding => vec![Box::new(Features::of_clip())],
         other => {
             return Err(Error::internal(format!("{other:?} is no task of images")));
