@@ -19,6 +19,15 @@ pub struct Stretch {
     pub rows: usize,
 }
 
+/// What is wrong with one row while others are fine.
+#[derive(Debug)]
+pub struct RowError {
+    /// Its index in the batch or block.
+    pub row: usize,
+    /// What is wrong.
+    pub error: Error,
+}
+
 /// The stretches that make up a block or batch, in row order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -88,6 +97,17 @@ impl Origin {
             }
         }
         slice
+    }
+
+    /// The origin of the rows at these indices, in this order.
+    pub fn select(&self, rows: &[usize]) -> Origin {
+        let mut selected = Origin::new();
+        for &row in rows {
+            for stretch in self.slice(row, 1).stretches {
+                selected.push(stretch);
+            }
+        }
+        selected
     }
 
     /// Adds file, row group and row of the row at `index` to an error.

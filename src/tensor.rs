@@ -3,6 +3,7 @@
 //! A tensor is a dtype, a shape and one dense row-major buffer. No backend type shows here, so that ONNX,
 //! Candle and tree models are fed and read in the same way. Axis 0 is always the batch: `[rows, ...]`.
 
+use bytes::Bytes;
 use half::f16;
 
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ macro_rules! for_each_dtype {
             (I8, i8, "int8"), (I16, i16, "int16"), (I32, i32, "int32"), (I64, i64, "int64"),
             (U8, u8, "uint8"), (U16, u16, "uint16"), (U32, u32, "uint32"), (U64, u64, "uint64"),
             (F16, f16, "float16"), (F32, f32, "float32"), (F64, f64, "float64"),
-            (String, String, "string"),
+            (String, String, "string"), (Bytes, Bytes, "bytes"),
         }
     };
 }
@@ -51,7 +52,7 @@ macro_rules! define {
                 match self { $(TensorData::$variant(values) => values.len()),* }
             }
 
-            /// `len` elements that are zero, false or the empty string.
+            /// `len` elements that are zero, false or empty.
             pub fn zeros(dtype: DType, len: usize) -> TensorData {
                 match dtype { $(DType::$variant => TensorData::$variant(vec![Default::default(); len])),* }
             }
@@ -95,7 +96,7 @@ impl TensorData {
 }
 
 impl DType {
-    /// Bytes of one element; for strings the size of the handle.
+    /// Bytes of one element; for strings and bytes the size of the handle.
     pub fn byte_width(self) -> usize {
         match self {
             DType::Bool | DType::I8 | DType::U8 => 1,
@@ -103,12 +104,13 @@ impl DType {
             DType::I32 | DType::U32 | DType::F32 => 4,
             DType::I64 | DType::U64 | DType::F64 => 8,
             DType::String => size_of::<String>(),
+            DType::Bytes => size_of::<Bytes>(),
         }
     }
 
-    /// Whether elements are numbers (booleans and strings are not).
+    /// Whether elements are numbers (booleans, strings and bytes are not).
     pub fn is_numeric(self) -> bool {
-        !matches!(self, DType::Bool | DType::String)
+        !matches!(self, DType::Bool | DType::String | DType::Bytes)
     }
 
     /// Whether elements can hold NaN.

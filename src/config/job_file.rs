@@ -17,7 +17,8 @@ use crate::config::naming;
 use crate::config::quantity::{self, Quantity};
 use crate::config::sections;
 use crate::config::{
-    Backend, Compression, ExecutionProvider, LocalWriter, OnOutOfRange, Precision, SaveMode,
+    Backend, ColumnHandling, Compression, ExecutionProvider, LocalWriter, OnOutOfRange, OnRowError,
+    Precision, SaveMode,
 };
 
 /// A Floe job: a model, the Parquet files to run it over, and where results go. YAML or JSON.
@@ -154,9 +155,19 @@ pub struct InputSection {
     /// Default: `fail`.
     #[schemars(example = &"saturate")]
     pub on_out_of_range: Option<OnOutOfRange>,
-    /// Columns that hold stage paths of files, to be replaced by the files' content.
-    #[schemars(extend("x-not-yet" = "columns of file paths are not in this version"))]
-    pub column_handling: Option<BTreeMap<String, Value>>,
+    /// Rows that can't be scored while others can: an image that is damaged, a file that is missing, a null or a number that
+    /// `on_null` and `on_out_of_range` don't let through. `null` leaves the model's columns null there, says why in a
+    /// further column, `error` (after `output.prefix`), and counts them.
+    ///
+    /// Default: `fail`.
+    #[schemars(example = &"null")]
+    pub on_row_error: Option<OnRowError>,
+    /// Columns that hold paths of files: the model gets the files' content in their place, the output keeps the paths.
+    /// `docs/files.md` says which paths are followed.
+    ///
+    /// Default: none.
+    #[schemars(example = example_column_handling())]
+    pub column_handling: Option<BTreeMap<String, ColumnHandling>>,
     /// Column whose equal values must reach the model in one call.
     #[schemars(extend("x-not-yet" = "partitioned model functions are not in this version"))]
     pub partition_column: Option<String>,
@@ -358,6 +369,15 @@ pub struct ImageBuildSection {
 
 fn example_params() -> BTreeMap<String, f64> {
     BTreeMap::from([("threshold".to_string(), 0.5)])
+}
+
+fn example_column_handling() -> BTreeMap<String, BTreeMap<String, String>> {
+    let pair = |key: &str, value: &str| (key.to_string(), value.to_string());
+    let handling = [
+        pair("input_format", "full_stage_path"),
+        pair("convert_to", "raw_bytes"),
+    ];
+    BTreeMap::from([("IMAGE".to_string(), BTreeMap::from(handling))])
 }
 
 fn example_storage() -> BTreeMap<String, Value> {

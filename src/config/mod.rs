@@ -168,6 +168,57 @@ pub struct InputOptions {
     pub on_null: OnNull,
     /// Numbers that the model's type cannot hold.
     pub on_out_of_range: OnOutOfRange,
+    /// Rows that the model can't be given, or that it fails on.
+    pub on_row_error: OnRowError,
+    /// Columns of paths, by name: the model gets the files' contents.
+    pub column_handling: BTreeMap<String, ColumnHandling>,
+}
+
+/// What a column of paths stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnHandling {
+    /// What the cells hold: `full_stage_path`, the path of a file. Full stage paths (`@db.schema.stage/folder/file`), URLs and
+    /// paths below `location`, and paths relative to it will do.
+    pub input_format: InputFormat,
+    /// What the model gets instead of the path: the file's bytes, or text that holds them.
+    pub convert_to: FileEncoding,
+    /// Folder or URL below which the files lie. Nothing outside of it is read, except from stages that cells name.
+    ///
+    /// Default: the input's.
+    #[serde(default)]
+    pub location: Option<String>,
+}
+
+/// `InputFormat` of `snowflake.ml.model.batch_inference`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InputFormat {
+    /// The path of a file.
+    FullStagePath,
+}
+
+/// `FileEncoding` of `snowflake.ml.model.batch_inference`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileEncoding {
+    /// The bytes, for an input of bytes.
+    RawBytes,
+    /// Base64 text.
+    Base64,
+    /// `data:<type>;base64,<text>`
+    Base64DataUrl,
+}
+
+/// What to do with a row that can't be scored while others can: a damaged image, a file that is missing, a null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRowError {
+    /// End the job, naming file, row group and row.
+    #[default]
+    Fail,
+    /// Leave the model's columns null in this row and say why in a column of its own.
+    Null,
 }
 
 /// What to do with a number that the model's input type cannot hold. It never wraps.

@@ -88,6 +88,7 @@ fn merge(document: Option<(&str, &str)>, overrides: &Overrides, notes: &mut Vec<
     };
     let mut faults = Faults::default();
     aliases::settle(&mut merged, &mut faults);
+    take_null_for_a_word(&mut merged);
     let aliases: Vec<&str> = ALIASES.iter().map(|alias| alias.from).collect();
     check::check(inline_schema(), &merged, &aliases, &mut faults);
     say_what_has_no_effect(&merged, notes, &mut faults);
@@ -111,6 +112,17 @@ fn merge(document: Option<(&str, &str)>, overrides: &Overrides, notes: &mut Vec<
         )
         .with_source(error.into_inner())
     })
+}
+
+/// `on_row_error: null` without quotes is YAML's null, and means the word all the same: elsewhere a null is as good as a key
+/// that is left out, which here would be the opposite of what was asked for.
+fn take_null_for_a_word(document: &mut Map<String, Value>) {
+    let input = document.get_mut("input").and_then(Value::as_object_mut);
+    if let Some(policy) = input.and_then(|input| input.get_mut("on_row_error"))
+        && policy.is_null()
+    {
+        *policy = "null".into();
+    }
 }
 
 fn say_what_has_no_effect(document: &Map<String, Value>, notes: &mut Vec<String>, faults: &mut Faults) {

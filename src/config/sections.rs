@@ -130,6 +130,8 @@ pub fn input(section: InputSection, faults: &mut Faults) -> InputOptions {
         params: section.params.unwrap_or_default(),
         on_null,
         on_out_of_range: section.on_out_of_range.unwrap_or_default(),
+        on_row_error: section.on_row_error.unwrap_or_default(),
+        column_handling: section.column_handling.unwrap_or_default(),
     }
 }
 

@@ -61,6 +61,8 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             params: Default::default(),
             on_null: OnNull::Fail,
             on_out_of_range: OnOutOfRange::Fail,
+            on_row_error: OnRowError::Fail,
+            column_handling: Default::default(),
         },
         output: OutputOptions {
             location: "out".into(),

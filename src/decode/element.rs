@@ -353,9 +353,9 @@ impl<T: Number> Write<'_, '_, T> {
     }
 }
 
-/// Runs the body with `$element` as the Rust type of a dtype; the second body is for strings.
+/// Runs the body with `$element` as the Rust type of a dtype; the others are for strings and bytes.
 macro_rules! with_element {
-    ($dtype:expr, $element:ident => $numbers:expr, $strings:expr) => {{
+    ($dtype:expr, $element:ident => $numbers:expr, $strings:expr, $bytes:expr) => {{
         use $crate::tensor::DType;
         macro_rules! body {
             ($rust:ty) => {{
@@ -377,6 +377,7 @@ macro_rules! with_element {
             DType::F32 => body!(f32),
             DType::F64 => body!(f64),
             DType::String => $strings,
+            DType::Bytes => $bytes,
         }
     }};
 }

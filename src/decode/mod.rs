@@ -7,6 +7,7 @@
 //! The conversions are exact or nearest, never wrapping, and independent of how rows are cut into batches;
 //! `docs/types.md` holds the table. Nulls and values out of range follow the job's and the model card's policy.
 
+mod binary;
 mod convert;
 mod decimal;
 mod element;
@@ -19,15 +20,16 @@ mod tabular;
 #[cfg(test)]
 mod tests;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Schema;
 
 use self::params::Param;
 use self::row_hash::RowHash;
 use self::tabular::Tabular;
 use crate::config::OnOutOfRange;
-use crate::error::{Error, Result};
-use crate::origin::Origin;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::origin::{Origin, RowError};
 use crate::signature::{Binding, OnNull, Source};
 use crate::tensor::TensorBatch;
 
@@ -36,6 +38,19 @@ use crate::tensor::TensorBatch;
 pub struct Decoder {
     inputs: Vec<Input>,
     columns: usize,
+    /// What keeps a row from being decoded is its own affair.
+    spares: bool,
+}
+
+/// The rows of a batch that could be decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Their tensors.
+    pub batch: TensorBatch,
+    /// Their indices in the batch, when some are missing.
+    pub kept: Option<Vec<usize>>,
+    /// Those that are missing.
+    pub failed: Vec<RowError>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +87,46 @@ impl Decoder {
         Ok(Decoder {
             inputs,
             columns: schema.fields().len(),
+            spares: false,
+        })
+    }
+
+    /// The same, but a row with a null or value that the policies don't let through is left out by
+    /// [`decode_rows`](Self::decode_rows) instead of failing the batch.
+    pub fn sparing(self, spares: bool) -> Decoder {
+        Decoder { spares, ..self }
+    }
+
+    /// Like [`decode`](Self::decode), with the rows left out that can't be decoded, if it is a decoder that spares others.
+    ///
+    /// # Errors
+    /// As `decode`; of rows only when others are not spared.
+    pub fn decode_rows(&self, batch: &RecordBatch, origin: &Origin) -> Result<Decoded> {
+        let whole = |batch| Decoded {
+            batch,
+            kept: None,
+            failed: Vec::new(),
+        };
+        match self.decode(batch, origin) {
+            Err(error) if self.spares && error.kind() == ErrorKind::Data => {}
+            result => return result.map(whole),
+        }
+        let (mut kept, mut failed) = (Vec::new(), Vec::new());
+        for row in 0..batch.num_rows() {
+            match self.decode(&batch.slice(row, 1), &origin.slice(row, 1)) {
+                Ok(_) => kept.push(row),
+                Err(error) if error.kind() == ErrorKind::Data => failed.push(RowError { row, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut is_kept = vec![true; batch.num_rows()];
+        failed.iter().for_each(|failed| is_kept[failed.row] = false);
+        let rest = filter_record_batch(batch, &BooleanArray::from(is_kept))
+            .context(ErrorKind::Internal, "can't leave out rows")?;
+        Ok(Decoded {
+            batch: self.decode(&rest, &origin.select(&kept))?,
+            kept: Some(kept),
+            failed,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::tensor::DType;
 
 /// The number that stands in for a null of `feature`, already scaled; `None` when a null ends the job.
 ///
-/// A string input takes any number to mean the empty string.
+/// An input of strings or bytes takes any number to mean the empty one.
 ///
 /// # Errors
 /// `Config`, when the input's type does not hold the number.
@@ -31,7 +31,7 @@ pub fn stand_in(feature: &InputFeature, job: OnNull) -> Result<Option<f64>> {
             ))
             .with_hint("use fail, or fill with a fill_value"));
         }
-        OnNull::Fill(_) if feature.dtype == DType::String => return Ok(Some(0.0)),
+        OnNull::Fill(_) if matches!(feature.dtype, DType::String | DType::Bytes) => return Ok(Some(0.0)),
         // A fill value is in the column's units, like every number around it.
         OnNull::Fill(value) => value * feature.affine.0 + feature.affine.1,
     };
@@ -55,7 +55,7 @@ fn holds(dtype: DType, number: f64) -> bool {
     fn of<T: Element>(number: f64) -> bool {
         T::convert(number).is_ok()
     }
-    with_element!(dtype, T => of::<T>(number), true)
+    with_element!(dtype, T => of::<T>(number), true, true)
 }
 
 #[cfg(test)]
@@ -111,6 +111,7 @@ mod tests {
         check(DType::Bool, None, OnNull::Fill(2.0), None);
         check(DType::F16, None, OnNull::Fill(1e6), None);
         check(DType::String, None, OnNull::Fill(-1.0), Some(Some(0.0)));
+        check(DType::Bytes, None, OnNull::Fill(-1.0), Some(Some(0.0)));
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! shape the model declares. It is made once; every batch gets a copy. Where the model declares the input per row,
 //! each row gets the value.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::convert::Misfit;
 use super::element::{Element, with_element};
 use super::rule::{Affine, Plain, Rule};
 use crate::error::{Error, Result};
-use crate::signature::{BoundInput, Dim, Source, display_shape};
+use crate::signature::{BoundInput, Dim, display_shape};
 use crate::tensor::{DType, Tensor, TensorData};
 
 /// An input that is fed by the job file.
@@ -47,7 +48,7 @@ impl Param {
             })?;
         }
         let affine = (feature.affine != (1.0, 0.0)).then_some(feature.affine);
-        let data = with_element!(feature.dtype, T => numbers::<T>(&leaves, affine)?, strings(&leaves)?);
+        let data = with_element!(feature.dtype, T => numbers::<T>(&leaves, affine)?, strings(&leaves)?, hexadecimal(&leaves)?);
         Ok(Param {
             value: Tensor::new(extents, data)?,
             per_row: !feature.source.is_param(),
@@ -173,6 +174,26 @@ fn strings(leaves: &[(String, &Value)]) -> Result<TensorData> {
     Ok(texts.into())
 }
 
+/// JSON has no bytes: the registry's client writes them as hexadecimal text.
+fn hexadecimal(leaves: &[(String, &Value)]) -> Result<TensorData> {
+    let mut elements = Vec::with_capacity(leaves.len());
+    for (path, value) in leaves {
+        let wrong = || Error::config(format!("{path} must be bytes, written as hexadecimal text"));
+        let digits = value.as_str().filter(|text| text.is_ascii()).ok_or_else(wrong)?;
+        let pairs = digits.as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| match pair {
+            [high, low] => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
+                Some(digit(high)? << 4 | digit(low)?)
+            }
+            _ => None,
+        });
+        let bytes: Vec<u8> = bytes.collect::<Option<_>>().ok_or_else(wrong)?;
+        elements.push(Bytes::from(bytes));
+    }
+    Ok(elements.into())
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -215,7 +236,7 @@ mod tests {
 
     #[test]
     fn values_become_tensors_of_the_declared_type_and_shape() {
-        let cases: [(DType, &[Dim], Value, Tensor); 10] = [
+        let cases: [(DType, &[Dim], Value, Tensor); 11] = [
             (
                 DType::F32,
                 &[],
@@ -259,6 +280,12 @@ mod tests {
                 Tensor::new(vec![], vec![true]).unwrap(),
             ),
             (
+                DType::Bytes,
+                &[],
+                json!("00fF"),
+                Tensor::new(vec![], vec![Bytes::from_static(b"\x00\xff")]).unwrap(),
+            ),
+            (
                 DType::String,
                 &[Dynamic],
                 json!(["a", ""]),
@@ -284,7 +311,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named_with_their_path() {
-        let cases: [(DType, &[Dim], Value, &str); 13] = [
+        let cases: [(DType, &[Dim], Value, &str); 15] = [
             (
                 DType::I8,
                 &[],
@@ -334,6 +361,18 @@ mod tests {
                 "is a number, and must be true or false (bool)",
             ),
             (DType::String, &[], json!(1), "is a number, and must be a string"),
+            (
+                DType::Bytes,
+                &[],
+                json!("0g"),
+                "must be bytes, written as hexadecimal text",
+            ),
+            (
+                DType::Bytes,
+                &[],
+                json!("012"),
+                "must be bytes, written as hexadecimal text",
+            ),
             (DType::F32, &[], json!([1]), "is a list, and must be a number"),
             (
                 DType::F32,

@@ -1,4 +1,4 @@
-//! Columns of numbers, booleans and strings into one tensor.
+//! Columns of numbers, booleans, strings and bytes into one tensor.
 //!
 //! Scalar columns side by side become a row-major matrix `[rows, columns]`; one list column becomes
 //! `[rows, extents...]`. Both are the same work: `k` flat columns written into every `k`-th place.
@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::array_value_to_string;
 
+use super::binary;
 use super::element::{Element, Fault, Lane, Treatment, Why, with_element};
 use super::lists::{Flat, ListFault, Ragged, depth, flatten, plain};
 use super::nulls::stand_in;
@@ -156,7 +157,8 @@ impl Tabular {
             T => self.numbers::<T>(&leaves).map_err(|(column, fault)| {
                 at(column, fault.index, self.misfit(&leaves[column], fault))
             })?,
-            TensorData::String(strings(&leaves))
+            TensorData::String(strings(&leaves)),
+            TensorData::Bytes(binary::elements(&leaves))
         );
         Tensor::new(shape, data)
     }

@@ -85,7 +85,7 @@ fn texts(data: &TensorData) -> Vec<String> {
             match data { $(TensorData::$variant(values) => values.iter().map(|value| format!("{value:?}")).collect()),* }
         };
     }
-    texts!(Bool I8 I16 I32 I64 U8 U16 U32 U64 F16 F32 F64 String)
+    texts!(Bool I8 I16 I32 I64 U8 U16 U32 U64 F16 F32 F64 String Bytes)
 }
 
 fn row_of(error: &Error) -> usize {

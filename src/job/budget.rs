@@ -2,7 +2,8 @@
 
 use super::Host;
 use crate::config::Job;
-use crate::signature::{Dim, Function, Source};
+use crate::signature::{Dim, Function};
+use crate::tensor::DType;
 
 /// Bytes of input tensors that make a good batch: enough to spread the cost of a call, few enough to stay in cache.
 /// Measured on tables, 1,024 to 4,096 rows of a dozen features are best, and four times as many cost a third.
@@ -10,6 +11,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 /// Most rows of a batch that is neither asked for nor found by trial.
 const MOST_BATCH_ROWS: usize = 4096;
+
+/// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
+const BYTES_OF_BYTES: usize = 16 * 1024;
 
 /// An input is handed over in at least so many windows, if it is not small.
 const WINDOWS: u64 = 32;
@@ -74,8 +78,11 @@ pub fn row_bytes(function: &Function) -> usize {
         Dim::Dynamic => UNKNOWN_EXTENT,
     };
     let inputs = function.inputs.iter().filter(|input| !input.source.is_param());
-    let bytes =
-        inputs.map(|input| input.shape.iter().map(extent).product::<usize>() * input.dtype.byte_width());
+    let width = |dtype: DType| match dtype {
+        DType::Bytes => BYTES_OF_BYTES,
+        other => other.byte_width(),
+    };
+    let bytes = inputs.map(|input| input.shape.iter().map(extent).product::<usize>() * width(input.dtype));
     bytes.sum::<usize>().max(1)
 }
 
@@ -83,7 +90,6 @@ pub fn row_bytes(function: &Function) -> usize {
 mod tests {
     use super::*;
     use crate::signature::InputFeature;
-    use crate::tensor::DType;
 
     fn function(shape: &[Dim], fixed: Option<usize>) -> Function {
         Function {

@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-use crate::config::{Job, Precision};
+use crate::config::{Job, OnRowError, Precision};
 use crate::signature::OnNull;
 
 /// `sha256:<hex>` of the parts of a job that decide its output.
@@ -35,6 +35,12 @@ pub fn of(job: &Job, function_name: &str) -> String {
     // Other kernels round differently. Left out where nothing was asked for, so that digests stay what they were.
     if job.model.precision != Precision::default() {
         facts["precision"] = job.model.precision.as_str().into();
+    }
+    if input.on_row_error != OnRowError::default() {
+        facts["on_row_error"] = format!("{:?}", input.on_row_error).into();
+    }
+    if !input.column_handling.is_empty() {
+        facts["column_handling"] = serde_json::json!(input.column_handling);
     }
     if !job.model.execution_providers.is_empty() {
         let names = job

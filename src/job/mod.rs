@@ -347,6 +347,7 @@ impl<'a> Replica<'a> {
             decoder: bound.decoder,
             outputs: bound.outputs,
             inputs: bound.inputs,
+            contents: bound.contents,
             form: bound.form,
             batch_rows: plan.window_rows.unwrap_or(plan.batch_rows),
             models,

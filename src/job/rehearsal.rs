@@ -16,6 +16,7 @@ use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::engine::agree;
 use crate::model::{Engine, Model};
+use crate::pipeline::contents::Contents;
 use crate::plan::Plan;
 use crate::read::sample::Sample;
 use crate::read::{self, Footer};
@@ -27,6 +28,9 @@ const MOST_ROWS: usize = 32 * 1024;
 
 /// Rows about which engines must agree.
 const COMPARED_ROWS: usize = 1024;
+
+/// Files that are fetched for a rehearsal.
+const MOST_FILES: usize = 64;
 
 /// Most bytes of the rows that are read for a rehearsal, as columns.
 const SAMPLE_BYTES: usize = 32 << 20;
@@ -98,8 +102,16 @@ impl Rehearsal<'_> {
         if !is_useful && engines.len() < 2 {
             return Ok(usual);
         }
-        let Bound { decoder, inputs, .. } = self.scoring.bind(self.job, self.plan)?;
+        let Bound {
+            decoder,
+            inputs,
+            contents,
+            ..
+        } = self.scoring.bind(self.job, self.plan)?;
         let Some(sample) = self.sample(&inputs).await? else {
+            return Ok(usual);
+        };
+        let Some(sample) = with_files(sample, contents.as_ref()).await? else {
             return Ok(usual);
         };
         let mut models = Vec::with_capacity(engines.len());
@@ -146,6 +158,24 @@ impl Rehearsal<'_> {
         };
         read::sample::read(self.input, footer, &self.plan.input_schema, columns, rows).await
     }
+}
+
+/// The sample with contents for paths; fewer rows, since each is a request. Rows without a file are left to the run.
+async fn with_files(sample: Sample, contents: Option<&Contents>) -> Result<Option<Sample>> {
+    let Some(contents) = contents else {
+        return Ok(Some(sample));
+    };
+    let rows = sample.rows.slice(0, sample.rows.num_rows().min(MOST_FILES));
+    let filled = contents
+        .fill(&rows)
+        .await
+        .map_err(|error| sample.origin.at(error))?;
+    let origin = match &filled.kept {
+        Some(kept) => sample.origin.select(kept),
+        None => sample.origin.slice(0, rows.num_rows()),
+    };
+    let rows = filled.rows;
+    Ok((rows.num_rows() > 0).then_some(Sample { rows, origin }))
 }
 
 /// The place of the first engine that says about the first rows what the last one says, which is the reference.
@@ -266,11 +296,12 @@ impl Stage {
 
     fn score(&mut self, start: usize, rows: usize) -> Result<()> {
         let origin = self.sample.origin.slice(start, rows);
-        let batch = self
+        let decoded = self
             .decoder
-            .decode(&self.sample.rows.slice(start, rows), &origin)?;
-        let values = self.model.infer(&batch).map_err(|error| origin.at(error))?;
-        std::hint::black_box(values);
+            .decode_rows(&self.sample.rows.slice(start, rows), &origin)?;
+        // A row that fails ends the run, or doesn't, when its turn comes.
+        let outcome = self.model.infer_rows(&decoded.batch);
+        std::hint::black_box(outcome.map_err(|error| origin.at(error))?);
         Ok(())
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Host, Survey, budget, digest};
-use crate::config::{Backend, Job, ModelOptions};
+use crate::config::{Backend, Job, ModelOptions, OnRowError};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions};
+use crate::pipeline::contents::{self, Contents};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
-use crate::storage::{Storage, StoreClass};
+use crate::storage::{Referenced, Storage, StoreClass};
 use crate::write::columns::{self, OutputColumn};
 use crate::write::{EncoderOptions, Form, partition};
 
@@ -23,6 +24,8 @@ pub struct Scoring {
     pub function: Function,
     /// See [`digest`].
     pub config_digest: String,
+    /// Where the files lie that columns of paths name, by column.
+    files: BTreeMap<String, Arc<Referenced>>,
     /// A single-threaded worker's model that has been used for something else.
     spare: Mutex<Option<Spare>>,
 }
@@ -37,6 +40,8 @@ pub struct Bound {
     pub outputs: Vec<OutputColumn>,
     /// The columns that the decoder takes; positions in the plan's schema.
     pub inputs: Vec<usize>,
+    /// The columns of paths among them.
+    pub contents: Option<Contents>,
     /// How files are written.
     pub form: Arc<Form>,
 }
@@ -57,6 +62,7 @@ impl Scoring {
             model,
             function,
             config_digest,
+            files: files_of(job, storage).await?,
             spare: Mutex::new(None),
         })
     }
@@ -66,8 +72,9 @@ impl Scoring {
     /// # Errors
     /// `Data` or `Config` when model, input and output options do not go together.
     pub fn plan(&self, job: &Job, run_id: &str, store_class: StoreClass, survey: Survey) -> Result<Plan> {
-        let binding = signature::bind(&self.function, &survey.schema, &job.input.params)?;
-        let outputs = columns::plan(&self.function.outputs, &job.output, &survey.schema)?;
+        let met = contents::handled(&survey.schema, &job.input.column_handling)?;
+        let binding = signature::bind(&self.function, &met, &job.input.params)?;
+        let outputs = self.outputs(job, &survey.schema)?;
         for note in &binding.notes {
             tracing::info!("{note}");
         }
@@ -97,17 +104,28 @@ impl Scoring {
         })
     }
 
+    /// The columns that the model adds.
+    fn outputs(&self, job: &Job, input: &Schema) -> Result<Vec<OutputColumn>> {
+        let columns = columns::plan(&self.function.outputs, &job.output, input)?;
+        match job.input.on_row_error {
+            OnRowError::Fail => Ok(columns),
+            OnRowError::Null => columns::with_row_errors(columns, &job.output, input),
+        }
+    }
+
     /// Everything the pipeline needs for a pinned plan.
     pub fn bind(&self, job: &Job, plan: &Plan) -> Result<Bound> {
         let schema = &plan.input_schema;
-        let mut binding = signature::bind(&self.function, schema, &job.input.params)?;
+        let met = contents::handled(schema, &job.input.column_handling)?;
+        let mut binding = signature::bind(&self.function, &met, &job.input.params)?;
         let inputs = binding.narrow();
-        let taken = schema.project(&inputs).context(
+        let taken = met.project(&inputs).context(
             ErrorKind::Internal,
             "the model is bound to columns that are not there",
         )?;
-        let decoder = Decoder::new(&binding, &taken, job.input.on_null, job.input.on_out_of_range)?;
-        let outputs = columns::plan(&self.function.outputs, &job.output, schema)?;
+        let decoder = Decoder::new(&binding, &taken, job.input.on_null, job.input.on_out_of_range)?
+            .sparing(job.input.on_row_error == OnRowError::Null);
+        let outputs = self.outputs(job, schema)?;
         let added = outputs.iter().map(|column| &column.field);
         if !added.clone().map(AsRef::as_ref).eq(&plan.outputs) {
             return Err(
@@ -132,6 +150,7 @@ impl Scoring {
             decoder,
             outputs,
             inputs,
+            contents: Contents::new(Arc::new(taken), &job.input.column_handling, &self.files)?,
             form: Form::new(encoder)?,
         })
     }
@@ -178,6 +197,20 @@ impl Scoring {
     fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the files of each column of paths lie.
+async fn files_of(job: &Job, storage: &Storage) -> Result<BTreeMap<String, Arc<Referenced>>> {
+    let mut files = BTreeMap::new();
+    for (column, handling) in &job.input.column_handling {
+        let location = handling.location.as_deref().unwrap_or(&job.input.location);
+        let root = storage
+            .open(location)
+            .await
+            .map_err(|error| error.with("column", column))?;
+        files.insert(column.clone(), Arc::new(Referenced::new(storage.clone(), root)));
+    }
+    Ok(files)
 }
 
 /// Reads and opens a model.

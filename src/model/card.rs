@@ -92,6 +92,96 @@ pub struct InputCard {
     /// Default: `0`.
     #[schemars(example = -0.5)]
     pub offset: Option<f64>,
+    /// The column holds images (bytes of JPEG, PNG, WebP, GIF, BMP or TIFF files), and this is how they become numbers; an
+    /// empty mapping will do where the model says its size.
+    pub image: Option<ImageCard>,
+}
+
+/// How images become the numbers of a float32 input with channels, height and width.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageCard {
+    /// Height and width that images are resized to, whatever their proportions. Not together with `shortest_edge`.
+    ///
+    /// Default: the model's own height and width, unless `shortest_edge` is given.
+    #[schemars(example = [224, 224], length(min = 2, max = 2), inner(range(min = 1, max = 16_384)))]
+    pub size: Option<Vec<u32>>,
+    /// What the shorter side is resized to; the longer one keeps the proportions. Needs a `crop`, or a model with a size.
+    #[schemars(example = 256, range(min = 1, max = 16_384))]
+    pub shortest_edge: Option<u32>,
+    /// Height and width of the middle that is cut out after resizing.
+    ///
+    /// Default: with `shortest_edge` the model's own, else everything.
+    #[schemars(example = [224, 224], length(min = 2, max = 2), inner(range(min = 1, max = 16_384)))]
+    pub crop: Option<Vec<u32>>,
+    /// How pixels between pixels are found, as Pillow does.
+    ///
+    /// Default: `bilinear`.
+    #[schemars(example = &"bicubic")]
+    pub resample: Option<Resample>,
+    /// Each byte (0 to 255) is multiplied by this.
+    ///
+    /// Default: `1/255`.
+    #[schemars(example = 1.0)]
+    pub rescale: Option<f64>,
+    /// Subtracted after `rescale`: one number for each channel.
+    ///
+    /// Default: zeros.
+    #[schemars(example = [0.485, 0.456, 0.406], length(min = 3, max = 3))]
+    pub mean: Option<Vec<f64>>,
+    /// Divided by after `mean`: one number for each channel.
+    ///
+    /// Default: ones.
+    #[schemars(example = [0.229, 0.224, 0.225], length(min = 3, max = 3))]
+    pub std: Option<Vec<f64>>,
+    /// Where the channels are.
+    ///
+    /// Default: where the model's input has an axis of 3; `channels_first` if that is open.
+    #[schemars(example = &"channels_last")]
+    pub layout: Option<Layout>,
+    /// Which colour comes first.
+    ///
+    /// Default: `rgb`.
+    #[schemars(example = &"bgr")]
+    pub colors: Option<Colors>,
+}
+
+/// Pillow's filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resample {
+    /// The nearest pixel.
+    Nearest,
+    /// Averages.
+    Box,
+    /// Straight lines.
+    Bilinear,
+    /// As sharp as bicubic, as cheap as bilinear.
+    Hamming,
+    /// Cubic curves.
+    Bicubic,
+    /// Six pixels wide.
+    Lanczos,
+}
+
+/// Where the channels of an image's tensor are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[channels, height, width]`
+    ChannelsFirst,
+    /// `[height, width, channels]`
+    ChannelsLast,
+}
+
+/// The order of an image's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Colors {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
 }
 
 /// What is done with one output of the model.
@@ -307,6 +397,28 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
             let key = |name: &str| format!("functions.{function}.inputs.{input}.{name}");
             if card.column.is_some() && card.columns.is_some() {
                 faults.push(key("columns"), "column and columns given, one of them allowed");
+            }
+            if let Some(image) = &card.image {
+                let numbers = [
+                    ("columns", card.columns.is_some()),
+                    ("scale", card.scale.is_some()),
+                    ("offset", card.offset.is_some()),
+                ];
+                for (name, _) in numbers.iter().filter(|(_, given)| *given) {
+                    faults.push(
+                        key(name),
+                        "given beside image, and it has a meaning only for numbers",
+                    );
+                }
+                if image.size.is_some() && image.shortest_edge.is_some() {
+                    faults.push(
+                        key("image.size"),
+                        "size and shortest_edge given, one of them allowed",
+                    );
+                }
+                if image.std.iter().flatten().any(|std| *std == 0.0) {
+                    faults.push(key("image.std"), "0 given, which nothing can be divided by");
+                }
             }
             match (card.on_null, card.fill_value) {
                 (Some(NullPolicy::Fill), None) => faults.push(

@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub use self::engine::Engine;
 use crate::config::{Backend, Device, ExecutionProvider, Precision};
 use crate::error::{Error, Result};
+use crate::origin::RowError;
 use crate::signature::Function;
 use crate::tensor::{TensorBatch, Value};
 
@@ -27,6 +28,7 @@ pub mod engine;
 pub mod files;
 mod folder;
 pub mod foreign;
+pub mod image;
 pub mod inspect;
 pub mod network;
 #[cfg(feature = "onnx")]
@@ -114,12 +116,51 @@ pub trait Model: Send {
     /// `Model`, when the backend fails or returns another number of rows.
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>>;
 
+    /// The same for models of which a row can fail alone (an image that is none): the others' values come back all the
+    /// same, and what was wrong with it.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails.
+    fn infer_rows(&mut self, batch: &TensorBatch) -> Result<Outcome> {
+        self.infer(batch).map(Outcome::of_all)
+    }
+
     /// For a model that forms batches itself: they are to have so many rows at most.
     fn limit_rows(&mut self, _rows: usize) {}
 
     /// What was counted since the last call.
     fn take_counts(&mut self) -> Counts {
         Counts::default()
+    }
+}
+
+/// What a model gives for a batch of which some rows may have failed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// One value per output, each with the rows that did not fail, in their order. None at all when every row failed.
+    pub values: Vec<Value>,
+    /// The rows that failed, in their order.
+    pub failed: Vec<RowError>,
+}
+
+impl Outcome {
+    /// All rows are there.
+    pub fn of_all(values: Vec<Value>) -> Outcome {
+        Outcome {
+            values,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The values, if no row failed; else the error of the first that did.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn all(mut self) -> Result<Vec<Value>> {
+        match self.failed.is_empty() {
+            true => Ok(self.values),
+            false => Err(self.failed.swap_remove(0).error),
+        }
     }
 }
 
@@ -210,8 +251,9 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
 #[cfg(feature = "onnx")]
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let options = options.clone();
+    let card = folder::read_card(&files)?;
     let opened = patience::within(patience::LIMIT, move || onnx::OnnxModel::open(&files, &options))?;
-    Ok(Arc::new(opened))
+    image::with_images(Arc::new(opened), &card)
 }
 
 #[cfg(not(feature = "onnx"))]

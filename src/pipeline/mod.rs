@@ -16,6 +16,8 @@
 //!
 //! Any error, and any panic of a worker, ends the whole pipeline with the place where it happened.
 
+pub mod contents;
+mod failures;
 mod feed;
 pub mod gauge;
 mod scheduler;
@@ -39,6 +41,7 @@ use crate::read::Reader;
 use crate::telemetry::metrics::Metrics;
 use crate::write::columns::OutputColumn;
 use crate::write::{EncodedFile, Form};
+use contents::Contents;
 use gauge::{Gauge, Reservation};
 use scheduler::Scheduler;
 
@@ -53,6 +56,8 @@ pub struct Pipeline {
     pub decoder: Decoder,
     /// The columns that the decoder takes, in its order; positions in the plan's schema.
     pub inputs: Vec<usize>,
+    /// The columns of paths among them.
+    pub contents: Option<Contents>,
     /// The columns the model adds.
     pub outputs: Vec<OutputColumn>,
     /// How files are written.
@@ -123,6 +128,9 @@ struct Shared {
     outputs: Vec<OutputColumn>,
     form: Arc<Form>,
     inputs: Vec<usize>,
+    contents: Option<Contents>,
+    /// Where files are fetched.
+    runtime: tokio::runtime::Handle,
     batch_rows: usize,
     metrics: Arc<Metrics>,
     scheduler: Scheduler,
@@ -176,6 +184,8 @@ impl Pipeline {
             outputs: self.outputs,
             form: self.form,
             inputs: self.inputs,
+            contents: self.contents,
+            runtime: tokio::runtime::Handle::current(),
             batch_rows: self.batch_rows,
             metrics: self.metrics,
             // One block in each worker's hands, one being encoded, one in reserve.

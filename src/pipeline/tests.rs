@@ -141,6 +141,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let pipeline = Pipeline {
         reader: Reader::new(location, plan.clone(), footers).splicing(form.clone(), vec![0]),
         decoder: Decoder::new(&binding, &schema(), OnNull::Fail, OnOutOfRange::Fail).unwrap(),
+        contents: None,
         outputs: vec![OutputColumn {
             output: 0,
             field: added,

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::contents::Filled;
+use super::failures::Failures;
 use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
 use super::{FinishedUnit, Shared};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::model::Model;
+use crate::model::{Model, Outcome};
 use crate::origin::Origin;
 use crate::read::Block;
 use crate::telemetry::metrics::{Stage, Wait};
 use crate::tensor::Value;
-use crate::write::columns;
 
 /// Starts one thread per model.
 pub(super) fn spawn(shared: &Arc<Shared>, models: Vec<Box<dyn Model>>) -> Result<Vec<JoinHandle<()>>> {
@@ -123,19 +124,34 @@ fn score(
     let total = block.rows.num_rows();
     let inputs = block.project(&shared.inputs)?;
     let mut outputs: Vec<Value> = Vec::new();
+    let mut failures = Failures::new(&shared.outputs);
+    let mut arriving = match &shared.contents {
+        Some(contents) => Some(contents.begin(&inputs, &shared.runtime)?),
+        None => None,
+    };
     let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
     for start in (0..total).step_by(shared.batch_rows) {
         let rows = shared.batch_rows.min(total - start);
         let origin = block.origin.slice(start, rows);
+        let given = inputs.slice(start, rows);
+        let filled = match &mut arriving {
+            Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
+            None => Filled::all(given),
+        };
+        let (present, kept) = failures.add(start, &origin, None, filled.failed, filled.kept)?;
         let converting = Instant::now();
-        let batch = shared.metrics.time(Stage::Convert, || {
-            shared.decoder.decode(&inputs.slice(start, rows), &origin)
+        let decoded = shared.metrics.time(Stage::Convert, || {
+            shared.decoder.decode_rows(&filled.rows, &present)
         })?;
+        let (_, kept) = failures.add(start, &origin, kept, decoded.failed, decoded.kept)?;
         convert_secs += converting.elapsed().as_secs_f64();
         let inferring = Instant::now();
-        let values = shared
+        let outcome = shared
             .metrics
-            .time(Stage::Infer, || model.infer(&batch))
+            .time(Stage::Infer, || match decoded.batch.rows {
+                0 => Ok(Outcome::default()),
+                _ => model.infer_rows(&decoded.batch),
+            })
             .map_err(|error| origin.at(error))?;
         infer_secs += inferring.elapsed().as_secs_f64();
         shared.first_batch.call_once(|| {
@@ -147,11 +163,14 @@ fn score(
         shared.metrics.tokens.add(counts.tokens);
         shared.metrics.tokens_computed.add(counts.tokens_computed);
         shared.metrics.batches_inferred.add(1);
-        shared.metrics.rows_inferred.add(rows as u64);
+        let inferred = decoded.batch.rows - outcome.failed.len();
+        shared.metrics.rows_inferred.add(inferred as u64);
+        shared.metrics.rows_failed.add((rows - inferred) as u64);
+        failures.add(start, &origin, kept, outcome.failed, None)?;
         if outputs.is_empty() {
-            outputs = values;
+            outputs = outcome.values;
         } else {
-            for (output, value) in outputs.iter_mut().zip(values) {
+            for (output, value) in outputs.iter_mut().zip(outcome.values) {
                 output.append(value).map_err(|error| origin.at(error))?;
             }
         }
@@ -159,14 +178,19 @@ fn score(
     let converting = Instant::now();
     let scored = shared
         .metrics
-        .time(Stage::Convert, || append(shared, block, outputs))?;
+        .time(Stage::Convert, || append(shared, block, outputs, &failures))?;
     convert_secs += converting.elapsed().as_secs_f64();
     spent.push((Stage::Convert.as_str(), convert_secs));
     spent.push((Stage::Infer.as_str(), infer_secs));
     Ok(scored)
 }
 
-fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<(RecordBatch, Vec<usize>)> {
+fn append(
+    shared: &Shared,
+    block: &Block,
+    outputs: Vec<Value>,
+    failures: &Failures,
+) -> Result<(RecordBatch, Vec<usize>)> {
     let mut outputs: Vec<Option<Value>> = outputs.into_iter().map(Some).collect();
     let schema = shared.form.schema();
     let first = schema.fields().len() - shared.outputs.len();
@@ -178,11 +202,8 @@ fn append(shared: &Shared, block: &Block, outputs: Vec<Value>) -> Result<(Record
     for (index, column) in shared.outputs.iter().enumerate() {
         columns.push(first + index);
         fields.push(schema.fields()[first + index].clone());
-        let value = outputs
-            .get_mut(column.output)
-            .and_then(Option::take)
-            .ok_or_else(|| Error::model(format!("the model returned no {}", column.field.name())))?;
-        arrays.push(columns::to_array(value, &column.field)?);
+        let value = outputs.get_mut(column.output).and_then(Option::take);
+        arrays.push(failures.array(column, value, block.rows.num_rows())?);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(block.rows.num_rows()));
     let scored = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)

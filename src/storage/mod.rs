@@ -19,6 +19,7 @@ mod location;
 mod mount;
 mod open;
 mod output;
+mod referenced;
 mod rope;
 mod snowflake;
 mod variables;
@@ -28,6 +29,7 @@ pub use local::{Overlap, available_bytes, overlap, path_within};
 pub use location::{Listed, Location};
 pub use open::Storage;
 pub use output::OutputStore;
+pub use referenced::Referenced;
 pub use rope::Rope;
 pub use variables::Variables;
 

@@ -181,6 +181,8 @@ metrics! {
         "Bytes fetched from the input";
     rows_inferred: Counter, Rows, "floe_rows_inferred_total",
         "Rows that came back from the model";
+    rows_failed: Counter, Rows, "floe_rows_failed_total",
+        "Rows without predictions, under input.on_row_error: null";
     batches_inferred: Counter, Batches, "floe_batches_inferred_total",
         "Batches that came back from the model";
     texts_cut: Counter, Texts, "floe_texts_cut_total",

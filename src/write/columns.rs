@@ -4,7 +4,9 @@
 //! writes the same schema. [`to_array`] then turns each value of the model into an array of exactly that type,
 //! mostly without a copy, or says what the model gave instead. `docs/types.md` holds the table.
 
-use arrow::array::{ArrayRef, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray, StructArray,
+};
 use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::*;
 use half::f16;
@@ -19,9 +21,9 @@ use crate::tensor::{DType, Items, Lists, Maps, Tensor, TensorData, Value};
 /// A column of the output that a model adds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputColumn {
-    /// Position of the model's output.
+    /// Position of the model's output, or [`ROW_ERRORS`].
     pub output: usize,
-    /// Name and type of the column; never nullable.
+    /// Name and type of the column; nullable only where rows may fail alone.
     pub field: FieldRef,
 }
 
@@ -74,6 +76,38 @@ pub fn plan(outputs: &[OutputFeature], options: &OutputOptions, input: &Schema) 
         });
     }
     Ok(columns)
+}
+
+/// Position that stands for no output of the model: why a row has none.
+pub const ROW_ERRORS: usize = usize::MAX;
+
+/// The same columns for a job whose rows may fail alone: all nullable, and one more that says why.
+///
+/// # Errors
+/// `Config`, when a column of the input or the model already has its name.
+pub fn with_row_errors(
+    columns: Vec<OutputColumn>,
+    options: &OutputOptions,
+    input: &Schema,
+) -> Result<Vec<OutputColumn>> {
+    let name = format!("{}error", options.prefix);
+    let names = input.fields().iter().map(|field| field.name());
+    let mut names = names.chain(columns.iter().map(|column| column.field.name()));
+    if let Some(other) = names.find(|other| other.to_lowercase() == name.to_lowercase()) {
+        return Err(Error::config(format!(
+            "input.on_row_error: null adds the column {name}, which clashes with the column {other}"
+        ))
+        .with_hint("set output.prefix; names that differ in case only clash too"));
+    }
+    let nullable = columns.into_iter().map(|column| OutputColumn {
+        field: Arc::new(column.field.as_ref().clone().with_nullable(true)),
+        ..column
+    });
+    let errors = OutputColumn {
+        output: ROW_ERRORS,
+        field: Arc::new(Field::new(name, DataType::Utf8, true)),
+    };
+    Ok(nullable.chain([errors]).collect())
 }
 
 fn find(outputs: &[OutputFeature], name: &str, key: &str) -> Result<usize> {
@@ -166,6 +200,7 @@ fn scalar_type(dtype: DType) -> DataType {
         DType::F16 | DType::F32 => DataType::Float32,
         DType::F64 => DataType::Float64,
         DType::String => DataType::Utf8,
+        DType::Bytes => DataType::Binary,
     }
 }
 
@@ -301,6 +336,13 @@ fn elements_to_array(data: TensorData, field: &Field) -> Result<ArrayRef> {
                 return Err(too_large(field));
             }
             Arc::new(StringArray::from_iter_values(values))
+        }
+        TensorData::Bytes(values) => {
+            let bytes: usize = values.iter().map(|value| value.len()).sum();
+            if i32::try_from(bytes).is_err() {
+                return Err(too_large(field));
+            }
+            Arc::new(BinaryArray::from_iter_values(values))
         }
     })
 }

@@ -18,6 +18,7 @@ pub enum Cell {
     /// `unscaled / 10^scale`
     Decimal(i128, i8),
     Text(String),
+    Binary(Vec<u8>),
 }
 
 pub fn cell(column: &dyn Array, row: usize) -> Cell {
@@ -43,6 +44,10 @@ pub fn cell(column: &dyn Array, row: usize) -> Cell {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             let text = cast(&one, &DataType::Utf8).unwrap();
             Cell::Text(text.as_string::<i32>().value(0).to_string())
+        }
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            let bytes = cast(&one, &DataType::Binary).unwrap();
+            Cell::Binary(bytes.as_binary::<i32>().value(0).to_vec())
         }
         DataType::Timestamp(unit, _) => {
             let per_unit = match unit {
@@ -89,7 +94,7 @@ pub fn naive(cell: &Cell, dtype: DType) -> Naive {
                     let power = 10i128.pow(scale.unsigned_abs().into());
                     (unscaled / power, unscaled % power != 0)
                 }
-                Cell::Null | Cell::Text(_) => return Naive::Null,
+                Cell::Null | Cell::Text(_) | Cell::Binary(_) => return Naive::Null,
             };
             let (least, most) = (i128::from(<$type>::MIN), i128::from(<$type>::MAX));
             if whole < least {
@@ -112,7 +117,7 @@ pub fn naive(cell: &Cell, dtype: DType) -> Naive {
                     format!("{unscaled}e{}", -i32::from(*scale)).parse().unwrap(),
                     true,
                 ),
-                Cell::Null | Cell::Text(_) => return Naive::Null,
+                Cell::Null | Cell::Text(_) | Cell::Binary(_) => return Naive::Null,
             };
             if finite && nearest.is_infinite() {
                 Naive::Range(format!("{:?}", <$type>::MAX.copysign(nearest)))
@@ -142,6 +147,10 @@ pub fn naive(cell: &Cell, dtype: DType) -> Naive {
         },
         DType::String => match cell {
             Cell::Text(text) => Naive::Fits(format!("{text:?}")),
+            _ => Naive::Null,
+        },
+        DType::Bytes => match cell {
+            Cell::Binary(bytes) => Naive::Fits(format!("{:?}", bytes::Bytes::copy_from_slice(bytes))),
             _ => Naive::Null,
         },
     }
@@ -181,7 +190,7 @@ fn nearest_f16(value: f64) -> Naive {
     Naive::Fits(text(f16::from_bits(if up { above } else { low })))
 }
 
-pub const TYPES: usize = 32;
+pub const TYPES: usize = 36;
 
 /// A column of the `which`th type whose values are made from `seeds`; `None` is null.
 pub fn column(which: usize, seeds: &[Option<i64>]) -> ArrayRef {
@@ -268,7 +277,14 @@ pub fn column(which: usize, seeds: &[Option<i64>]) -> ArrayRef {
         28 => Arc::new(StringArray::from_iter(text())),
         29 => Arc::new(LargeStringArray::from_iter(text())),
         30 => Arc::new(StringViewArray::from_iter(text())),
-        31 => Arc::new(NullArray::new(seeds.len())),
+        31 => Arc::new(BinaryArray::from_iter(text())),
+        32 => Arc::new(LargeBinaryArray::from_iter(text())),
+        33 => Arc::new(BinaryViewArray::from_iter(text())),
+        34 => {
+            let values = seeds.iter().map(|seed| seed.map(i64::to_le_bytes));
+            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, 8).unwrap())
+        }
+        35 => Arc::new(NullArray::new(seeds.len())),
         dictionary => {
             let values = column(dictionary - TYPES, seeds);
             if matches!(values.data_type(), DataType::Null) {

@@ -69,6 +69,12 @@ fn extremes(name: &str) -> Vec<ArrayRef> {
             Arc::new(LargeStringArray::from(vec!["", "é"])),
             Arc::new(StringViewArray::from(vec!["", "é"])),
         ],
+        "binary" => vec![
+            Arc::new(BinaryArray::from(vec![&b""[..], b"\xff"])),
+            Arc::new(LargeBinaryArray::from(vec![&b""[..], b"\xff"])),
+            Arc::new(BinaryViewArray::from(vec![&b""[..], b"\xff"])),
+            Arc::new(FixedSizeBinaryArray::try_from_iter([b"\0\xff"].into_iter()).unwrap()),
+        ],
         "null" => vec![Arc::new(NullArray::new(1))],
         other => panic!("the table has a column type {other} that the test doesn't know"),
     }
@@ -105,14 +111,14 @@ fn is_exact(column: &ArrayRef, data: &TensorData, row: usize) -> bool {
         TensorData::F16(values) => f64::from(values[row]),
         TensorData::F32(values) => values[row].into(),
         TensorData::F64(values) => values[row],
-        // An integer, boolean or string is the value itself or it isn't there.
+        // An integer, boolean, string or binary is the value itself or it isn't there.
         _ => return true,
     };
     match cell(column, row) {
         Cell::Whole(whole) => element as i128 == whole,
         Cell::Float(float) => element == float,
         Cell::Decimal(..) => false,
-        Cell::Null | Cell::Text(_) => true,
+        Cell::Null | Cell::Text(_) | Cell::Binary(_) => true,
     }
 }
 
@@ -127,7 +133,7 @@ fn the_table_of_the_documentation_is_what_the_decoder_does() {
         .collect();
     let dtypes: Vec<_> = DType::ALL.iter().map(|dtype| dtype.as_str()).collect();
     assert_eq!(table[0][1..], dtypes);
-    assert_eq!(table.len(), 2 + 18, "a row per column type");
+    assert_eq!(table.len(), 2 + 19, "a row per column type");
     for row in &table[2..] {
         let columns = extremes(row[0]);
         for (&written, &dtype) in row[1..].iter().zip(DType::ALL) {
@@ -141,10 +147,6 @@ fn the_table_of_the_documentation_is_what_the_decoder_does() {
 fn types_that_the_documentation_leaves_out_feed_nothing() {
     use arrow::datatypes::{Field, Fields, IntervalUnit, TimeUnit};
     let types = [
-        DataType::Binary,
-        DataType::LargeBinary,
-        DataType::BinaryView,
-        DataType::FixedSizeBinary(4),
         DataType::Time32(TimeUnit::Second),
         DataType::Time64(TimeUnit::Nanosecond),
         DataType::Duration(TimeUnit::Second),

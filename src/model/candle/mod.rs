@@ -16,13 +16,20 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::tensor;
 
 mod bert;
+mod clip;
+mod convnext;
+mod convolution;
+mod dinov2;
 mod distilbert;
 mod encoder;
 mod heads;
 mod modernbert;
 mod mpnet;
+mod patches;
+mod resnet;
 mod roberta;
 mod settings;
+mod vit;
 mod weights;
 
 use self::settings::Settings;
@@ -34,10 +41,16 @@ const VERSION: &str = "0.11";
 pub const MODEL_TYPES: &[&str] = &[
     "bert",
     "camembert",
+    "clip",
+    "convnext",
+    "deit",
+    "dinov2",
     "distilbert",
     "modernbert",
     "mpnet",
+    "resnet",
     "roberta",
+    "vit",
     "xlm-roberta",
 ];
 
@@ -79,6 +92,11 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
         "roberta" | "xlm-roberta" | "camembert" => roberta::open(&settings, weights),
         "modernbert" => modernbert::open(&settings, weights),
         "mpnet" => mpnet::open(&settings, weights),
+        "vit" | "deit" => vit::open(&settings, weights, &pretrained.model_type),
+        "dinov2" => dinov2::open(&settings, weights),
+        "clip" => clip::open(pretrained, weights),
+        "resnet" => resnet::open(&settings, weights),
+        "convnext" => convnext::open(&settings, weights),
         other => Err(Error::model(format!(
             "config.json says model_type {other}, which Floe has no code for; it has: {}",
             MODEL_TYPES.join(", ")
@@ -241,7 +259,6 @@ impl Inputs {
     }
 
     /// An input of numbers, on the device and of the type that the network computes in.
-    #[expect(dead_code, reason = "images are numbers; texts are ids")]
     fn numbers(&self, name: &str) -> candle_core::Result<Tensor> {
         let tensor = self.find(name)?;
         match &tensor.data {

@@ -45,6 +45,23 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// A list of sizes that must be there.
+    pub fn sizes(&self, name: &str) -> Result<Vec<usize>> {
+        let items = self.get(name).and_then(Value::as_array);
+        let size = |item: &Value| {
+            item.as_u64()
+                .filter(|size| (1..MOST).contains(size))
+                .map(|size| size as usize)
+        };
+        let sizes = items.and_then(|items| items.iter().map(size).collect::<Option<Vec<_>>>());
+        sizes.filter(|sizes| !sizes.is_empty()).ok_or_else(|| {
+            Error::model(format!(
+                "config.json of a {} gives no usable {name}",
+                self.pretrained.model_type
+            ))
+        })
+    }
+
     /// A number, or what the library takes when there is none.
     pub fn number_or(&self, name: &str, otherwise: f64) -> f64 {
         self.get(name).and_then(Value::as_f64).unwrap_or(otherwise)

@@ -222,3 +222,32 @@ fn the_schema_documents_every_key() {
     let predict = &schema["properties"]["functions"];
     assert!(predict.to_string().contains("softmax"));
 }
+
+#[test]
+fn an_image_needs_no_numbers_and_contradictions_are_named() {
+    let card = parse(b"functions: {f: {inputs: {x: {column: photo, image: {}}}}}").unwrap();
+    let functions = card.functions.unwrap();
+    let input = functions
+        .get("f")
+        .unwrap()
+        .inputs
+        .as_ref()
+        .unwrap()
+        .get("x")
+        .unwrap();
+    assert_eq!(input.image, Some(ImageCard::default()));
+    for (image, words) in [
+        ("{image: {}, scale: 2}", "inputs.x.scale: given beside image"),
+        (
+            "{image: {size: [1, 1], shortest_edge: 2}}",
+            "inputs.x.image.size: size and shortest_edge",
+        ),
+        ("{image: {std: [1, 0, 1]}}", "inputs.x.image.std: 0 given"),
+        ("{image: {std: [1, 1]}}", "image.std"),
+        ("{image: {size: [0, 1]}}", "image.size"),
+        ("{image: {resample: cubic}}", "image.resample"),
+    ] {
+        let text = refused(&format!("functions: {{f: {{inputs: {{x: {image}}}}}}}"));
+        assert!(text.contains(words), "{text}");
+    }
+}

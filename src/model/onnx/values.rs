@@ -30,7 +30,7 @@ macro_rules! define {
         fn plain_input<'a>(shape: Vec<i64>, data: &'a TensorData) -> ort::Result<Option<SessionInputValue<'a>>> {
             Ok(Some(match data {
                 $(TensorData::$variant(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),)*
-                TensorData::String(_) => return Ok(None),
+                TensorData::String(_) | TensorData::Bytes(_) => return Ok(None),
             }))
         }
 

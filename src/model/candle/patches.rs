@@ -1,0 +1,230 @@
+//! What transformers of images share: patches as tokens, and layers that normalise before each step.
+//!
+//! ```text
+//!   x ─▶ x + scale · attention(norm x) ─▶ x + scale · mlp(norm x)
+//! ```
+//!
+//! ViT, DeiT, BEiT, DINOv2, CLIP and SigLIP differ in names, in the tokens that stand before the patches, and in scales.
+
+use candle_core::{Module, Tensor};
+use candle_nn::{Conv2d, Conv2dConfig, LayerNorm, Linear, ops::softmax_last_dim};
+
+use super::encoder::Activation;
+use super::weights::Weights;
+use super::{Inputs, Settings};
+use crate::error::{Error, Result};
+
+/// Sizes and constants.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub hidden: usize,
+    pub heads: usize,
+    pub layers: usize,
+    pub intermediate: usize,
+    pub eps: f64,
+    pub activation: Activation,
+}
+
+impl Size {
+    /// By the names that most configurations use.
+    pub fn of(settings: &Settings, eps: f64) -> Result<Size> {
+        let hidden = settings.size_or("hidden_size", 768)?;
+        let size = Size {
+            hidden,
+            heads: settings.size_or("num_attention_heads", 12)?,
+            layers: settings.size_or("num_hidden_layers", 12)?,
+            intermediate: settings.size_or("intermediate_size", 4 * hidden)?,
+            eps: settings.number_or("layer_norm_eps", eps),
+            activation: Activation::named(settings.word_or("hidden_act", "gelu"))?,
+        };
+        if size.heads == 0 || !hidden.is_multiple_of(size.heads) {
+            return Err(Error::model(format!(
+                "config.json: {hidden} numbers a token can't be shared by {} heads",
+                size.heads
+            )));
+        }
+        Ok(size)
+    }
+}
+
+/// The names of a layer's parts.
+pub struct Names {
+    pub norm_before: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub output: &'static str,
+    pub norm_after: &'static str,
+    pub up: &'static str,
+    pub down: &'static str,
+    /// Numbers that each sum is multiplied by, where a model has them.
+    pub scales: Option<[&'static str; 2]>,
+}
+
+/// The names that ViT and DeiT use.
+pub const VIT: Names = Names {
+    norm_before: "layernorm_before",
+    query: "attention.attention.query",
+    key: "attention.attention.key",
+    value: "attention.attention.value",
+    output: "attention.output.dense",
+    norm_after: "layernorm_after",
+    up: "intermediate.dense",
+    down: "output.dense",
+    scales: None,
+};
+
+/// One layer.
+pub struct Layer {
+    norm_before: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    norm_after: LayerNorm,
+    up: Linear,
+    down: Linear,
+    scales: Option<[Tensor; 2]>,
+    heads: usize,
+    activation: Activation,
+}
+
+impl Layer {
+    /// The layer whose weights these are.
+    pub fn load(weights: &Weights, size: &Size, names: &Names) -> Result<Layer> {
+        let (hidden, wide) = (size.hidden, size.intermediate);
+        let scale = |name| weights.tensor(name, &[hidden]);
+        Ok(Layer {
+            norm_before: weights.norm(names.norm_before, hidden, size.eps)?,
+            query: weights.linear(names.query, hidden, hidden)?,
+            key: weights.linear(names.key, hidden, hidden)?,
+            value: weights.linear(names.value, hidden, hidden)?,
+            output: weights.linear(names.output, hidden, hidden)?,
+            norm_after: weights.norm(names.norm_after, hidden, size.eps)?,
+            up: weights.linear(names.up, hidden, wide)?,
+            down: weights.linear(names.down, wide, hidden)?,
+            scales: match names.scales {
+                // Models trained without them have none.
+                Some([first, second]) if weights.has(first) => Some([scale(first)?, scale(second)?]),
+                _ => None,
+            },
+            heads: size.heads,
+            activation: size.activation,
+        })
+    }
+
+    /// `x` is `[rows, tokens, hidden]`; `bias` is added to the scores of attention, `[rows or 1, heads or 1, tokens, tokens]`.
+    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let attended = self.attention(&self.norm_before.forward(x)?, bias)?;
+        let x = (x + self.scaled(attended, 0)?)?;
+        let wide = self
+            .activation
+            .apply(&self.up.forward(&self.norm_after.forward(&x)?)?)?;
+        &x + self.scaled(self.down.forward(&wide)?, 1)?
+    }
+
+    fn scaled(&self, x: Tensor, which: usize) -> candle_core::Result<Tensor> {
+        match &self.scales {
+            Some(scales) => x.broadcast_mul(&scales[which]),
+            None => Ok(x),
+        }
+    }
+
+    fn attention(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let (rows, tokens, hidden) = x.dims3()?;
+        let head = hidden / self.heads;
+        let split = |linear: &Linear| {
+            linear
+                .forward(x)?
+                .reshape((rows, tokens, self.heads, head))?
+                .transpose(1, 2)?
+                .contiguous()
+        };
+        let query = (split(&self.query)? * (head as f64).powf(-0.5))?;
+        let scores = query.matmul(&split(&self.key)?.t()?)?;
+        let scores = match bias {
+            Some(bias) => scores.broadcast_add(bias)?,
+            None => scores,
+        };
+        let mixed = softmax_last_dim(&scores)?.matmul(&split(&self.value)?)?;
+        let mixed = mixed.transpose(1, 2)?.reshape((rows, tokens, hidden))?;
+        self.output.forward(&mixed)
+    }
+}
+
+/// Layers one after the other.
+pub struct Layers(Vec<Layer>);
+
+impl Layers {
+    /// Those below `weights`, by their number.
+    pub fn load(weights: &Weights, size: &Size, names: &Names) -> Result<Layers> {
+        let layer = |index| Layer::load(&weights.at(index), size, names);
+        (0..size.layers).map(layer).collect::<Result<_>>().map(Layers)
+    }
+
+    pub fn forward(&self, x: Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        self.0.iter().try_fold(x, |x, layer| layer.forward(&x, bias))
+    }
+}
+
+/// Patches of an image as tokens.
+pub struct Patches(Conv2d);
+
+impl Patches {
+    /// `name.weight` of `hidden` filters of the side `patch_size`.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        settings: &Settings,
+        hidden: usize,
+        patch: usize,
+    ) -> Result<Patches> {
+        let side = settings.size_or("patch_size", patch)?;
+        let channels = settings.size_or("num_channels", 3)?;
+        let here = weights.at(name);
+        let config = Conv2dConfig {
+            stride: side,
+            ..Conv2dConfig::default()
+        };
+        let bias = match here.has("bias") {
+            true => Some(here.tensor("bias", &[hidden])?),
+            false => None,
+        };
+        let weight = here.tensor("weight", &[hidden, channels, side, side])?;
+        Ok(Patches(Conv2d::new(weight, bias, config)))
+    }
+
+    /// `[rows, patches, hidden]`, row by row of the image.
+    pub fn forward(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
+        let patches = self.0.forward(&inputs.numbers("pixel_values")?)?;
+        patches.flatten_from(2)?.transpose(1, 2)?.contiguous()
+    }
+}
+
+/// Puts tokens that are the same for all rows before those of `x`.
+pub fn prepend(tokens: &[&Tensor], x: &Tensor) -> candle_core::Result<Tensor> {
+    let (rows, _, hidden) = x.dims3()?;
+    let mut all = Vec::with_capacity(tokens.len() + 1);
+    for token in tokens {
+        all.push(token.reshape((1, 1, hidden))?.expand((rows, 1, hidden))?);
+    }
+    all.push(x.clone());
+    Tensor::cat(&all, 1)
+}
+
+/// The token at a place, of each row.
+pub fn token(x: &Tensor, place: usize) -> candle_core::Result<Tensor> {
+    x.narrow(1, place, 1)?.squeeze(1)?.contiguous()
+}
+
+/// How many patches an image of the configuration has.
+pub fn count(settings: &Settings, image: usize, patch: usize) -> Result<usize> {
+    let side = settings.size_or("image_size", image)? / settings.size_or("patch_size", patch)?.max(1);
+    Ok(side * side)
+}
+
+/// The average over the tokens from `first` on.
+pub fn mean_from(x: &Tensor, first: usize) -> candle_core::Result<Tensor> {
+    let tokens = x.dim(1)?;
+    x.narrow(1, first, tokens - first)?.mean(1)
+}

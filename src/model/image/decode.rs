@@ -1,0 +1,182 @@
+//! From a file's bytes to pixels: three bytes each, as Pillow's `Image.open(file).convert("RGB")` gives them.
+//!
+//! Models were trained on what Pillow made of images, so its choices are repeated: transparency is dropped, not blended;
+//! of deep colours the upper byte is taken, while deep greys are cut off at 255; animations give their first frame. As
+//! Hugging Face's pipelines do, pixels are turned as the EXIF data says. Formats are told by their first bytes.
+//!
+//! Images are untrusted: sizes are read from the header and held against [`Limits`] before anything is allocated, a file
+//! that ends early is an error, and so is a panic of a decoder.
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use std::io::Cursor;
+use std::panic::AssertUnwindSafe;
+
+use super::jpeg;
+use crate::error::{Error, Result};
+
+/// Pixels of an image, row by row, three bytes each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rgb {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `width * height * 3` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// How large an image may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels: where Pillow begins to warn of decompression bombs, by default.
+    pub pixels: u64,
+    /// Most bytes that a decoder may allocate.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            pixels: 89_478_485,
+            bytes: 512 << 20,
+        }
+    }
+}
+
+/// The formats that are read, for messages.
+pub const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF";
+
+/// The pixels of the image in `bytes`.
+///
+/// # Errors
+/// `Data`, saying what is wrong: no image, a format that is not read, beyond the limits, damaged.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Rgb> {
+    let format = format_of(bytes)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
+        return Err(
+            Error::data("the JPEG image ends early").with_hint("the file was cut off: write it again")
+        );
+    }
+    // Decoders own nothing outside the closure.
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| open(bytes, format, limits)));
+    let image = decoded.unwrap_or_else(|_| {
+        Err(Error::data(format!(
+            "the decoder gave up on a damaged {} image",
+            name(format)
+        )))
+    })?;
+    to_rgb(image, format)
+}
+
+fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
+    if bytes.is_empty() {
+        return Err(Error::data("no bytes where an image should be"));
+    }
+    let known = image::guess_format(bytes).ok();
+    known.filter(|format| name(*format) != "unknown").ok_or_else(|| {
+        Error::data("the bytes are no image of a format that is read")
+            .with_hint(format!("the formats are {FORMATS}"))
+    })
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        _ => "unknown",
+    }
+}
+
+fn open(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<DynamicImage> {
+    let damaged = |error: ImageError| match error {
+        ImageError::Limits(_) => beyond(
+            format,
+            format!("it takes more than {} bytes to decode", limits.bytes),
+        ),
+        ImageError::Unsupported(error) => {
+            Error::data(format!("a {} image of an unusual kind: {error}", name(format)))
+        }
+        error => Error::data(format!("can't decode the {} image: {error}", name(format))),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allowed = image::Limits::no_limits();
+    allowed.max_alloc = Some(limits.bytes);
+    reader.limits(allowed);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > limits.pixels {
+        return Err(beyond(
+            format,
+            format!("{width} x {height} pixels, and {} are the most", limits.pixels),
+        ));
+    }
+    if pixels == 0 {
+        return Err(Error::data(format!("the {} image has no pixels", name(format))));
+    }
+    if decoder.total_bytes() > limits.bytes {
+        return Err(beyond(
+            format,
+            format!(
+                "it takes {} bytes to decode, and {} are the most",
+                decoder.total_bytes(),
+                limits.bytes
+            ),
+        ));
+    }
+    // A damaged EXIF block says nothing, and the pixels are there all the same.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+fn beyond(format: ImageFormat, what: String) -> Error {
+    Error::data(format!("the {} image is too large: {what}", name(format)))
+        .with_hint("make the image smaller before the job reads it")
+}
+
+fn to_rgb(image: DynamicImage, format: ImageFormat) -> Result<Rgb> {
+    fn upper(value: u16) -> u8 {
+        (value >> 8) as u8
+    }
+    /// Three bytes of each pixel of `N` samples.
+    fn each<const N: usize, T: Copy>(samples: &[T], pixel: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<u8> {
+        let (pixels, _) = samples.as_chunks::<N>();
+        let mut out = Vec::with_capacity(pixels.len() * 3);
+        for samples in pixels {
+            out.extend_from_slice(&pixel(samples));
+        }
+        out
+    }
+    let (width, height) = (image.width(), image.height());
+    let pixels = match image {
+        DynamicImage::ImageRgb8(image) => image.into_raw(),
+        DynamicImage::ImageLuma8(image) => each(image.as_raw(), |&[grey]| [grey; 3]),
+        DynamicImage::ImageLumaA8(image) => each(image.as_raw(), |&[grey, _]| [grey; 3]),
+        DynamicImage::ImageRgba8(image) => each(image.as_raw(), |&[red, green, blue, _]| [red, green, blue]),
+        DynamicImage::ImageLuma16(image) => each(image.as_raw(), |&[grey]| [grey.min(255) as u8; 3]),
+        DynamicImage::ImageLumaA16(image) => each(image.as_raw(), |&[grey, _]| [upper(grey); 3]),
+        DynamicImage::ImageRgb16(image) => each(image.as_raw(), |pixel: &[u16; 3]| pixel.map(upper)),
+        DynamicImage::ImageRgba16(image) => each(image.as_raw(), |&[red, green, blue, _]| {
+            [red, green, blue].map(upper)
+        }),
+        _ => {
+            return Err(Error::data(format!(
+                "a {} image whose samples are floating-point numbers",
+                name(format)
+            ))
+            .with_hint("save it with 8 bits a sample"));
+        }
+    };
+    Ok(Rgb {
+        width,
+        height,
+        pixels,
+    })
+}

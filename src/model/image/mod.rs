@@ -1,0 +1,23 @@
+//! Images: a column of files' bytes becomes what a network takes, and what it gives becomes columns.
+//!
+//! ```text
+//!   bytes ─▶ decode ─▶ preprocess (resize ▶ crop ▶ scale ▶ normalise) ─▶ network ─▶ task
+//! ```
+
+mod classification;
+pub mod decode;
+mod features;
+mod inputs;
+mod jpeg;
+pub mod preprocess;
+mod pretrained;
+pub mod processor;
+pub mod resize;
+mod rows;
+mod task;
+
+pub use self::inputs::with_images;
+pub use self::pretrained::open;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! A pretrained model of images: its processor, its network and its tasks, as functions.
+
+use std::sync::Arc;
+
+use super::preprocess::Preprocess;
+use super::processor;
+use super::rows::{Images, append, bytes_of};
+use super::task::{self, Task};
+use crate::error::{Error, Result};
+use crate::model::network::{Named, Network, Networks};
+use crate::model::pretrained::{Pretrained, Weights};
+use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome};
+use crate::signature::Function;
+use crate::tensor::{Tensor, TensorBatch, Value};
+
+/// The functions of a folder whose task is one of images.
+///
+/// # Errors
+/// `Model`, for a processor that is missing or not known, weights that can't be read, or a network that fails; `Config`, for
+/// a device, precision or execution provider that can't be had.
+pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    let (networks, engine) = networks(files, pretrained, options)?;
+    let opened = ImageModel::open(files, pretrained, networks, engine);
+    Ok(Arc::new(
+        opened.map_err(|error| error.with("model", &files.location))?,
+    ))
+}
+
+fn networks(
+    files: &ModelFiles,
+    pretrained: &Pretrained,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn Networks>, Engine)> {
+    match &pretrained.weights {
+        #[cfg(feature = "candle")]
+        Weights::Safetensors(_) => Ok((model::candle::open(files, pretrained, options)?, Engine::Candle)),
+        #[cfg(feature = "onnx")]
+        Weights::Onnx(path) => Ok((
+            model::onnx::network::open(files, path, options)?,
+            Engine::OnnxRuntime,
+        )),
+        #[cfg(not(all(feature = "candle", feature = "onnx")))]
+        _ => Err(model::not_in_this_build("that of this model's weights")),
+    }
+}
+
+/// A folder, opened.
+pub struct ImageModel {
+    networks: Arc<dyn Networks>,
+    engine: Engine,
+    steps: Preprocess,
+    extents: (u32, u32),
+    functions: Vec<Function>,
+    /// One per function.
+    tasks: Vec<Arc<dyn Task>>,
+    digest: String,
+    notes: Vec<String>,
+}
+
+impl ImageModel {
+    /// The functions of `pretrained` over `networks`, tried on a black image.
+    ///
+    /// # Errors
+    /// `Model`, for a processor that is missing or not known, or when the network fails.
+    pub fn open(
+        files: &ModelFiles,
+        pretrained: &Pretrained,
+        networks: Arc<dyn Networks>,
+        engine: Engine,
+    ) -> Result<ImageModel> {
+        let settings = pretrained.image_processor.as_ref().ok_or_else(|| {
+            Error::model(
+                "the folder has no preprocessor_config.json, so nothing says how images become numbers",
+            )
+            .with_hint(
+                "save it beside the weights: AutoImageProcessor.from_pretrained(…).save_pretrained(folder)",
+            )
+        })?;
+        let steps = processor::read(settings)?;
+        let extents = steps.extents().ok_or_else(|| {
+            Error::model("preprocessor_config.json lets every image have another size")
+                .with_hint("give size as a height and a width, or a crop_size")
+        })?;
+        let (height, width) = (extents.0 as usize, extents.1 as usize);
+        let black = Named {
+            name: "pixel_values".into(),
+            tensor: Tensor::new(vec![1, 3, height, width], vec![0f32; 3 * height * width])?,
+        };
+        let seen = networks.clone().network(1)?.run(vec![black])?;
+        let (mut functions, mut tasks) = (Vec::new(), Vec::<Arc<dyn Task>>::new());
+        for (index, task) in task::tasks(pretrained)?.into_iter().enumerate() {
+            match task.function(&seen) {
+                Ok(function) => {
+                    functions.push(function);
+                    tasks.push(task.into());
+                }
+                // What only some networks can do (pooling) is left out for others.
+                Err(_) if index > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ImageModel {
+            engine,
+            extents,
+            functions,
+            tasks,
+            digest: model::digest(files.files.iter().map(|(path, bytes)| (path.as_str(), bytes))),
+            notes: vec![format!(
+                "images become {height} x {width} pixels, as preprocessor_config.json says"
+            )],
+            steps,
+            networks,
+        })
+    }
+}
+
+impl Loaded for ImageModel {
+    fn describe(&self) -> String {
+        self.networks.describe()
+    }
+
+    fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    fn default_function(&self) -> Option<&Function> {
+        self.functions.first()
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn engines(&self, _function: &Function) -> Vec<Engine> {
+        vec![self.engine]
+    }
+
+    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
+        let index = self.functions.iter().position(|own| own.name == function.name);
+        let index = index.ok_or_else(|| Error::internal(format!("no function {}", function.name)))?;
+        Ok(Box::new(ImageWorker {
+            images: Images::new(&self.steps, self.extents.0, self.extents.1),
+            network: self.networks.clone().network(threads)?,
+            task: self.tasks[index].clone(),
+        }))
+    }
+}
+
+struct ImageWorker {
+    images: Images,
+    network: Box<dyn Network>,
+    task: Arc<dyn Task>,
+}
+
+impl Model for ImageWorker {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        self.infer_rows(batch)?.all()
+    }
+
+    fn infer_rows(&mut self, batch: &TensorBatch) -> Result<Outcome> {
+        let Some((images, params)) = batch.inputs.split_first() else {
+            return Err(Error::internal("a model of images was given nothing"));
+        };
+        let images = bytes_of(images)?;
+        let at_once = self.images.at_once();
+        let mut outcome = Outcome::default();
+        for (index, images) in images.chunks(at_once).enumerate() {
+            let tensor = self
+                .images
+                .tensor_of(images, index * at_once, &mut outcome.failed)?;
+            if tensor.rows() == 0 {
+                continue;
+            }
+            let pixels = Named {
+                name: "pixel_values".into(),
+                tensor,
+            };
+            let outputs = self.network.run(vec![pixels])?;
+            append(&mut outcome, self.task.values(outputs, params)?)?;
+        }
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,173 @@
+//! Decoding and preparing images beside what Pillow and `transformers` made of the same files, and hostile files.
+
+use proptest::prelude::*;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+use super::decode::{Limits, Rgb, decode};
+use super::preprocess::Preprocessor;
+use super::processor;
+use crate::error::ErrorKind;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pretrained")
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn image(name: &str) -> Vec<u8> {
+    std::fs::read(fixtures().join("images").join(name)).unwrap()
+}
+
+/// Every image of the fixtures.
+fn images() -> Vec<(String, Vec<u8>)> {
+    let folder = std::fs::read_dir(fixtures().join("images")).unwrap();
+    let mut names: Vec<String> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let images = names.into_iter().map(|name| (name.clone(), image(&name)));
+    images.collect()
+}
+
+/// How far a format may be from Pillow, in steps of a byte: at single numbers, and on average.
+fn tolerance(name: &str) -> (f64, f64) {
+    match name.rsplit_once('.').unwrap().1 {
+        // Other inverse transforms and other ways to widen colours.
+        "jpg" => (6.0, 0.6),
+        // The last bits of a float.
+        _ => (1e-4, 1e-4),
+    }
+}
+
+#[test]
+fn prepared_images_are_those_of_the_python_library() {
+    let mut worst = Vec::new();
+    for model in ["vit", "deit", "dinov2-features", "resnet"] {
+        let folder = fixtures().join(model);
+        let settings = json(&folder.join("model/preprocessor_config.json"));
+        let steps = processor::read(settings.as_object().unwrap()).unwrap();
+        let (_, std) = steps.normalize.unwrap();
+        let mut preprocessor = Preprocessor::new(&steps, Limits::default());
+        for (name, expected) in json(&folder.join("pixels.json")).as_object().unwrap() {
+            let shape: Vec<usize> = serde_json::from_value(expected["shape"].clone()).unwrap();
+            let mut found = vec![0f32; shape.iter().product()];
+            preprocessor.write(&image(name), &mut found).unwrap();
+            let samples: Vec<f64> = serde_json::from_value(expected["every_37th"].clone()).unwrap();
+            let plane = shape[1] * shape[2];
+            let mut most = 0f64;
+            for (index, expected) in samples.iter().enumerate() {
+                let place = index * 37;
+                let step = steps.scale / std[place / plane];
+                most = most.max((f64::from(found[place]) - expected).abs() / step);
+            }
+            let sum: f64 = found.iter().map(|number| f64::from(*number)).sum();
+            let step = steps.scale / std[1];
+            let bias = (sum - expected["sum"].as_f64().unwrap()).abs() / found.len() as f64 / step;
+            println!("{model} {name}: {most:.2} steps of 255 at most, {bias:.3} on average");
+            let (single, average) = tolerance(name);
+            if most > single || bias > average {
+                worst.push(format!(
+                    "{model} {name}: {most:.2} steps at most, {bias:.3} on average"
+                ));
+            }
+        }
+    }
+    assert!(worst.is_empty(), "{worst:#?}");
+}
+
+#[test]
+fn images_are_turned_as_their_exif_data_says() {
+    let Rgb { width, height, .. } = decode(&image("turned.jpg"), &Limits::default()).unwrap();
+    assert_eq!((width, height), (40, 56));
+}
+
+#[test]
+fn what_is_no_image_or_too_large_is_refused_before_it_is_decoded() {
+    let refused = |bytes: &[u8], limits: &Limits| {
+        let error = decode(bytes, limits).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        error.to_string()
+    };
+    let usual = Limits::default();
+    assert!(refused(b"", &usual).contains("no bytes"));
+    assert!(refused(b"<svg/>", &usual).contains("no image of a format that is read"));
+    let few = Limits { pixels: 100, ..usual };
+    let little = Limits { bytes: 100, ..usual };
+    for (name, bytes) in images() {
+        if name != "tiny.png" {
+            assert!(
+                refused(&bytes, &few).contains("pixels, and 100 are the most"),
+                "{name}"
+            );
+            assert!(refused(&bytes, &little).contains("bytes to decode"), "{name}");
+        }
+    }
+    // A header that promises 65,535 x 65,535 pixels in 13 bytes of a real file.
+    let mut bomb = image("subsampled.jpg");
+    let frame = bomb.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    bomb[frame + 5..frame + 9].fill(0xff);
+    assert!(refused(&bomb, &usual).contains("65535 x 65535 pixels"));
+    let mut bomb = image("rgb.png");
+    bomb[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    refused(&bomb, &usual);
+}
+
+#[test]
+fn a_file_that_ends_early_is_an_error_in_every_format() {
+    for (name, bytes) in images() {
+        let whole = decode(&bytes, &Limits::default()).unwrap();
+        for length in (0..bytes.len() * 9 / 10).step_by(bytes.len().div_ceil(40)) {
+            match decode(&bytes[..length], &Limits::default()) {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Data, "{name}"),
+                // Padding and metadata may stand at the end of a file; pixels may not be missing.
+                Ok(image) => assert_eq!(image, whole, "{name} cut to {length} of {}", bytes.len()),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Damaged files are errors or other pixels; never a panic that leaves the decoder, never more than the limits allow.
+    #[test]
+    fn damaged_files_are_errors_or_images(
+        which in 0usize..64, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut: bool,
+    ) {
+        let images = images();
+        let (_, mut bytes) = images[which % images.len()].clone();
+        for (place, byte) in &damage {
+            let place = place.index(bytes.len());
+            bytes[place] = *byte;
+        }
+        if cut {
+            let length = damage[0].0.index(bytes.len());
+            bytes.truncate(length);
+        }
+        let limits = Limits { pixels: 1 << 20, bytes: 16 << 20 };
+        match decode(&bytes, &limits) {
+            Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Data),
+            Ok(image) => {
+                prop_assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
+                prop_assert!(image.pixels.len() <= 3 << 20);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_only_begin_like_an_image_are_errors_or_images(
+        which in 0usize..64, bytes in prop::collection::vec(any::<u8>(), 0..400), kept in 2usize..40,
+    ) {
+        let images = images();
+        let (_, whole) = &images[which % images.len()];
+        let mut start = whole[..kept.min(whole.len())].to_vec();
+        start.extend(bytes);
+        let limits = Limits { pixels: 1 << 20, bytes: 16 << 20 };
+        if let Err(error) = decode(&start, &limits) {
+            prop_assert_eq!(error.kind(), ErrorKind::Data);
+        }
+    }
+}
