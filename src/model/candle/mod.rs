@@ -23,6 +23,7 @@ mod dinov2;
 mod distilbert;
 mod encoder;
 mod heads;
+mod modernbert;
 mod mpnet;
 mod patches;
 mod resnet;
@@ -45,6 +46,7 @@ pub const MODEL_TYPES: &[&str] = &[
     "deit",
     "dinov2",
     "distilbert",
+    "modernbert",
     "mpnet",
     "resnet",
     "roberta",
@@ -88,6 +90,7 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
         "bert" => bert::open(&settings, weights),
         "distilbert" => distilbert::open(&settings, weights),
         "roberta" | "xlm-roberta" | "camembert" => roberta::open(&settings, weights),
+        "modernbert" => modernbert::open(&settings, weights),
         "mpnet" => mpnet::open(&settings, weights),
         "vit" | "deit" => vit::open(&settings, weights, &pretrained.model_type),
         "dinov2" => dinov2::open(&settings, weights),

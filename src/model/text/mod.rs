@@ -18,14 +18,30 @@ use super::pretrained::{Pretrained, Task, Weights};
 use super::{Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
 use crate::error::{Error, Result};
 use crate::signature::{Dim, Function, InputFeature, OutputFeature, OutputKind, Source};
-use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
+use crate::tensor::{DType, Items, Lists, Tensor, TensorBatch, TensorData, Value};
 
+mod answers;
 mod batches;
+mod dense;
+mod entities;
+mod features;
+mod labels;
+mod mask;
 mod params;
 mod pooling;
 mod run;
+mod scores;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
+mod zero_shot;
+
+/// The function of a pipeline.
+const CALL: &str = "__call__";
+
+/// Names of the vectors of tokens: the library's, and those of exported graphs.
+const VECTORS: &[&str] = &["last_hidden_state", "token_embeddings"];
 
 /// Most rows of a batch that nobody asked for: enough for any processor, if the texts are short.
 const BATCH_ROWS: usize = 64;
@@ -40,6 +56,16 @@ const TRIAL: &str = "A text to try the model on.";
 trait Job: Send + Sync {
     /// One value per output of the function. Adds the texts that were too long to `cut`.
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>>;
+
+    /// The text of the trial run.
+    fn trial(&self) -> String {
+        TRIAL.to_string()
+    }
+
+    /// Most tokens of a batch, given what suits networks in general.
+    fn most_tokens(&self, usual: usize) -> usize {
+        usual
+    }
 }
 
 /// A model of texts, opened.
@@ -65,7 +91,15 @@ pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) 
     let most = tokenizer.most_tokens;
     let made = match pretrained.task {
         Task::SentenceEmbedding => sentence::functions(tokenizer, files, pretrained)?,
-        other => return Err(Error::model(format!("Floe has no code for {other:?} of texts"))),
+        Task::FeatureExtraction => features::functions(tokenizer)?,
+        Task::TextClassification => labels::functions(tokenizer, pretrained)?,
+        Task::TokenClassification => entities::functions(tokenizer, pretrained)?,
+        Task::FillMask => mask::functions(tokenizer)?,
+        Task::QuestionAnswering => answers::functions(tokenizer)?,
+        Task::ZeroShotClassification => zero_shot::functions(tokenizer, pretrained)?,
+        Task::ImageClassification | Task::ImageFeatureExtraction | Task::TextImageEmbedding => {
+            return Err(Error::internal("a task of images is not for texts"));
+        }
     };
     let (functions, parts) = made.into_iter().unzip();
     let mut model = TextModel {
@@ -128,42 +162,47 @@ fn digest_of(files: &ModelFiles, pretrained: &Pretrained) -> String {
 impl TextModel {
     /// Runs each function on one text, and learns how long its vectors are.
     fn try_out(&mut self) -> Result<()> {
-        let mut runner = self.runner(1)?;
+        let Some(first) = self.parts.first() else {
+            return Err(Error::internal("a model without functions"));
+        };
+        let mut runner = self.runner(first.as_ref(), 1)?;
         for (function, part) in std::iter::zip(&mut self.functions, &self.parts) {
+            let input = |input| trial_input(input, &part.trial());
             let batch = TensorBatch {
                 rows: 1,
-                inputs: function.inputs.iter().map(trial_input).collect::<Result<_>>()?,
+                inputs: function.inputs.iter().map(input).collect::<Result<_>>()?,
             };
             let values = part.infer(&batch, &mut runner, &mut 0)?;
             for (output, value) in std::iter::zip(&mut function.outputs, &values) {
-                if let Value::Tensor(tensor) = value {
-                    output.shape = tensor.shape[1..]
-                        .iter()
-                        .map(|extent| Dim::Fixed(*extent))
-                        .collect();
+                let fixed = |shape: &[usize]| shape.iter().map(|extent| Dim::Fixed(*extent)).collect();
+                match value {
+                    // A column of vectors stays one, even of vectors of one number.
+                    Value::Tensor(tensor) if tensor.shape != [1, 1] => output.shape = fixed(&tensor.shape[1..]),
+                    Value::Lists(Lists {
+                        items: Items::Tensor(items),
+                        ..
+                    }) => output.shape = fixed(&items.shape[1..]),
+                    _ => {}
                 }
             }
         }
         Ok(())
     }
 
-    fn runner(&self, threads: usize) -> Result<Runner> {
+    fn runner(&self, part: &dyn Job, threads: usize) -> Result<Runner> {
         let network = Arc::clone(&self.networks).network(threads)?;
         let limits = Limits {
-            tokens: BATCH_TOKENS * threads.max(1),
+            tokens: part.most_tokens(BATCH_TOKENS),
             rows: BATCH_ROWS,
         };
         Ok(Runner::new(network, self.networks.inputs(), self.padding, limits))
     }
 }
 
-fn trial_input(input: &InputFeature) -> Result<Tensor> {
+fn trial_input(input: &InputFeature, text: &str) -> Result<Tensor> {
     match (&input.source, input.dtype) {
         (Source::Optional(otherwise), _) => params::of_default(input, otherwise),
-        (Source::Param, DType::String) | (_, DType::String) if input.shape.is_empty() => {
-            Tensor::new(vec![1], vec![TRIAL.to_string()])
-        }
-        (_, DType::String) => Tensor::new(vec![1, 1], vec![TRIAL.to_string()]),
+        (_, DType::String) => Tensor::new(vec![1; 1 + input.shape.len()], vec![text.to_string()]),
         (_, other) => Err(Error::internal(format!(
             "texts have no input of {}",
             other.as_str()
@@ -210,7 +249,7 @@ impl Loaded for TextModel {
         };
         Ok(Box::new(TextWorker {
             part: Arc::clone(part),
-            runner: self.runner(threads)?,
+            runner: self.runner(part.as_ref(), threads)?,
             cut: 0,
         }))
     }
@@ -238,6 +277,20 @@ impl Model for TextWorker {
             tokens_computed: std::mem::take(&mut self.runner.computed),
         }
     }
+}
+
+/// What a classifier's numbers stand for.
+fn names_of_labels(config: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+    let named = config.get("id2label").and_then(serde_json::Value::as_object);
+    let count = match named {
+        Some(named) => named.len(),
+        None => config.get("num_labels").and_then(serde_json::Value::as_u64).unwrap_or(2) as usize,
+    };
+    let name = |id: usize| {
+        let name = named.and_then(|named| named.get(&id.to_string()));
+        name.and_then(serde_json::Value::as_str).map_or_else(|| format!("LABEL_{id}"), str::to_string)
+    };
+    (0..count).map(name).collect()
 }
 
 /// The texts of a column.

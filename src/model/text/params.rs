@@ -34,6 +34,24 @@ pub fn of_default(input: &InputFeature, otherwise: &Value) -> Result<Tensor> {
     }
 }
 
+/// A word.
+pub fn word(tensor: &Tensor) -> Result<&str> {
+    let values = match &tensor.data {
+        TensorData::String(values) => Some(values),
+        _ => None,
+    };
+    first(tensor, values).map(String::as_str)
+}
+
+/// A switch.
+pub fn flag(tensor: &Tensor) -> Result<bool> {
+    let values = match &tensor.data {
+        TensorData::Bool(values) => Some(values),
+        _ => None,
+    };
+    first(tensor, values).copied()
+}
+
 fn first<'a, T>(tensor: &'a Tensor, values: Option<&'a Vec<T>>) -> Result<&'a T> {
     values.and_then(|values| values.first()).ok_or_else(|| {
         Error::internal(format!(

@@ -8,7 +8,8 @@ use tokenizers::TruncationStrategy;
 
 use super::run::{Runner, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{Job, output, params, pooling, text_input, texts};
+use super::dense::Dense;
+use super::{Job, VECTORS, output, params, pooling, text_input, texts};
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;
 use crate::model::pretrained::{Pretrained, Sentence};
@@ -22,13 +23,10 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("encode_document", &["document", "passage", "corpus"]),
 ];
 
-/// Names of the vectors of tokens: the library's, and those of exported graphs.
-const TOKENS: &[&str] = &["last_hidden_state", "token_embeddings"];
-
 /// The functions of a sentence-transformers folder.
 pub fn functions(
     mut tokenizer: Tokenizer,
-    _files: &ModelFiles,
+    files: &ModelFiles,
     pretrained: &Pretrained,
 ) -> Result<Vec<(Function, Arc<dyn Job>)>> {
     let sentence = pretrained.sentence.clone().unwrap_or_default();
@@ -40,28 +38,25 @@ pub fn functions(
     }
     tokenizer.truncate(tokenizer.most_tokens, TruncationStrategy::LongestFirst, 0)?;
     let tokenizer = Arc::new(tokenizer);
+    let dense = sentence.dense.iter().map(|folder| Dense::open(files, folder));
+    let dense = Arc::new(dense.collect::<Result<Vec<_>>>()?);
     let one = |&(name, prompts): &(&str, &[&str])| -> Result<(Function, Arc<dyn Job>)> {
-        let prompt = prompt(&sentence, prompts);
-        let prompt_tokens = match sentence.include_prompt || prompt.is_empty() {
-            true => 0,
-            // All but the special token at the end, which comes after the text.
-            false => tokenizer.ids(&prompt, &mut 0)?.len().saturating_sub(1),
-        };
         let function = Function {
             name: name.into(),
             inputs: vec![
                 text_input("sentence"),
                 params::param("batch_size", DType::I64, 0),
                 params::param("truncate_dim", DType::I64, sentence.truncate_dim.unwrap_or(0)),
+                params::param("prompt_name", DType::String, ""),
             ],
             outputs: vec![output("output", DType::F64, &[Dim::Dynamic], OutputKind::Tensor)],
             fixed_batch_rows: None,
         };
         let job = Embedding {
             tokenizer: Arc::clone(&tokenizer),
+            prompt: prompt(&sentence, prompts),
             sentence: sentence.clone(),
-            prompt,
-            prompt_tokens,
+            dense: Arc::clone(&dense),
         };
         Ok((function, Arc::new(job)))
     };
@@ -80,32 +75,39 @@ struct Embedding {
     tokenizer: Arc<Tokenizer>,
     sentence: Sentence,
     prompt: String,
-    prompt_tokens: usize,
+    dense: Arc<Vec<Dense>>,
 }
 
 impl Job for Embedding {
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let [sentences, batch_size, truncate_dim] = batch.inputs.as_slice() else {
-            return Err(Error::internal(
-                "sentence embedding takes texts and two parameters",
-            ));
+        let [sentences, batch_size, truncate_dim, prompt_name] = batch.inputs.as_slice() else {
+            return Err(Error::internal("sentence embedding takes texts and three params"));
+        };
+        let prompt = self.prompt(params::word(prompt_name)?)?;
+        let prompt_tokens = match self.sentence.include_prompt || prompt.is_empty() {
+            true => 0,
+            // All but the special token at the end, which comes after the text.
+            false => self.tokenizer.ids(prompt.trim(), &mut 0)?.len().saturating_sub(1),
         };
         let (rows, dim) = (params::count(batch_size)?, params::count(truncate_dim)?);
         let sentences = texts(sentences)?.iter();
         let tokens: Vec<Tokens> = sentences
-            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(&self.whole(text), cut)?)))
+            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(&self.whole(prompt, text), cut)?)))
             .collect::<Result<_>>()?;
         let (mut vectors, mut width) = (Vec::new(), 0);
         let mut vector = Vec::new();
         runner.run(&tokens, rows, |mut outputs| {
-            let (numbers, shape) = outputs.take(TOKENS, 3)?;
+            let (numbers, shape) = outputs.take(VECTORS, 3)?;
             let (longest, hidden) = (shape[1], shape[2]);
             for (row, &place) in outputs.places.iter().enumerate() {
                 vector.clear();
                 let numbers = &numbers[row * longest * hidden..(row + 1) * longest * hidden];
                 let length = tokens[place].ids.len();
                 let ways = &self.sentence.pooling;
-                pooling::pool(numbers, hidden, self.prompt_tokens, length, ways, &mut vector);
+                pooling::pool(numbers, hidden, prompt_tokens, length, ways, &mut vector);
+                for dense in self.dense.iter() {
+                    vector = dense.apply(&vector)?;
+                }
                 if self.sentence.normalize {
                     pooling::normalize(&mut vector);
                 }
@@ -129,8 +131,24 @@ impl Job for Embedding {
 }
 
 impl Embedding {
-    fn whole(&self, text: &str) -> String {
-        let whole = format!("{}{text}", self.prompt);
+    /// The prompt of that name; without a name the function's own.
+    fn prompt(&self, name: &str) -> Result<&str> {
+        if name.is_empty() {
+            return Ok(&self.prompt);
+        }
+        let prompts = &self.sentence.prompts;
+        let found = prompts.iter().find(|(known, _)| known == name);
+        found.map(|(_, prompt)| prompt.as_str()).ok_or_else(|| {
+            let known: Vec<&str> = prompts.iter().map(|(name, _)| name.as_str()).collect();
+            Error::config(format!(
+                "input.params.prompt_name: the model has no prompt {name}; it has: {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    fn whole(&self, prompt: &str, text: &str) -> String {
+        let whole = format!("{prompt}{text}");
         let whole = whole.trim();
         match self.sentence.lower_case {
             true => whole.to_lowercase(),

@@ -12,7 +12,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::{AddedToken, Encoding, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{AddedToken, Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;
@@ -134,6 +134,17 @@ impl Tokenizer {
     /// # Errors
     /// `Model`, when the tokenizer fails.
     pub fn windows(&self, first: &str, second: &str) -> Result<Encoding> {
+        let failed = |cause| Error::model(format!("the tokenizer fails: {cause}"));
+        let alone = self.inner.encode_fast(first, false).map_err(failed)?.len();
+        if let Some(truncation) = self.inner.get_truncation() {
+            let marks = self.inner.get_post_processor().map_or(0, |marks| marks.added_tokens(true));
+            if truncation.max_length <= alone + marks + truncation.stride {
+                return Err(Error::data(format!(
+                    "a question of {alone} tokens is too long for windows of {} that overlap by {}",
+                    truncation.max_length, truncation.stride
+                )));
+            }
+        }
         let encoding = self.inner.encode_char_offsets((first, second), true);
         encoding.map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))
     }
@@ -142,18 +153,6 @@ impl Tokenizer {
         let encoding = encoding.map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))?;
         *cut += u64::from(!encoding.get_overflowing().is_empty());
         Ok(encoding)
-    }
-
-    /// How many tokens a text has without special ones and uncut.
-    ///
-    /// # Errors
-    /// `Model`, when the tokenizer fails.
-    pub fn plain(&self, text: &str) -> Result<Encoding> {
-        let mut inner = self.inner.clone();
-        let _ = inner.with_truncation(None);
-        inner
-            .encode_fast(text, false)
-            .map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))
     }
 
     /// The text of some ids.
@@ -174,14 +173,17 @@ impl Tokenizer {
         }
     }
 
-    /// The id of a token.
-    pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
-    }
-
-    /// The token of an id.
-    pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+    /// Tokens as text.
+    ///
+    /// # Errors
+    /// `Model`, when the tokenizer fails.
+    pub fn joined(&self, tokens: impl Iterator<Item = String>) -> Result<String> {
+        let tokens: Vec<String> = tokens.collect();
+        match self.inner.get_decoder() {
+            Some(decoder) => tokenizers::Decoder::decode(decoder, tokens)
+                .map_err(|cause| Error::model(format!("the tokenizer fails: {cause}"))),
+            None => Ok(tokens.join(" ")),
+        }
     }
 }
 

@@ -1,0 +1,227 @@
+//! ModernBERT: norms before each part, rotary positions, gated layers, and most layers see near tokens only. After
+//! `transformers/models/modernbert/modeling_modernbert.py`.
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Embedding, LayerNorm, Linear, Module};
+
+use super::encoder::{Activation, padding_bias, weigh};
+use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
+use super::weights::Weights;
+use super::{Family, Inputs, Settings};
+use crate::error::{Error, Result};
+
+/// The network of a `config.json` of ModernBERT.
+pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
+    let (hidden, heads) = (settings.size("hidden_size")?, settings.size("num_attention_heads")?);
+    let intermediate = settings.size("intermediate_size")?;
+    if !hidden.is_multiple_of(2 * heads) {
+        return Err(Error::model(format!(
+            "config.json: {hidden} numbers a token can't be shared by {heads} heads in pairs"
+        )));
+    }
+    let eps = settings.number_or("norm_eps", 1e-5);
+    let network = weights.network("model");
+    let global_theta = settings.number_or("global_rope_theta", 160_000.0);
+    let local_theta = settings.number_or("local_rope_theta", global_theta);
+    let every = settings.size_or("global_attn_every_n_layers", 3)?.max(1);
+    let layer = |index: usize| -> Result<Layer> {
+        let here = network.at("layers").at(index);
+        let is_global = index.is_multiple_of(every);
+        Ok(Layer {
+            // The first layer's input is normalised already.
+            attention_norm: match index {
+                0 => None,
+                _ => Some(here.norm("attn_norm", hidden, eps)?),
+            },
+            joined: here.linear("attn.Wqkv", hidden, 3 * hidden)?,
+            attention_output: here.linear("attn.Wo", hidden, hidden)?,
+            inner_norm: here.norm("mlp_norm", hidden, eps)?,
+            up: here.linear("mlp.Wi", hidden, 2 * intermediate)?,
+            down: here.linear("mlp.Wo", intermediate, hidden)?,
+            theta: if is_global { global_theta } else { local_theta },
+            is_global,
+        })
+    };
+    let vocabulary = settings.size("vocab_size")?;
+    let encoder = ModernBert {
+        words: network.embedding("embeddings.tok_embeddings", vocabulary, hidden)?,
+        norm: network.norm("embeddings.norm", hidden, eps)?,
+        layers: (0..settings.size("num_hidden_layers")?).map(layer).collect::<Result<_>>()?,
+        last_norm: network.norm("final_norm", hidden, eps)?,
+        activation: Activation::named(settings.word_or("hidden_activation", "gelu"))?,
+        heads,
+        reach: settings.size_or("local_attention", 128)? / 2,
+    };
+    let words = encoder.words.embeddings().clone();
+    Ok(Box::new(TextNetwork {
+        head: head(settings, &weights, hidden, eps, words)?,
+        encoder,
+    }))
+}
+
+fn head(
+    settings: &Settings,
+    weights: &Weights,
+    hidden: usize,
+    eps: f64,
+    words: Tensor,
+) -> Result<Option<Head>> {
+    let kind = Kind::of(settings)?;
+    if kind == Kind::None {
+        return Ok(None);
+    }
+    let dense = Hidden {
+        dense: weights.linear("head.dense", hidden, hidden)?,
+        activation: Activation::named(settings.word_or("classifier_activation", "gelu"))?,
+        norm: Some(weights.norm("head.norm", hidden, eps)?),
+    };
+    let taken = match kind {
+        Kind::Sequence if settings.word_or("classifier_pooling", "cls") == "mean" => Taken::Mean,
+        Kind::Sequence => Taken::First,
+        _ => Taken::All,
+    };
+    let last = match kind {
+        Kind::Words => {
+            let entries = settings.size("vocab_size")?;
+            let bias = match weights.has("decoder.bias") {
+                true => Some(weights.tensor("decoder.bias", &[entries])?),
+                false => None,
+            };
+            let table = match weights.has("decoder.weight") {
+                true => weights.tensor("decoder.weight", &[entries, hidden])?,
+                false => words,
+            };
+            Linear::new(table, bias)
+        }
+        Kind::Span if weights.has("qa_outputs.weight") => weights.linear("qa_outputs", hidden, 2)?,
+        Kind::Span => weights.linear("classifier", hidden, 2)?,
+        _ => weights.linear("classifier", hidden, settings.labels())?,
+    };
+    Ok(Some(Head {
+        taken,
+        hidden: Some(dense),
+        last,
+        is_span: kind == Kind::Span,
+    }))
+}
+
+struct Layer {
+    attention_norm: Option<LayerNorm>,
+    joined: Linear,
+    attention_output: Linear,
+    inner_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    theta: f64,
+    is_global: bool,
+}
+
+struct ModernBert {
+    words: Embedding,
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+    last_norm: LayerNorm,
+    activation: Activation,
+    heads: usize,
+    /// How far a token sees in layers that see near tokens only.
+    reach: usize,
+}
+
+/// Cosines and sines of rotary positions, `[tokens, head / 2]`.
+struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotation {
+    fn new(theta: f64, tokens: usize, head: usize, dtype: DType, device: &Device) -> candle_core::Result<Rotation> {
+        let frequency = |pair: usize| 1.0 / (theta as f32).powf(2.0 * pair as f32 / head as f32);
+        let angles: Vec<f32> = (0..tokens)
+            .flat_map(|token| (0..head / 2).map(move |pair| token as f32 * frequency(pair)))
+            .collect();
+        let angles = Tensor::from_vec(angles, (tokens, head / 2), device)?;
+        Ok(Rotation {
+            cos: angles.cos()?.to_dtype(dtype)?,
+            sin: angles.sin()?.to_dtype(dtype)?,
+        })
+    }
+
+    fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        candle_nn::rotary_emb::rope(x, &self.cos, &self.sin)
+    }
+}
+
+impl ModernBert {
+    fn attend(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        rotation: &Rotation,
+        bias: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let (rows, tokens, hidden) = x.dims3()?;
+        let head = hidden / self.heads;
+        let joined = layer
+            .joined
+            .forward(x)?
+            .reshape((rows, tokens, 3, self.heads, head))?
+            .permute((2, 0, 3, 1, 4))?
+            .contiguous()?;
+        let query = (rotation.apply(&joined.get(0)?)? * (head as f64).powf(-0.5))?;
+        let key = rotation.apply(&joined.get(1)?)?;
+        layer
+            .attention_output
+            .forward(&weigh(&query, &key, &joined.get(2)?, bias)?)
+    }
+
+    /// What tokens out of reach add to attention; `None` if none is.
+    fn reach_bias(&self, tokens: usize, inputs: &Inputs) -> candle_core::Result<Option<Tensor>> {
+        if tokens <= self.reach + 1 {
+            return Ok(None);
+        }
+        let bias: Vec<f32> = (0..tokens)
+            .flat_map(|row| (0..tokens).map(move |column| row.abs_diff(column)))
+            .map(|distance| if distance <= self.reach { 0.0 } else { f32::MIN })
+            .collect();
+        let bias = Tensor::from_vec(bias, (1, 1, tokens, tokens), &inputs.device)?;
+        Ok(Some(bias.to_dtype(inputs.dtype)?))
+    }
+}
+
+impl TextEncoder for ModernBert {
+    fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
+        let mut x = self.words.forward(&inputs.id_tensor("input_ids")?)?;
+        x = self.norm.forward(&x)?;
+        let (_, tokens, hidden) = x.dims3()?;
+        let rotation = |theta| Rotation::new(theta, tokens, hidden / self.heads, inputs.dtype, &inputs.device);
+        let padding = padding_bias(inputs)?;
+        let near = match (&padding, self.reach_bias(tokens, inputs)?) {
+            // Two of the least numbers would be less than the least.
+            (Some(padding), Some(reach)) => Some(padding.broadcast_minimum(&reach)?),
+            (None, Some(reach)) => Some(reach),
+            (padding, None) => padding.clone(),
+        };
+        let mut known: Vec<(f64, Rotation)> = Vec::new();
+        for layer in &self.layers {
+            if !known.iter().any(|(theta, _)| *theta == layer.theta) {
+                known.push((layer.theta, rotation(layer.theta)?));
+            }
+            let turned = known.iter().find(|(theta, _)| *theta == layer.theta);
+            let Some((_, rotation)) = turned else {
+                candle_core::bail!("a rotation that was just made is there");
+            };
+            let bias = if layer.is_global { &padding } else { &near };
+            let normed = match &layer.attention_norm {
+                Some(norm) => norm.forward(&x)?,
+                None => x.clone(),
+            };
+            x = (&x + self.attend(layer, &normed, rotation, bias.as_ref())?)?;
+            let inner = layer.up.forward(&layer.inner_norm.forward(&x)?)?;
+            let half = inner.dim(2)? / 2;
+            let gated = (self.activation.apply(&inner.narrow(2, 0, half)?.contiguous()?)?
+                * inner.narrow(2, half, half)?)?;
+            x = (&x + layer.down.forward(&gated)?)?;
+        }
+        self.last_norm.forward(&x)
+    }
+}
