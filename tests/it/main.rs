@@ -18,6 +18,7 @@ mod end_to_end;
 mod execution_providers;
 mod fuzzing;
 mod help;
+mod images;
 mod launcher;
 mod layers;
 mod matrix;
