@@ -138,6 +138,22 @@ impl Described {
     }
 }
 
+/// The function that a method is: the one of its name, unless another gives just the columns of its signature (a text's
+/// best label is `label` and `score`, its best labels are one list).
+fn place(functions: &[Function], method: &Method) -> Option<usize> {
+    let old = OLD_NAMES.iter().find(|(old, _)| *old == method.name);
+    let name = old.map_or(method.name.as_str(), |(_, now)| now);
+    let named = functions.iter().position(|function| function.name == name)?;
+    let gives = |function: &Function| {
+        let columns = function.outputs.iter().map(|output| &output.column);
+        columns.eq(method.outputs.iter().map(|feature| &feature.name))
+    };
+    match gives(&functions[named]) {
+        true => Some(named),
+        false => functions.iter().position(gives).or(Some(named)),
+    }
+}
+
 /// A function under the names of a method.
 fn named(function: &Function, method: &Method, notes: &mut Vec<String>) -> Function {
     let mut function = function.clone();
