@@ -5,9 +5,11 @@
 //! found out. Notes decide nothing about what is committed: one that is lost, late or left behind by the dead costs
 //! double work or a pause. What to make of them is [`plan::help`](crate::plan::help)'s business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::layout::{Note, epoch_folder};
+use super::layout::{Note, RecordName, epoch_folder};
+use super::record::Record;
 use super::{Claimed, whole_records};
 use crate::error::Result;
 use crate::storage::{Created, Store};
@@ -15,8 +17,8 @@ use crate::storage::{Created, Store};
 /// How far all replicas of a run have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Units with a record.
-    pub committed: BTreeSet<u32>,
+    /// Units with a record, and its name.
+    pub committed: BTreeMap<u32, RecordName>,
     /// How often each unit was taken by somebody else than its owner.
     pub helped: BTreeMap<u32, u32>,
     /// How often each unit was taken by an owner that had been started before.
@@ -40,9 +42,19 @@ pub async fn progress(store: &dyn Store, claimed: &Claimed) -> Result<Progress> 
             _ => {}
         }
     }
-    let committed = whole_records(store, claimed, &listing).await?;
-    progress.committed = committed.into_keys().collect();
+    progress.committed = whole_records(store, claimed, &listing).await?;
     Ok(progress)
+}
+
+/// The key in a record's stats of how long the unit was in the hands of whoever committed it, in seconds.
+pub const TOOK_SECS: &str = "took_secs";
+
+/// How long a unit was in the hands of whoever committed it; `None` if its record doesn't tell.
+pub async fn took(store: &dyn Store, claimed: &Claimed, name: RecordName) -> Option<Duration> {
+    let body = store.get(&name.key(claimed.epoch)).await.ok()??;
+    let record = Record::read(&body, name, claimed.epoch).ok()?;
+    let secs = record.stats.get(TOOK_SECS)?.as_f64()?;
+    Duration::try_from_secs_f64(secs).ok()
 }
 
 /// Makes the `nth` such note. False: somebody else has made it, or it isn't known who.
@@ -76,21 +88,19 @@ mod tests {
         }
     }
 
+    /// Commits unit 1.
+    fn commit(store: &MapStore, claimed: &Claimed, stats: serde_json::Value) {
+        let files = rows_of(claimed, 1, "", "row");
+        let stats = stats.as_object().unwrap().clone();
+        block_on(commit_unit(store, claimed, 1, files, stats, &|_| Ok(0))).unwrap();
+    }
+
     #[test]
     fn one_listing_tells_records_and_all_kinds_of_notes() {
         let store = MapStore::default();
         let claimed = claimed(&store);
         assert_eq!(block_on(progress(&store, &claimed)).unwrap(), Progress::default());
-        let files = rows_of(&claimed, 1, "", "row");
-        block_on(commit_unit(
-            &store,
-            &claimed,
-            1,
-            files,
-            Default::default(),
-            &|_| Ok(0),
-        ))
-        .unwrap();
+        commit(&store, &claimed, serde_json::json!({ "took_secs": 2.5 }));
         let notes = [
             (Note::Help { unit: 2 }, 0),
             (Note::Help { unit: 2 }, 1),
@@ -101,13 +111,30 @@ mod tests {
         for (note, nth) in notes {
             assert!(block_on(make(&store, &claimed, note, nth, 5)));
         }
-        let expected = Progress {
-            committed: [1].into(),
-            helped: [(2, 2)].into(),
-            tried: [(0, 1)].into(),
-            starts: [(5, 2)].into(),
-        };
-        assert_eq!(block_on(progress(&store, &claimed)).unwrap(), expected);
+        let found = block_on(progress(&store, &claimed)).unwrap();
+        assert_eq!(found.committed.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(found.helped, [(2, 2)].into());
+        assert_eq!(found.tried, [(0, 1)].into());
+        assert_eq!(found.starts, [(5, 2)].into());
+    }
+
+    #[test]
+    fn a_record_tells_how_long_its_unit_took_or_nothing() {
+        for (stats, expected) in [
+            (
+                serde_json::json!({ "took_secs": 2.5 }),
+                Some(Duration::from_millis(2500)),
+            ),
+            (serde_json::json!({ "took_secs": -1.0 }), None),
+            (serde_json::json!({ "took_secs": "long" }), None),
+            (serde_json::json!({}), None),
+        ] {
+            let store = MapStore::default();
+            let claimed = claimed(&store);
+            commit(&store, &claimed, stats);
+            let name = block_on(progress(&store, &claimed)).unwrap().committed[&1];
+            assert_eq!(block_on(took(&store, &claimed, name)), expected);
+        }
     }
 
     #[test]

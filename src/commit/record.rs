@@ -103,7 +103,8 @@ pub struct Record {
     pub rows: u64,
     /// The unit's data objects, sorted by path.
     pub files: Vec<OutputFile>,
-    /// What the pipeline says about how it went (replica, seconds per stage …). Nothing decides on it.
+    /// What the pipeline says about how it went (replica, seconds per stage …). Nothing that counts
+    /// decides on it.
     pub stats: Map<String, Value>,
 }
 

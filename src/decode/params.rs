@@ -209,7 +209,7 @@ fn kind(value: &Value) -> &'static str {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::signature::InputFeature;
+    use crate::signature::{InputFeature, Source};
     use serde_json::json;
 
     fn bound(dtype: DType, shape: &[Dim], param: Value) -> BoundInput {

@@ -89,7 +89,7 @@ pub fn row_bytes(function: &Function) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::InputFeature;
+    use crate::signature::{InputFeature, Source};
 
     fn function(shape: &[Dim], fixed: Option<usize>) -> Function {
         Function {

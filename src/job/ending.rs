@@ -102,7 +102,7 @@ impl Replica<'_> {
         let pipeline = self.pipeline(claimed, Vec::new()).await?;
         let ended = pipeline
             .run(units.into_iter(), stop, async |unit| {
-                self.commit_unit(claimed, unit).await
+                self.commit_unit(claimed, unit, None).await
             })
             .await?;
         match ended {

@@ -29,6 +29,7 @@ pub use places::Places;
 pub use scoring::open_model;
 pub use survey::Survey;
 
+use crate::commit::notes;
 use crate::commit::recall::{self, Recall, Seen};
 use crate::commit::{self, Checksum, ClaimOutcome, Claimed, CommitOutcome, NewFile};
 use crate::config::Job;
@@ -325,7 +326,7 @@ impl<'a> Replica<'a> {
             .run(queue, stop, async |unit| {
                 let id = unit.unit.id;
                 room.wait().await?;
-                self.commit_unit(claimed, unit).await?;
+                self.commit_unit(claimed, unit, Some(board.held(id))).await?;
                 board.committed(id);
                 Ok(())
             })
@@ -358,8 +359,13 @@ impl<'a> Replica<'a> {
         })
     }
 
-    /// Stores a finished unit and its record.
-    async fn commit_unit(&self, claimed: &Claimed, finished: FinishedUnit) -> Result<()> {
+    /// Stores a finished unit and its record. `took`: how long this replica had it in hand.
+    async fn commit_unit(
+        &self,
+        claimed: &Claimed,
+        finished: FinishedUnit,
+        took: Option<Duration>,
+    ) -> Result<()> {
         let _timer = self.metrics.timer(Stage::Commit);
         let unit = &finished.unit;
         let in_unit = |error: Error| error.with("unit", unit.id);
@@ -382,6 +388,9 @@ impl<'a> Replica<'a> {
             .collect();
         let mut stats = serde_json::Map::new();
         stats.insert("replica".into(), self.job.replica.index.into());
+        if let Some(took) = took {
+            stats.insert(notes::TOOK_SECS.into(), took.as_secs_f64().into());
+        }
         for (stage, secs) in &finished.stage_secs {
             stats.insert(format!("{stage}_secs"), (*secs).into());
         }

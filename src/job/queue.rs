@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::OutputStore;
 use crate::commit::Claimed;
-use crate::commit::layout::Note;
+use crate::commit::layout::{Note, RecordName};
 use crate::commit::notes::{self, Progress};
 use crate::config;
 use crate::error::{Error, Result};
@@ -68,6 +68,11 @@ impl Board {
         self.committed_here.notify_one();
     }
 
+    /// How long this process has had the unit in hand.
+    pub fn held(&self, unit: u32) -> Duration {
+        self.lock().queue.held(unit, self.now())
+    }
+
     /// How many units of other replicas this one took.
     pub fn helped(&self) -> usize {
         self.lock().helped
@@ -86,6 +91,8 @@ pub struct UnitQueue {
     listed: Instant,
     listing_took: Duration,
     pause: Duration,
+    /// The record of a unit that somebody has committed.
+    a_record: Option<RecordName>,
     /// The note of this start, while it is being made.
     noting: JoinSet<()>,
 }
@@ -134,6 +141,7 @@ impl UnitQueue {
             listed: Instant::now(),
             listing_took: Duration::ZERO,
             pause: FIRST_LOOK,
+            a_record: None,
             noting: JoinSet::new(),
         };
         // Of an epoch that this process has just made nobody can have done much.
@@ -209,7 +217,8 @@ impl UnitQueue {
         self.listed = Instant::now();
         self.listing_took = self.listed - began;
         let now = self.board.now();
-        let committed = progress.committed.iter().copied();
+        let committed = progress.committed.keys().copied();
+        self.a_record = progress.committed.values().next().copied();
         let helped = progress.helped.iter().map(|(&unit, &count)| (unit, count));
         self.board.lock().queue.saw(committed, helped, now);
         Ok(progress)
@@ -240,6 +249,14 @@ impl UnitQueue {
 
     /// Waits until something is committed here, or until it is time to look what others have done.
     async fn wait(&mut self, at_most: Duration) -> Result<()> {
+        if let Some(record) = self.a_record.filter(|_| self.board.lock().queue.is_blind()) {
+            let took = notes::took(&self.store, &self.claimed, record).await;
+            // Without an answer another record may be the next listing's first, or this one is asked again.
+            if let Some(took) = took {
+                self.board.lock().queue.learned(record.unit, took);
+                return Ok(());
+            }
+        }
         let pause = self.pause.max(self.listing_took * LISTING_SHARE).min(at_most);
         let board = self.board.clone();
         tokio::select! {

@@ -17,7 +17,7 @@ use crate::storage::Listed;
 /// Footers are kept for reading while they are few; beyond that they are cheaper to read again than to hold.
 const KEPT_FOOTERS: usize = 256;
 
-/// Small files come along with their footers; so many bytes of them are held until they are scored.
+/// So many bytes of them are kept, decoded, and of small files that came along with them.
 const KEPT_BYTES: usize = 4 << 20;
 
 /// What the input holds.
@@ -52,7 +52,8 @@ impl Survey {
             .map_err(|error| error.with("location", places.input.display()))?;
         tracing::debug!(files = files.len(), hidden, unmatched, own_output, "input listed");
         let mut known = Footers::default();
-        let mut footers = FooterReader::new(places.input.clone()).read_some(files.clone(), KEPT_FOOTERS);
+        let mut footers =
+            FooterReader::new(places.input.clone()).read_some(files.clone(), KEPT_FOOTERS, KEPT_BYTES as u64);
         while let Some(footer) = footers.next().await {
             known.add(footer?)?;
         }
@@ -76,20 +77,27 @@ struct Footers {
 }
 
 impl Footers {
-    fn add(&mut self, mut footer: Footer) -> Result<()> {
+    fn add(&mut self, footer: Footer) -> Result<()> {
         match &mut self.schema {
             Some(schema) => schema.merge(&footer.file, footer.schema())?,
             None => self.schema = Some(InputSchema::of(&footer.file, footer.schema())?),
         }
         self.shapes.push(footer.shapes());
-        if self.kept.len() < KEPT_FOOTERS {
-            self.kept_bytes += footer.held_bytes();
-            if self.kept_bytes > KEPT_BYTES {
-                footer.release_bytes();
-            }
+        self.keep(footer);
+        Ok(())
+    }
+
+    /// Keeps a footer, and the small file that came along with it, as far as there is room; the first one in any case.
+    fn keep(&mut self, mut footer: Footer) {
+        if self.kept_bytes + footer.decoded_bytes() + footer.held_bytes() > KEPT_BYTES {
+            footer.release_bytes();
+        }
+        let bytes = footer.decoded_bytes() + footer.held_bytes();
+        let has_room = self.kept_bytes + bytes <= KEPT_BYTES && self.kept.len() < KEPT_FOOTERS;
+        if has_room || self.kept.is_empty() {
+            self.kept_bytes += bytes;
             self.kept.push(Arc::new(footer));
         }
-        Ok(())
     }
 
     fn into_survey(self, files: Vec<Listed>) -> Result<Survey> {

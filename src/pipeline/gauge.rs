@@ -85,10 +85,11 @@ impl Drop for Reservation {
 
 /// The gauge's limit for a process that may use `memory_bytes` and runs `workers` workers.
 ///
-/// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a few units a worker, more bytes in
-/// flight make nothing faster, so a large machine does not fill its memory just because it can.
+/// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a unit or two a worker, more bytes in
+/// flight make nothing faster: they only wait to be stored, and a long job would take more memory than a short one. So a
+/// large machine does not fill its memory just because it can.
 pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
-    const PER_WORKER_BYTES: u64 = 48 << 20;
+    const PER_WORKER_BYTES: u64 = 12 << 20;
     const LEAST_BYTES: u64 = 32 << 20;
     let useful = PER_WORKER_BYTES * (workers as u64 + 1);
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
@@ -114,8 +115,8 @@ mod tests {
     /// Failure matrix: 57.
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2), 144 << 20);
-        assert_eq!(limit(200 << 20, 8), 100 << 20);
+        assert_eq!(limit(64 << 30, 2), 36 << 20);
+        assert_eq!(limit(200 << 20, 16), 100 << 20);
         assert_eq!(limit(1 << 20, 1), 32 << 20);
     }
 

@@ -30,7 +30,8 @@ const PATIENCE: u32 = 3;
 /// Patience with units that take no time to speak of: starts, pauses and listings take longer.
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Patience of a replica that doesn't know yet how long a unit takes, because it has not done any.
+/// Patience of a replica that doesn't know how long a unit takes, because neither it nor, as far as it was told, anybody
+/// else has done one.
 const BLIND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A unit that was taken so often, as far as notes tell, and never committed, is not taken again. Who first took it left
@@ -89,6 +90,8 @@ pub struct Queue {
     helps: bool,
     /// Weight and seconds of the units committed here.
     done: (u64, Duration),
+    /// Weight and seconds of a unit committed elsewhere.
+    told: Option<(u64, Duration)>,
 }
 
 impl Queue {
@@ -104,6 +107,7 @@ impl Queue {
             units_in_hand,
             helps,
             done: (0, Duration::ZERO),
+            told: None,
         }
     }
 
@@ -160,12 +164,29 @@ impl Queue {
 
     /// This replica has committed a unit, or found it committed.
     pub fn committed(&mut self, unit: u32, now: Duration) {
+        let held = self.held(unit, now);
         let known = &mut self.known[unit as usize];
         known.committed = true;
-        if let Some(taken) = known.taken {
+        if known.taken.is_some() {
             self.done.0 += self.weights[unit as usize];
-            self.done.1 += now.saturating_sub(taken);
+            self.done.1 += held;
         }
+    }
+
+    /// Whether nothing is known of how long units take.
+    pub fn is_blind(&self) -> bool {
+        self.done.0 == 0 && self.told.is_none()
+    }
+
+    /// Somebody else had the unit in hand for so long before it was committed.
+    pub fn learned(&mut self, unit: u32, took: Duration) {
+        self.told = Some((self.weights[unit as usize].max(1), took));
+    }
+
+    /// How long this replica has had the unit in hand.
+    pub fn held(&self, unit: u32, now: Duration) -> Duration {
+        let taken = self.known[unit as usize].taken;
+        taken.map_or(Duration::ZERO, |taken| now.saturating_sub(taken))
     }
 
     /// Takes the unit that [`next`](Self::next) gave.
@@ -257,10 +278,11 @@ impl Queue {
     }
 
     fn patience(&self, unit: usize) -> Duration {
-        let (weight, time) = self.done;
-        if weight == 0 {
+        // What was done here is the better measure: others may have other machines.
+        let known = Some(self.done).filter(|(weight, _)| *weight > 0).or(self.told);
+        let Some((weight, time)) = known else {
             return BLIND_PATIENCE;
-        }
+        };
         let usual = time.mul_f64(self.weights[unit] as f64 / weight as f64);
         (usual * PATIENCE).max(LEAST_PATIENCE)
     }
@@ -323,6 +345,31 @@ mod tests {
         );
         queue.saw([1, 3], [], later(7));
         assert_eq!(queue.next(later(7)), Next::Done);
+    }
+
+    #[test]
+    fn a_replica_that_has_done_nothing_goes_by_what_it_is_told_of_others() {
+        let later = Duration::from_secs;
+        let mut queue = queue(true);
+        queue.saw([0, 3], [(1, 1), (2, 1)], NOW);
+        assert!(queue.is_blind());
+        assert_eq!(queue.next(NOW), Next::Wait(BLIND_PATIENCE * 2));
+        queue.learned(3, later(2));
+        assert!(!queue.is_blind());
+        assert_eq!(
+            queue.next(NOW),
+            Next::Wait(later(12)),
+            "three times two seconds, and one note"
+        );
+        assert_eq!(queue.next(later(12)), Next::Help { unit: 1, note: 1 });
+        queue.take(1, later(12));
+        assert_eq!(queue.held(1, later(13)), later(1));
+        queue.committed(1, later(13));
+        assert_eq!(
+            queue.next(later(13)),
+            Next::Help { unit: 2, note: 1 },
+            "what was done here counts more: three seconds, twice"
+        );
     }
 
     /// Failure matrix: 56.

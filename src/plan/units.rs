@@ -9,7 +9,7 @@ use super::{Part, Unit};
 
 /// Files larger than one and a half of this are split at row groups into pieces of about this many compressed bytes.
 /// A lost unit then costs seconds for a table and a few minutes for text, and its output fits any worker's memory.
-pub const SPLIT_BYTES: u64 = 16 << 20;
+pub const SPLIT_BYTES: u64 = 8 << 20;
 
 /// Files smaller than this are tiny: neighbours are grouped until they reach it. Kept low because a unit is also the
 /// grain of sharing work out: a thousand texts may well be minutes of work.

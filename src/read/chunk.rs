@@ -54,23 +54,44 @@ impl Block {
         let projected = self.rows.project(&places);
         projected.map_err(|error| Error::internal("columns can't be taken from a block").with_source(error))
     }
+
+    /// The rows from the one at `first`, if there are any.
+    fn from(self, first: usize) -> Option<Block> {
+        match self.rows.num_rows() - first {
+            0 => None,
+            _ if first == 0 => Some(self),
+            rows => Some(Block {
+                rows: self.rows.slice(first, rows),
+                columns: self.columns,
+                origin: self.origin.slice(first, rows),
+            }),
+        }
+    }
 }
 
-/// The row group that is being decoded.
+/// The row group that is being decoded, or a run of small ones.
 struct Current {
     group: OpenGroup,
-    file: Arc<str>,
-    row_group: usize,
-    /// Rows the footer promised.
+    /// The rows that footers promised.
+    origin: Origin,
+    /// How many.
     rows: usize,
     /// Rows decoded so far.
     decoded: usize,
+    /// Of them, rows that were as they should be.
+    given: usize,
+    /// The row groups of a run: after an error they are decoded one by one, which says which of them it was.
+    run: Vec<FetchedGroup>,
 }
 
 /// Decodes a fetched chunk block by block. Every block but the last has exactly `block_rows` rows.
 pub struct ChunkReader {
     pieces: VecDeque<FetchedGroup>,
     current: Option<Box<Current>>,
+    /// Whether small row groups may be decoded together.
+    runs: bool,
+    /// Rows that a run gave before it failed: they come again.
+    skip: usize,
     /// Rows decoded beyond the last block.
     pending: Option<Block>,
     /// Of the columns that are decoded.
@@ -104,6 +125,8 @@ impl ChunkReader {
             _ => None,
         };
         ChunkReader {
+            runs: pieces.len() > 1,
+            skip: 0,
             pieces: pieces.into(),
             current: None,
             pending: None,
@@ -165,19 +188,25 @@ impl ChunkReader {
     fn next_part(&mut self) -> Result<Option<Block>> {
         loop {
             let Some(current) = &mut self.current else {
-                let Some(piece) = self.pieces.pop_front() else {
+                if self.pieces.is_empty() {
                     return Ok(None);
-                };
-                self.open(piece)?;
+                }
+                self.open()?;
                 continue;
             };
             match current.next(&self.schema, &self.decoded) {
-                Ok(Some(part)) => return Ok(Some(part)),
+                Ok(Some(part)) => {
+                    current.given += part.rows.num_rows();
+                    let again = self.skip.min(part.rows.num_rows());
+                    self.skip -= again;
+                    if let Some(part) = part.from(again) {
+                        return Ok(Some(part));
+                    }
+                }
                 Ok(None) => self.current = None,
+                Err(_) if !current.run.is_empty() => self.give_up_run(),
                 Err(error) => {
-                    let error = error
-                        .with("file", &current.file)
-                        .with("row_group", current.row_group);
+                    let error = in_row_group(error, &current.origin);
                     return Err(error.with("rows", format!("from {}", current.decoded)));
                 }
             }
@@ -186,20 +215,59 @@ impl ChunkReader {
 }
 
 impl ChunkReader {
-    fn open(&mut self, piece: FetchedGroup) -> Result<()> {
-        let (file, row_group) = (piece.footer.file.clone(), piece.row_group);
-        let rows = piece.footer.row_groups()[row_group].num_rows() as usize;
+    /// Opens the next row group; all that are left, if they can be decoded together.
+    fn open(&mut self) -> Result<()> {
+        if self.runs && self.open_run() {
+            return Ok(());
+        }
+        self.runs = false;
+        let Some(piece) = self.pieces.pop_front() else {
+            return Ok(());
+        };
+        let origin = piece.origin();
         // Room is made for so many rows; there may be fewer in all.
-        let step = self.block_rows.min(rows.max(1));
+        let step = self.block_rows.min(origin.rows().max(1));
         let group = self.open_group(piece, step);
-        self.current = Some(Box::new(Current {
-            group: group.map_err(|error| error.with("file", &file).with("row_group", row_group))?,
-            file,
-            row_group,
-            rows,
-            decoded: 0,
-        }));
+        let group = group.map_err(|error| in_row_group(error, &origin))?;
+        self.current = Some(Box::new(Current::new(group, origin, Vec::new())));
         Ok(())
+    }
+
+    /// Decodes the row groups of a run again, one by one, from the first row that has not been given.
+    pub(super) fn give_up_run(&mut self) {
+        self.runs = false;
+        if let Some(current) = self.current.take() {
+            self.skip = current.given;
+            self.pieces = current.run.into();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_block_rows(&mut self, rows: usize) {
+        self.block_rows = rows;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_a_run(&self) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| !current.run.is_empty())
+    }
+
+    fn open_run(&mut self) -> bool {
+        let mut origin = Origin::new();
+        for piece in &self.pieces {
+            for stretch in piece.origin().stretches() {
+                origin.push(stretch.clone());
+            }
+        }
+        let step = self.block_rows.min(origin.rows().max(1));
+        let Ok(Some(group)) = FetchedGroup::open_run(self.pieces.make_contiguous(), step) else {
+            return false;
+        };
+        let run = std::mem::take(&mut self.pieces).into();
+        self.current = Some(Box::new(Current::new(group, origin, run)));
+        true
     }
 
     fn open_group(&mut self, piece: FetchedGroup, step: usize) -> Result<OpenGroup> {
@@ -230,6 +298,17 @@ impl ChunkReader {
 }
 
 impl Current {
+    fn new(group: OpenGroup, origin: Origin, run: Vec<FetchedGroup>) -> Current {
+        Current {
+            group,
+            rows: origin.rows(),
+            origin,
+            decoded: 0,
+            given: 0,
+            run,
+        }
+    }
+
     fn next(&mut self, schema: &SchemaRef, columns: &Arc<Decoded>) -> Result<Option<Block>> {
         let Some(rows) = self.group.next()? else {
             return match self.decoded == self.rows {
@@ -237,10 +316,10 @@ impl Current {
                 false => Err(row_count(self.decoded, self.rows)),
             };
         };
-        let origin = Origin::of(&self.file, self.row_group, self.decoded, rows.num_rows());
         if self.decoded + rows.num_rows() > self.rows {
             return Err(row_count(self.decoded + rows.num_rows(), self.rows));
         }
+        let origin = self.origin.slice(self.decoded, rows.num_rows());
         self.decoded += rows.num_rows();
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
             decimals::check(column, field.name(), &origin)?;
@@ -250,6 +329,14 @@ impl Current {
             columns: columns.clone(),
             origin,
         }))
+    }
+}
+
+/// Names the row group that `origin` begins with.
+fn in_row_group(error: Error, origin: &Origin) -> Error {
+    match origin.stretches().first() {
+        Some(first) => error.with("file", &first.file).with("row_group", first.row_group),
+        None => error,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::storage::{Listed, Location};
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Files up to this size are read whole when their footer is: one request instead of two.
-const SMALL_FILE_BYTES: u64 = 1024 * 1024;
+pub(super) const SMALL_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Length and magic after the footer.
 const SUFFIX_BYTES: u64 = 8;
@@ -55,6 +55,11 @@ impl Metadata {
         &self.file
     }
 
+    /// Whether both are known to have one schema: both of what is said in the footers is the same.
+    pub fn is_of_the_form_of(&self, other: &Metadata) -> bool {
+        Arc::ptr_eq(&self.form, &other.form)
+    }
+
     /// The file's columns in Parquet's types.
     pub fn parquet_schema(&self) -> &SchemaDescriptor {
         self.file.file_metadata().schema_descr()
@@ -64,6 +69,8 @@ impl Metadata {
 /// How much of a footer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
+    /// All that reading the file may need; a small file itself comes along.
+    Whole,
     /// All that reading the file may need.
     All,
     /// Rows and sizes: what planning needs.
@@ -76,7 +83,7 @@ impl Footer {
     /// # Errors
     /// `Data` when the file is not Parquet, is encrypted, or contradicts itself; `InputChanged`, `Storage`.
     pub async fn read(location: &Location, listed: &Listed) -> Result<Footer> {
-        Footer::read_in(location, listed, &Forms::default(), Detail::All).await
+        Footer::read_in(location, listed, &Forms::default(), Detail::Whole).await
     }
 
     /// Reads and checks the footer of one file of many, whose schemas are likely to be those in `forms`.
@@ -93,10 +100,9 @@ impl Footer {
                     .with_hint("remove it from the input, or write it again"),
             ));
         }
-        let tail_bytes = if listed.size <= SMALL_FILE_BYTES {
-            listed.size
-        } else {
-            TAIL_BYTES
+        let tail_bytes = match detail {
+            Detail::Whole if listed.size <= SMALL_FILE_BYTES => listed.size,
+            _ => TAIL_BYTES,
         };
         let tail = read_tail(location, listed, tail_bytes).await?;
         let footer_bytes = footer_length(&tail, listed.size).map_err(in_file)?;
@@ -122,6 +128,11 @@ impl Footer {
     /// Bytes of the file that came along with the footer.
     pub fn held_bytes(&self) -> usize {
         self.whole.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// About what the footer takes in memory without those.
+    pub fn decoded_bytes(&self) -> usize {
+        self.metadata.file.memory_size()
     }
 
     /// Lets go of the bytes that came along; they will be read again.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use tokio::sync::oneshot;
 
-use super::footer::{Detail, Footer};
+use super::footer::{Detail, Footer, SMALL_FILE_BYTES};
 use super::form::Forms;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::storage::{Listed, Location};
@@ -45,19 +45,35 @@ impl FooterReader {
     /// The footers of `files` in their order, up to the first error.
     pub fn read(&self, files: Vec<Listed>) -> BoxStream<'static, Result<Footer>> {
         let count = files.len();
-        self.read_some(files, count)
+        self.read_some(files, count, u64::MAX)
     }
 
-    /// As [`read`](Self::read), but only the first `whole` of them can serve to read the file.
-    pub fn read_some(&self, files: Vec<Listed>, whole: usize) -> BoxStream<'static, Result<Footer>> {
-        let detail = move |index| match index < whole {
-            true => Detail::All,
-            false => Detail::Sizes,
+    /// As [`read`](Self::read), but only the first `count` of them can serve to read the file, and small files come along
+    /// only until they have `bytes` in all.
+    pub fn read_some(
+        &self,
+        files: Vec<Listed>,
+        count: usize,
+        bytes: u64,
+    ) -> BoxStream<'static, Result<Footer>> {
+        let mut left = bytes;
+        let mut detail = |index: usize, file: &Listed| {
+            if index >= count {
+                return Detail::Sizes;
+            }
+            if file.size > SMALL_FILE_BYTES || file.size > left {
+                return Detail::All;
+            }
+            left -= file.size;
+            Detail::Whole
         };
         let files: Vec<(Listed, Detail)> = files
             .into_iter()
             .enumerate()
-            .map(|(index, file)| (file, detail(index)))
+            .map(|(index, file)| {
+                let detail = detail(index, &file);
+                (file, detail)
+            })
             .collect();
         if self.location.is_on_disk() && files.len() > 1 {
             return self.in_batches(files).boxed();

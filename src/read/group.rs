@@ -19,12 +19,16 @@ use super::footer::Footer;
 use super::guard::guarded;
 use super::limits::{OPEN_PAGE_BYTES, OPEN_PAGE_EXPANSION, beyond};
 use super::page_header::{self, Kind, PageHeader};
-use super::pages::{CheckedPages, Fetched, OneChunk, Shape};
+use super::pages::{CheckedPages, Chunks, Fetched, Shape};
 use super::thrift::Malformed;
 use crate::error::{Error, Result};
+use crate::origin::Origin;
 
 /// What can't be done when the parquet crate fails.
 pub(super) const CAN_NOT_DECODE: &str = "can't decode the row group";
+
+/// Row groups whose pages become more than these are decoded one by one.
+const RUN_BYTES: u64 = 64 << 20;
 
 /// The columns of a row group that are to be read, and where they lie in the file.
 pub(super) struct Wanted {
@@ -98,8 +102,63 @@ impl FetchedGroup {
     ///
     /// # Errors
     /// `Data`, naming the limit that the pages are beyond.
-    pub fn open(self, headers: Vec<Vec<PageHeader>>, mask: ProjectionMask, step: usize) -> Result<OpenGroup> {
+    pub fn open(
+        &self,
+        headers: Vec<Vec<PageHeader>>,
+        mask: ProjectionMask,
+        step: usize,
+    ) -> Result<OpenGroup> {
+        open_all(vec![(self, self.choose(headers, &mask)?)], mask, step)
+    }
+
+    /// Opens all columns of row groups that lie one behind the other in the output, to be decoded by one set of readers:
+    /// to make those anew for every hundred rows costs more than the rows. `None` when they are not of one form, or when
+    /// only decoding one after the other can tell which row is whose.
+    ///
+    /// # Errors
+    /// Any; whoever opens them one by one gets to know which of them it was.
+    pub fn open_run(run: &[FetchedGroup], step: usize) -> Result<Option<OpenGroup>> {
+        let mask = ProjectionMask::all();
+        let mut chosen = Vec::with_capacity(run.len());
+        let mut open_bytes = 0u64;
+        for piece in run {
+            let headers = piece.headers()?;
+            if !piece.follows(&run[0]) || !piece.has_a_value_per_row(&headers) {
+                return Ok(None);
+            }
+            open_bytes += headers.iter().flatten().map(PageHeader::open_bytes).sum::<u64>();
+            chosen.push((piece, piece.choose(headers, &mask)?));
+        }
+        if open_bytes > RUN_BYTES {
+            return Ok(None);
+        }
+        open_all(chosen, mask, step).map(Some)
+    }
+
+    /// The rows that the footer promises.
+    pub fn origin(&self) -> Origin {
+        let rows = self.footer.row_groups()[self.row_group].num_rows() as usize;
+        Origin::of(&self.footer.file, self.row_group, 0, rows)
+    }
+
+    fn follows(&self, other: &FetchedGroup) -> bool {
+        self.footer.metadata().is_of_the_form_of(other.footer.metadata())
+    }
+
+    /// Whether the pages of each column hold as many values as there are rows, so that nothing of one row group can be
+    /// taken for the next one's.
+    fn has_a_value_per_row(&self, headers: &[Vec<PageHeader>]) -> bool {
         let group = &self.footer.row_groups()[self.row_group];
+        self.wanted.leaves.iter().zip(headers).all(|(leaf, pages)| {
+            let data = pages.iter().filter(|page| page.kind != Kind::Dictionary);
+            let values = data.fold(0u64, |sum, page| sum.saturating_add(page.values));
+            let is_flat = group.column(*leaf).column_descr().max_rep_level() == 0;
+            is_flat && values == group.num_rows() as u64
+        })
+    }
+
+    /// The columns that `mask` lets through, with their pages.
+    fn choose(&self, headers: Vec<Vec<PageHeader>>, mask: &ProjectionMask) -> Result<Vec<Fetching>> {
         let fetched = self
             .wanted
             .leaves
@@ -132,29 +191,7 @@ impl FetchedGroup {
             )
             .with_hint("write the file with smaller pages"));
         }
-        let pages = chosen.iter().flat_map(|column| &column.headers);
-        let budget = Arc::new(Budget::new(pages.map(PageHeader::open_bytes).sum()));
-        let descriptor = self.footer.metadata().parquet_schema();
-        let fields = self.footer.schema().fields();
-        let mut roots: Vec<usize> = chosen
-            .iter()
-            .map(|column| descriptor.get_column_root_idx(column.leaf))
-            .collect();
-        roots.dedup();
-        let nulls = null_bytes(roots.iter().map(|root| &fields[*root])).saturating_mul(step as u64);
-        budget.spend(nulls)?;
-
-        let pages = self.pages(group, chosen, step, &budget);
-        let reader = guarded(CAN_NOT_DECODE, || {
-            let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(fields))?;
-            let source = Source {
-                metadata: self.footer.metadata().metadata(),
-                group,
-                pages: Mutex::new(pages?),
-            };
-            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &source, step, None)
-        })?;
-        Ok(OpenGroup { reader, budget })
+        Ok(chosen)
     }
 
     /// The pages' headers, checked, of each column that was fetched.
@@ -176,15 +213,15 @@ impl FetchedGroup {
         Ok(all)
     }
 
-    /// Pages of each column of the file; `None` for those that are not wanted.
+    /// Appends the pages of the columns to those of row groups before this one.
     fn pages(
         &self,
-        group: &RowGroupMetaData,
         chosen: Vec<Fetching>,
         step: usize,
         budget: &Arc<Budget>,
-    ) -> ParquetResult<Vec<Option<CheckedPages>>> {
-        let mut pages: Vec<Option<CheckedPages>> = group.columns().iter().map(|_| None).collect();
+        pages: &mut [Chunks],
+    ) -> ParquetResult<()> {
+        let group = &self.footer.row_groups()[self.row_group];
         for Fetching {
             leaf,
             fetched,
@@ -196,17 +233,52 @@ impl FetchedGroup {
             let field = self.footer.schema().field(root);
             let shape = Shape::new(column, field.data_type(), step as u64);
             let rows = group.num_rows() as usize;
-            pages[leaf] = Some(CheckedPages::new(
-                column,
-                fetched,
-                headers,
-                shape,
-                rows,
-                budget.clone(),
-            )?);
+            let checked = CheckedPages::new(column, fetched, headers, shape, rows, budget.clone())?;
+            pages[leaf].0.push_back(checked);
         }
-        Ok(pages)
+        Ok(())
     }
+}
+
+/// Opens the chosen columns of row groups of one form.
+fn open_all(
+    chosen: Vec<(&FetchedGroup, Vec<Fetching>)>,
+    mask: ProjectionMask,
+    step: usize,
+) -> Result<OpenGroup> {
+    let footer = chosen[0].0.footer.clone();
+    let columns = chosen.iter().flat_map(|(_, columns)| columns);
+    let pages = columns.flat_map(|column| &column.headers);
+    let budget = Arc::new(Budget::new(pages.map(PageHeader::open_bytes).sum()));
+    let descriptor = footer.metadata().parquet_schema();
+    let fields = footer.schema().fields();
+    let mut roots: Vec<usize> = chosen[0]
+        .1
+        .iter()
+        .map(|column| descriptor.get_column_root_idx(column.leaf))
+        .collect();
+    roots.dedup();
+    let nulls = null_bytes(roots.iter().map(|root| &fields[*root])).saturating_mul(step as u64);
+    budget.spend(nulls)?;
+
+    let reader = guarded(CAN_NOT_DECODE, || {
+        let groups: Vec<&RowGroupMetaData> = chosen
+            .iter()
+            .map(|(piece, _)| &piece.footer.row_groups()[piece.row_group])
+            .collect();
+        let mut pages: Vec<Chunks> = groups[0].columns().iter().map(|_| Chunks::default()).collect();
+        for (piece, columns) in chosen {
+            piece.pages(columns, step, &budget, &mut pages)?;
+        }
+        let levels = parquet_to_arrow_field_levels(descriptor, mask, Some(fields))?;
+        let source = Source {
+            metadata: footer.metadata().metadata(),
+            groups,
+            pages: Mutex::new(pages),
+        };
+        ParquetRecordBatchReader::try_new_with_row_groups(&levels, &source, step, None)
+    })?;
+    Ok(OpenGroup { reader, budget })
 }
 
 /// A column that is about to be decoded.
@@ -253,27 +325,29 @@ fn null_bytes_of(data_type: &DataType) -> u64 {
     }
 }
 
-/// The one row group, as the crate wants it.
+/// The row groups, as the crate wants them.
 struct Source<'a> {
     metadata: &'a ParquetMetaData,
-    group: &'a RowGroupMetaData,
-    pages: Mutex<Vec<Option<CheckedPages>>>,
+    groups: Vec<&'a RowGroupMetaData>,
+    /// Of each column of the file; none of those that are not wanted.
+    pages: Mutex<Vec<Chunks>>,
 }
 
 impl RowGroups for Source<'_> {
     fn num_rows(&self) -> usize {
-        self.group.num_rows() as usize
+        self.groups.iter().map(|group| group.num_rows() as usize).sum()
     }
 
     fn column_chunks(&self, leaf: usize) -> ParquetResult<Box<dyn PageIterator>> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        let pages = pages.get_mut(leaf).and_then(Option::take);
+        let pages = pages.get_mut(leaf).map(std::mem::take);
+        let pages = pages.filter(|pages| !pages.0.is_empty());
         let pages = pages.ok_or_else(|| ParquetError::General("a column that was not fetched".into()))?;
-        Ok(Box::new(OneChunk(Some(pages))))
+        Ok(Box::new(pages))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        Box::new(std::iter::once(self.group))
+        Box::new(self.groups.iter().copied())
     }
 
     fn metadata(&self) -> &ParquetMetaData {

@@ -13,6 +13,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::schema::types::ColumnDescPtr;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
@@ -118,7 +119,7 @@ pub(super) struct CheckedPages {
     fetched: Arc<Fetched>,
     headers: VecDeque<PageHeader>,
     shape: Shape,
-    column: Arc<str>,
+    column: ColumnDescPtr,
     budget: Arc<Budget>,
     /// Lengths of the texts of the dictionary.
     lengths: Vec<u32>,
@@ -140,7 +141,7 @@ impl CheckedPages {
             fetched,
             headers: headers.into(),
             shape,
-            column: column.column_path().string().into(),
+            column: column.column_descr_ptr(),
             budget,
             lengths: Vec::new(),
             longest: 0,
@@ -165,7 +166,8 @@ impl CheckedPages {
     fn pass(&self, checked: Result<()>) -> ParquetResult<()> {
         checked.map_err(|error| {
             let text = error.message().to_string();
-            self.budget.refuse(error.with("column", &self.column));
+            self.budget
+                .refuse(error.with("column", self.column.path().string()));
             ParquetError::General(text)
         })
     }
@@ -395,16 +397,17 @@ impl PageReader for CheckedPages {
     }
 }
 
-/// The one column chunk of a column, as the crate wants it.
-pub(super) struct OneChunk(pub Option<CheckedPages>);
+/// The column chunks of a column, as the crate wants them.
+#[derive(Default)]
+pub(super) struct Chunks(pub VecDeque<CheckedPages>);
 
-impl Iterator for OneChunk {
+impl Iterator for Chunks {
     type Item = ParquetResult<Box<dyn PageReader>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let pages = self.0.take()?;
+        let pages = self.0.pop_front()?;
         Some(Ok(Box::new(pages)))
     }
 }
 
-impl PageIterator for OneChunk {}
+impl PageIterator for Chunks {}

@@ -21,6 +21,13 @@ const COALESCE_BYTES: u64 = 1024 * 1024;
 /// Requests in flight for one list of ranges.
 const PARALLEL_RANGES: usize = 8;
 
+/// Bytes of a disk that ranges which lie together are read in at once: a further read costs nothing, and buffers of
+/// like sizes can be used again.
+const DISK_REQUEST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reads of a disk in flight for one list of ranges: they keep processors busy, not the disk.
+const PARALLEL_DISK_RANGES: usize = 2;
+
 /// An object found in a listing, with the identity that pins it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -258,10 +265,14 @@ impl Location {
             let object = &object;
             async move { self.store.get_opts(object, options).await?.bytes().await }
         };
-        let merged = merge(ranges, COALESCE_BYTES);
+        let (most, at_once) = match self.on_disk {
+            true => (DISK_REQUEST_BYTES, PARALLEL_DISK_RANGES),
+            false => (u64::MAX, PARALLEL_RANGES),
+        };
+        let merged = merge(ranges, COALESCE_BYTES, most);
         let fetched: Vec<Bytes> = futures::stream::iter(merged.iter().cloned())
             .map(fetch)
-            .buffered(PARALLEL_RANGES)
+            .buffered(at_once)
             .try_collect()
             .await
             .map_err(|error| self.read_error(error, path))?;
@@ -321,15 +332,20 @@ impl Location {
     }
 }
 
-/// Joins ranges that overlap or lie within `gap` bytes of each other; sorted.
-fn merge(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
+/// Joins ranges that lie within `gap` bytes of each other, as long as they make not more than `most` bytes; sorted by
+/// beginnings and by ends.
+fn merge(ranges: &[Range<u64>], gap: u64, most: u64) -> Vec<Range<u64>> {
     let mut sorted: Vec<Range<u64>> = ranges.to_vec();
     sorted.sort_by_key(|range| (range.start, range.end));
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in sorted {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(gap) => {
-                last.end = last.end.max(range.end);
+            Some(last) if range.end <= last.end => {}
+            Some(last)
+                if range.start <= last.end.saturating_add(gap)
+                    && range.end.saturating_sub(last.start) <= most =>
+            {
+                last.end = range.end;
             }
             _ => merged.push(range),
         }
@@ -375,11 +391,39 @@ fn store_path(absolute: &Path) -> Result<StorePath> {
 mod tests {
     use super::*;
     use object_store::memory::InMemory;
+    use proptest::prelude::*;
 
     #[test]
     fn close_ranges_share_a_request_and_far_ones_do_not() {
-        assert_eq!(merge(&[10..20, 0..5, 22..30, 100..101], 5), [0..30, 100..101]);
-        assert_eq!(merge(&[], 5), []);
+        let all = u64::MAX;
+        assert_eq!(
+            merge(&[10..20, 0..5, 22..30, 100..101], 5, all),
+            [0..30, 100..101]
+        );
+        assert_eq!(
+            merge(&[0..9, 2..4, 3..12], 0, all),
+            std::slice::from_ref(&(0..12))
+        );
+        assert_eq!(merge(&[], 5, all), []);
+    }
+
+    proptest! {
+        #[test]
+        fn each_range_lies_in_one_request_and_requests_are_no_longer_than_they_may_be(
+            ranges in proptest::collection::vec((0u64..200, 0u64..30), 0..20),
+            gap in 0u64..10,
+            most in 1u64..60,
+        ) {
+            let ranges: Vec<_> = ranges.into_iter().map(|(start, len)| start..start + len).collect();
+            let merged = merge(&ranges, gap, most);
+            let longest = ranges.iter().map(|range| range.end - range.start).max().unwrap_or(0);
+            prop_assert!(merged.iter().all(|whole| whole.end - whole.start <= most.max(longest)));
+            for range in ranges {
+                // As `read_ranges` finds it.
+                let whole = &merged[merged.partition_point(|whole| whole.end < range.end)];
+                prop_assert!(whole.start <= range.start && range.end <= whole.end);
+            }
+        }
     }
 
     #[tokio::test]

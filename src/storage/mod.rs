@@ -9,10 +9,12 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
+mod buffers;
 mod class;
 mod cloud;
 pub mod conformance;
 mod diagnosis;
+mod disk;
 mod fault;
 mod local;
 mod location;

@@ -193,7 +193,6 @@ fn too_large(size: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object_store::ObjectStore;
     use object_store::memory::InMemory;
 
     fn local(folder: &Path) -> Referenced {

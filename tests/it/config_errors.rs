@@ -357,11 +357,6 @@ fn what_this_version_cannot_do_is_refused_and_not_skipped() {
             job_out("partition_column: REGION"),
             "input.partition_column: \"REGION\" given, but partitioned model functions are not in this version; leave it out",
         ),
-        (
-            job_out("column_handling: {IMAGE: {input_format: full_stage_path, convert_to: raw_bytes}}"),
-            "input.column_handling: a mapping {\"IMAGE\":{\"input_format\":\"full_stage_path\",\"convert_to\":\"raw… given, \
-             but columns of file paths are not in this version; leave it out",
-        ),
     ] {
         check(&document, &format!("job.yaml: {expected}"));
     }

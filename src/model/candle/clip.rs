@@ -10,7 +10,8 @@ use super::{Family, Inputs, Settings};
 use crate::error::Result;
 use crate::model::pretrained::Pretrained;
 
-const NAMES: Names = Names {
+/// The names of a layer's parts, which SigLIP uses as well.
+pub const NAMES: Names = Names {
     norm_before: "layer_norm1",
     query: "self_attn.q_proj",
     key: "self_attn.k_proj",
@@ -27,8 +28,8 @@ pub fn open(pretrained: &Pretrained, weights: Weights) -> Result<Box<dyn Family>
     let settings = Settings::of(pretrained);
     let space = settings.size_or("projection_dim", 512)?;
     let (vision, text) = (
-        tower(pretrained, "vision_config"),
-        tower(pretrained, "text_config"),
+        tower(pretrained, "vision_config", "quick_gelu"),
+        tower(pretrained, "text_config", "quick_gelu"),
     );
     Ok(Box::new(Clip {
         images: Images::load(
@@ -41,16 +42,15 @@ pub fn open(pretrained: &Pretrained, weights: Weights) -> Result<Box<dyn Family>
     }))
 }
 
-/// The settings of one tower, which lie in a mapping of their own.
-fn tower(pretrained: &Pretrained, key: &str) -> Pretrained {
+/// The settings of one tower, which lie in a mapping of their own; with the family's default of `hidden_act`.
+pub fn tower(pretrained: &Pretrained, key: &str, activation: &str) -> Pretrained {
     let mut config = pretrained
         .config
         .get(key)
         .and_then(|own| own.as_object())
         .cloned()
         .unwrap_or_default();
-    // CLIP's own default, which is not the other families'.
-    config.entry("hidden_act").or_insert_with(|| "quick_gelu".into());
+    config.entry("hidden_act").or_insert_with(|| activation.into());
     Pretrained {
         config,
         ..pretrained.clone()

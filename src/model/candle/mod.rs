@@ -15,6 +15,7 @@ use crate::config::{self, Precision};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::tensor;
 
+mod beit;
 mod bert;
 mod clip;
 mod convnext;
@@ -29,6 +30,7 @@ mod patches;
 mod resnet;
 mod roberta;
 mod settings;
+mod siglip;
 mod vit;
 mod weights;
 
@@ -39,6 +41,7 @@ const VERSION: &str = "0.11";
 
 /// Every `model_type` that there is code for.
 pub const MODEL_TYPES: &[&str] = &[
+    "beit",
     "bert",
     "camembert",
     "clip",
@@ -50,6 +53,7 @@ pub const MODEL_TYPES: &[&str] = &[
     "mpnet",
     "resnet",
     "roberta",
+    "siglip",
     "vit",
     "xlm-roberta",
 ];
@@ -94,6 +98,8 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
         "mpnet" => mpnet::open(&settings, weights),
         "vit" | "deit" => vit::open(&settings, weights, &pretrained.model_type),
         "dinov2" => dinov2::open(&settings, weights),
+        "beit" => beit::open(&settings, weights),
+        "siglip" => siglip::open(pretrained, weights),
         "clip" => clip::open(pretrained, weights),
         "resnet" => resnet::open(&settings, weights),
         "convnext" => convnext::open(&settings, weights),

@@ -162,6 +162,12 @@ impl Layers {
         (0..size.layers).map(layer).collect::<Result<_>>().map(Layers)
     }
 
+    /// With a bias of its own for each layer, or none.
+    pub fn forward_each(&self, x: Tensor, biases: &[Tensor]) -> candle_core::Result<Tensor> {
+        let mut layers = self.0.iter().enumerate();
+        layers.try_fold(x, |x, (place, layer)| layer.forward(&x, biases.get(place)))
+    }
+
     pub fn forward(&self, x: Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
         self.0.iter().try_fold(x, |x, layer| layer.forward(&x, bias))
     }

@@ -29,6 +29,7 @@ pub mod network;
 mod proto;
 pub mod providers;
 pub mod runtime;
+mod scaler;
 pub(in crate::model) mod session;
 mod size;
 mod tensors;
@@ -45,6 +46,7 @@ use self::api::Shared;
 use self::graph::Facts;
 use self::providers::Providers;
 use self::runtime::Runtime;
+use self::scaler::Scaler;
 use self::session::{OnnxSession, Output, Program, SharedSession, Slot};
 use self::zipmap::{Unzipped, Zip};
 
@@ -68,9 +70,10 @@ pub struct OnnxModel {
 struct ModelFile {
     /// Location and path, for messages.
     label: String,
-    /// What ONNX Runtime is given: the file, or the file without its `ZipMap` nodes.
+    /// What ONNX Runtime is given: the file, or the file without its `ZipMap` nodes and without the scaling of inputs.
     bytes: Bytes,
     zips: Vec<Zip>,
+    scalers: Vec<Scaler>,
     facts: Facts,
     /// The single-threaded session of the trial run, until a worker takes it.
     spare: Mutex<Option<Session>>,
@@ -146,6 +149,11 @@ impl OnnxModel {
                 name: input.name.clone(),
                 axes: input.shape.len() + usize::from(!is_param(input)),
                 is_param: is_param(input),
+                scaler: file
+                    .scalers
+                    .iter()
+                    .find(|scaler| scaler.input == input.name)
+                    .cloned(),
             });
             Arc::new(Program {
                 file: path.clone(),
@@ -262,10 +270,15 @@ impl ModelFile {
             outputs: Vec::new(),
         };
         let unzipped = zipmap::unzip(bytes, &facts).unwrap_or_else(whole);
+        let (bytes, scalers) = match scaler::unscale(&unzipped.bytes, &facts) {
+            Some(unscaled) => (unscaled.bytes, unscaled.scalers),
+            None => (unzipped.bytes, Vec::new()),
+        };
         Ok(ModelFile {
             label,
-            bytes: unzipped.bytes,
+            bytes,
             zips: unzipped.outputs,
+            scalers,
             facts,
             spare: Mutex::new(None),
             shared: Mutex::default(),

@@ -19,6 +19,7 @@ use super::api::Shared;
 use super::graph::Kind;
 use super::providers::Providers;
 use super::runtime::Runtime;
+use super::scaler::Scaler;
 use super::values;
 use super::zipmap::Zip;
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub struct Slot {
     pub axes: usize,
     /// It is the same for all rows.
     pub is_param: bool,
+    /// What is done to it here, before the model gets it.
+    pub scaler: Option<Scaler>,
 }
 
 /// One output of a [`Program`].
@@ -129,6 +132,16 @@ impl Program {
         asked
     }
 
+    /// `inputs` as the rest of the model wants them.
+    fn scaled<'a>(&self, inputs: &'a [Cow<'_, Tensor>]) -> Result<Vec<Cow<'a, Tensor>>> {
+        let each = self.inputs.iter().zip(inputs);
+        each.map(|(slot, tensor)| match &slot.scaler {
+            Some(scaler) => scaler.apply(tensor).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(tensor.as_ref())),
+        })
+        .collect()
+    }
+
     /// `inputs` as ONNX Runtime's values, in the order of the slots.
     fn values<'a>(&self, inputs: &'a [Cow<'_, Tensor>]) -> Result<Vec<SessionInputValue<'a>>> {
         let each = self.inputs.iter().zip(inputs);
@@ -182,7 +195,9 @@ impl OnnxSession {
     pub fn call(&mut self, inputs: &[Cow<'_, Tensor>], rows: usize) -> Result<SessionOutputs<'_>> {
         let program = &self.program;
         let names = program.inputs.iter().map(|slot| Cow::from(&slot.name));
-        let values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = names.zip(program.values(inputs)?).collect();
+        let scaled = program.scaled(inputs)?;
+        let values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
+            names.zip(program.values(&scaled)?).collect();
         self.session
             .run_with_options(values, &self.options)
             .map_err(|cause| program.failed(&cause, inputs, rows))
@@ -229,7 +244,8 @@ impl Model for SharedSession {
         let program = &self.program;
         let asked = program.asked();
         infer(program, batch, |inputs, rows| {
-            let outputs = self.session.run(&program.values(inputs)?);
+            let scaled = program.scaled(inputs)?;
+            let outputs = self.session.run(&program.values(&scaled)?);
             let outputs = outputs.map_err(|cause| program.failed(&cause, inputs, rows))?;
             let named: BTreeMap<&str, &DynValue> = asked.iter().copied().zip(&outputs).collect();
             take(program, |name| named.get(name).copied(), rows)

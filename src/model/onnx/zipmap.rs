@@ -17,7 +17,7 @@ use super::proto;
 use super::wire;
 use crate::tensor::{DType, Maps};
 
-const MODEL_GRAPH: u32 = 7;
+pub(super) const MODEL_GRAPH: u32 = 7;
 const GRAPH_NODE: u32 = 1;
 const GRAPH_OUTPUT: u32 = 12;
 const FLOAT: i32 = 1;
@@ -78,19 +78,19 @@ impl Zip {
     }
 }
 
-/// A node with its connections; read only here.
+/// A node with its connections; read only where graphs are rewritten.
 #[derive(Clone, PartialEq, Message)]
-struct WiredNode {
+pub(super) struct WiredNode {
     #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
+    pub input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
+    pub output: Vec<String>,
     #[prost(string, tag = "4")]
-    op_type: String,
+    pub op_type: String,
     #[prost(bytes = "bytes", repeated, tag = "5")]
-    attribute: Vec<Bytes>,
+    pub attribute: Vec<Bytes>,
     #[prost(string, tag = "7")]
-    domain: String,
+    pub domain: String,
 }
 
 /// An attribute that holds labels.
@@ -242,7 +242,8 @@ fn without(graph: &[u8], zips: &[Zip]) -> Vec<u8> {
     kept
 }
 
-fn put_piece(model: &mut BytesMut, graph: &[u8]) {
+/// Appends a piece of the main graph to a model.
+pub(super) fn put_piece(model: &mut BytesMut, graph: &[u8]) {
     encode_key(MODEL_GRAPH, WireType::LengthDelimited, model);
     encode_varint(graph.len() as u64, model);
     model.put_slice(graph);

@@ -287,7 +287,7 @@ async fn files_of_several_schemas_each_keep_their_own_however_many_are_read_at_o
     let folder = tempfile::tempdir().unwrap();
     let (location, listed) = many(folder.path(), &files).await;
     let footers: Vec<Footer> = FooterReader::new(location.clone())
-        .read_some(listed.clone(), 100)
+        .read_some(listed.clone(), 100, u64::MAX)
         .try_collect()
         .await
         .unwrap();
@@ -308,7 +308,7 @@ async fn of_files_of_one_schema_it_is_decoded_once_and_the_first_ones_keep_their
     let folder = tempfile::tempdir().unwrap();
     let (location, listed) = many(folder.path(), &vec![(schema, 3); 40]).await;
     let footers: Vec<Footer> = FooterReader::new(location)
-        .read_some(listed, 35)
+        .read_some(listed, 35, u64::MAX)
         .try_collect()
         .await
         .unwrap();

@@ -6,6 +6,7 @@ mod bombs;
 mod footers;
 mod maker;
 mod pages;
+mod runs;
 mod sample;
 mod splicing;
 mod splicing_edges;

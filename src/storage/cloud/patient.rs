@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
@@ -174,10 +175,7 @@ impl<S: ObjectStore + PaginatedListStore> Reading<S> {
                 None if self.left.start >= self.left.end => return Ok(None),
                 None => Error::Generic {
                     store: "cloud",
-                    source: Box::new(object_store::client::HttpError::new(
-                        object_store::client::HttpErrorKind::Interrupted,
-                        EndedEarly,
-                    )),
+                    source: Box::new(HttpError::new(HttpErrorKind::Interrupted, EndedEarly)),
                 },
                 Some(Err(error)) => error,
             };
@@ -194,6 +192,29 @@ impl<S: ObjectStore + PaginatedListStore> Reading<S> {
         }
     }
 }
+
+/// Every store tags its objects. An answer without a tag is none of an object, whatever its status says: a gateway's
+/// page, or an error's text sent as success.
+fn tagged(result: GetResult) -> Result<GetResult> {
+    if result.meta.e_tag.is_some() {
+        return Ok(result);
+    }
+    Err(Error::Generic {
+        store: "cloud",
+        source: Box::new(HttpError::new(HttpErrorKind::Unknown, Untagged)),
+    })
+}
+
+#[derive(Debug)]
+struct Untagged;
+
+impl fmt::Display for Untagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer has no ETag, so it is not the object")
+    }
+}
+
+impl std::error::Error for Untagged {}
 
 #[derive(Debug)]
 struct EndedEarly;
@@ -228,9 +249,10 @@ impl<S: ObjectStore + PaginatedListStore> ObjectStore for Patient<S> {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let mut result = self
-            .repeat("read", || self.store.get_opts(location, options.clone()))
+            .repeat("read", || async {
+                tagged(self.store.get_opts(location, options.clone()).await?)
+            })
             .await?;
-        // Without a tag nobody knows whether the rest is of the same object.
         let Some(etag) = result.meta.e_tag.clone().filter(|_| !options.head) else {
             return Ok(result);
         };

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+use super::disk::DiskStore;
 use crate::config::LocalWriter;
 
 mod kind;
@@ -29,7 +30,7 @@ mod trial;
 mod write;
 
 pub use kind::file_system;
-pub use write::close;
+pub use write::{blocking, close};
 
 /// The store of the local file system that suits `path`, which the user may have said how to write; and whether it is a
 /// disk of this machine, whose reads take no time worth waiting for.
@@ -39,7 +40,7 @@ pub fn store(path: &Path, writer: LocalWriter) -> (Arc<dyn ObjectStore>, bool) {
         .as_deref()
         .map_or(!cfg!(target_os = "linux"), kind::is_disk);
     if is_disk && writer != LocalWriter::Sequential {
-        return (Arc::new(linking()), is_disk);
+        return (Arc::new(DiskStore::new(linking())), is_disk);
     }
     let store = MountStore::new(file_system.as_deref().unwrap_or("unknown"), writer);
     (Arc::new(store), is_disk)
@@ -315,8 +316,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = |writer| store(folder.path(), writer).0.to_string();
         if kind::file_system(folder.path()).is_some_and(|kind| kind::is_disk(&kind)) {
-            assert!(name(LocalWriter::Auto).starts_with("LocalFileSystem"));
-            assert!(name(LocalWriter::Link).starts_with("LocalFileSystem"));
+            assert!(name(LocalWriter::Auto).starts_with("DiskStore"));
+            assert!(name(LocalWriter::Link).starts_with("DiskStore"));
         }
         assert!(name(LocalWriter::Sequential).starts_with("MountStore"));
         #[cfg(target_os = "linux")]

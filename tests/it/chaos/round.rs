@@ -13,9 +13,9 @@ use super::world::{REPLICAS, ROWS, RUN, World};
 use crate::dice::Dice;
 use crate::support::{contents_of, finish, floe, signal};
 
-/// Far more than a round ever needs on a busy machine: what takes longer hangs. A replica that has done nothing itself gives
-/// whoever took the last unit before it a minute, and twice as long for each taker that died.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Far more than a round ever needs on a busy machine: what takes longer hangs. The longest pause that the protocol
+/// allows, a minute for whoever knows of no unit that was ever committed, fits in several times.
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// What a round is to be.
 pub struct Spec {

@@ -144,6 +144,28 @@ fn a_reading_that_meets_any_trouble_ends_with_the_right_bytes() {
     }
 }
 
+/// Failure matrix: 47.
+#[test]
+fn success_that_is_none_of_the_object_is_not_taken_for_it() {
+    for place in places() {
+        block_on(async {
+            let store = place.output("whole").await;
+            store.put("key", "content".into()).await.unwrap();
+            place.front.set_rule(|seen| match seen.number {
+                1 | 3 => Fault::Garbage,
+                _ => Fault::None,
+            });
+            let read = store.get("key").await.unwrap();
+            assert_eq!(read.as_deref(), Some(&b"content"[..]), "{:?}", place.cloud);
+            assert_eq!(store.head("key").await.unwrap(), Some(7), "{:?}", place.cloud);
+            place.front.set_rule(|_| Fault::Garbage);
+            let error = store.get("key").await.unwrap_err().to_string();
+            let is_told = error.contains("has no ETag") || error.contains("missing from response");
+            assert!(is_told, "{:?}: {error}", place.cloud);
+        });
+    }
+}
+
 /// Failure matrix: 46, 47.
 #[test]
 fn a_listing_of_which_every_page_breaks_once_is_complete() {

@@ -165,6 +165,7 @@ fn maps_made_here_equal_those_of_onnx_runtime() {
             name: input.name.clone(),
             axes: 2,
             is_param: false,
+            scaler: None,
         });
         let program = Program {
             file: name.into(),

@@ -4,6 +4,7 @@ mod describe;
 mod fixtures;
 mod graph;
 mod infer;
+mod scaler;
 mod shared;
 
 use bytes::Bytes;
