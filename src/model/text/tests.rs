@@ -196,9 +196,10 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
                 .map_err(|error| format!("{error}"))?;
             for (place, &row) in rows.iter().enumerate() {
                 let at = format!("{name} {params} row {row} {what}");
-                let found = difference(&answer(function, &values, place), &answers[row], &at)?;
+                let ours = answer(function, &values, place);
+                let found = difference(&ours, &answers[row], &at)?;
                 if found > TOLERANCE {
-                    return Err(format!("{at}: differs by {found}"));
+                    return Err(format!("{at}: differs by {found}: {ours} and {}", answers[row]));
                 }
                 most = most.max(found);
             }
