@@ -13,6 +13,7 @@ pub mod parquet_seeds;
 pub mod partition_values;
 pub mod places;
 pub mod plan_json;
+pub mod pretrained_folders;
 pub mod record_json;
 pub mod tensor_convert;
 pub mod tree_models;
@@ -74,6 +75,11 @@ pub const TARGETS: &[Target] = &[
         name: "onnx_precheck",
         run: onnx_precheck::run,
         seeds: onnx_precheck::seeds,
+    },
+    Target {
+        name: "pretrained_folders",
+        run: pretrained_folders::run,
+        seeds: pretrained_folders::seeds,
     },
     Target {
         name: "tree_models",

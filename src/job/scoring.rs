@@ -226,7 +226,7 @@ pub async fn open_model(wanted: &ModelOptions, host: &Host, storage: &Storage) -
             files: BTreeMap::new(),
         }
     } else {
-        model::files::read(storage, location).await?
+        model::files::read(storage, location, backend).await?
     };
     let options = OpenOptions {
         backend,

@@ -5,14 +5,37 @@
 //! are not followed. Everything is read once, so what was checked is what is run.
 
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{ModelFiles, card, foreign};
+use crate::config::Backend;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::storage::{Listed, Location, Storage};
 
-/// Largest model file: protobuf allows no larger message.
+/// Largest ONNX file: protobuf allows no larger message.
 pub const MAX_FILE_BYTES: u64 = (2 << 30) - 1;
+/// Largest document of a pretrained model: vocabularies of a quarter million pieces have 20 MB.
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+/// Safetensors of so many bytes are read whoever computes: dense layers come with a graph, too.
+const SMALL_WEIGHTS_BYTES: u64 = 64 << 20;
+/// Documents of pretrained models, by the end of their paths.
+const DOCUMENTS: &[&str] = &[
+    "config.json",
+    "modules.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "model.safetensors.index.json",
+    "config_sentence_transformers.json",
+    "model.yaml",
+    "manifest.yml",
+];
 /// Most bytes of all model files in a folder.
 const MAX_TOTAL_BYTES: u64 = 16 << 30;
 /// Most files in a folder.
@@ -22,12 +45,12 @@ const MAX_DEPTH: usize = 32;
 /// What is read of either end of a file that can be no model: enough to tell its format.
 const SAMPLE_BYTES: u64 = 64 << 10;
 
-/// Reads the model at `location`, a folder or a file.
+/// Reads the model at `location`, a folder or a file. Of a pretrained model the weights that `backend` computes with.
 ///
 /// # Errors
 /// `Config` when nothing is there; `Model` when the folder is not one that a model has; `Storage`.
-pub async fn read(storage: &Storage, location: &str) -> Result<ModelFiles> {
-    read_within(storage, location, MAX_FILES, MAX_FILE_BYTES)
+pub async fn read(storage: &Storage, location: &str, backend: Option<Backend>) -> Result<ModelFiles> {
+    read_within(storage, location, backend, MAX_FILES, MAX_FILE_BYTES)
         .await
         .map_err(|error| error.with("model", location))
 }
@@ -35,6 +58,7 @@ pub async fn read(storage: &Storage, location: &str) -> Result<ModelFiles> {
 async fn read_within(
     storage: &Storage,
     location: &str,
+    backend: Option<Backend>,
     max_files: usize,
     max_file_bytes: u64,
 ) -> Result<ModelFiles> {
@@ -54,20 +78,24 @@ async fn read_within(
         ..ModelFiles::default()
     };
     let mut total = 0;
-    for file in listed {
-        let is_model = file.path.to_ascii_lowercase().ends_with(".onnx");
-        let limit = if is_card(&file.path) {
-            card::MAX_BYTES as u64
-        } else {
-            max_file_bytes
+    let wanted: Vec<Wanted> = {
+        let paths = listed.iter().map(|file| file.path.as_str()).collect();
+        let of = |file: &Listed| Wanted::of(file, &paths, backend, max_file_bytes);
+        listed.iter().map(of).collect()
+    };
+    for (file, wanted) in std::iter::zip(listed, wanted) {
+        let limit = match wanted {
+            Wanted::Whole { limit } => limit,
+            Wanted::Sample => max_file_bytes,
         };
-        if file.size > limit && (is_model || is_card(&file.path)) {
+        let is_whole = wanted != Wanted::Sample;
+        if file.size > limit && is_whole {
             return Err(
                 Error::model(format!("the file has {} bytes, and may have {limit}", file.size))
                     .with("file", &file.path),
             );
         }
-        let sampled = match is_model || is_card(&file.path) || alone && file.size <= limit {
+        let sampled = match is_whole || alone && file.size <= limit {
             true => None,
             false => Some(sample(&place, &file).await?),
         };
@@ -90,6 +118,70 @@ async fn read_within(
         files.files.insert(file.path, bytes);
     }
     Ok(files)
+}
+
+/// How much of a file is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// All of it, if it has no more bytes than this.
+    Whole { limit: u64 },
+    /// Its ends, unless they are those of trees.
+    Sample,
+}
+
+impl Wanted {
+    /// Goes by names alone: nothing has been read yet.
+    fn of(file: &Listed, all: &BTreeSet<&str>, backend: Option<Backend>, max_file_bytes: u64) -> Wanted {
+        let path = file.path.to_ascii_lowercase();
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        if is_card(&path) {
+            return Wanted::Whole {
+                limit: card::MAX_BYTES as u64,
+            };
+        }
+        let is_setting = name.starts_with("sentence_") && name.ends_with("_config.json");
+        if DOCUMENTS.contains(&name) || is_setting {
+            return Wanted::Whole {
+                limit: MAX_DOCUMENT_BYTES,
+            };
+        }
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let beside = |folder: &str, name: &str| match folder {
+            "" => all.contains(name),
+            folder => all.contains(format!("{folder}/{name}").as_str()),
+        };
+        let has_weights = |folder: &str| {
+            ["model.safetensors", "model.safetensors.index.json"]
+                .iter()
+                .any(|name| beside(folder, name))
+        };
+        let is_pretrained = |folder: &str| beside(folder, "config.json");
+        let by_graph = backend == Some(Backend::Onnx);
+        if name.ends_with(".onnx") {
+            // A repository has several exports of what its safetensors hold.
+            let above = folder
+                .strip_suffix("onnx")
+                .map(|above| above.trim_end_matches('/'));
+            let is_left_aside =
+                above.is_some_and(|above| is_pretrained(above) && has_weights(above)) && !by_graph;
+            return match is_left_aside {
+                true => Wanted::Sample,
+                false => Wanted::Whole {
+                    limit: max_file_bytes,
+                },
+            };
+        }
+        if name.ends_with(".safetensors") && is_pretrained(folder) {
+            let has_graph = beside(folder, "model.onnx") || beside(folder, "onnx/model.onnx");
+            return match by_graph && has_graph && file.size > SMALL_WEIGHTS_BYTES {
+                true => Wanted::Sample,
+                false => Wanted::Whole {
+                    limit: MAX_TOTAL_BYTES,
+                },
+            };
+        }
+        Wanted::Sample
+    }
 }
 
 fn is_hidden(segment: &str) -> bool {
@@ -205,6 +297,7 @@ mod tests {
         runtime.block_on(read_within(
             &Storage::local(),
             folder.to_str().unwrap(),
+            None,
             max_files,
             max_file_bytes,
         ))
@@ -244,6 +337,54 @@ mod tests {
         let by_file = read_folder(&folder.path().join("model")).unwrap();
         assert_eq!(by_folder.files["model"].len(), 1 << 20);
         assert_eq!(by_folder.files, by_file.files);
+    }
+
+    #[test]
+    fn of_a_pretrained_model_documents_and_the_weights_of_the_backend_are_read() {
+        let paths = [
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "onnx/model.onnx",
+            "onnx/model_quantized.onnx",
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "sentence_bert_config.json",
+            "elsewhere/model.safetensors",
+            "elsewhere/model.onnx",
+        ];
+        let read = |backend: Option<Backend>| -> Vec<&str> {
+            let of = |path: &&str| {
+                let file = Listed {
+                    path: path.to_string(),
+                    size: if path.starts_with("2_") { 1 << 10 } else { 1 << 30 },
+                    etag: None,
+                    modified: String::new(),
+                };
+                Wanted::of(&file, &paths.into(), backend, MAX_FILE_BYTES) != Wanted::Sample
+            };
+            paths.into_iter().filter(of).collect()
+        };
+        let documents = [
+            "config.json",
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "sentence_bert_config.json",
+        ];
+        let with = |more: &[&'static str]| -> Vec<&str> {
+            let is_read = |path: &&str| {
+                documents.contains(path) || more.contains(path) || *path == "elsewhere/model.onnx"
+            };
+            paths.into_iter().filter(is_read).collect()
+        };
+        for backend in [None, Some(Backend::Candle)] {
+            assert_eq!(read(backend), with(&["model.safetensors"]));
+        }
+        assert_eq!(
+            read(Some(Backend::Onnx)),
+            with(&["onnx/model.onnx", "onnx/model_quantized.onnx"])
+        );
     }
 
     #[test]

@@ -32,12 +32,14 @@ const LFS_POINTER: Format = format(
 );
 const TORCH: Format = format(
     "a PyTorch archive, which holds pickled Python code",
-    "export it with torch.onnx.export(model, example, 'model.onnx', dynamo=True)",
+    "save a pretrained model again as safetensors (model.save_pretrained(folder, safe_serialization=True)); export any \
+     other with torch.onnx.export(model, example, 'model.onnx', dynamo=True)",
 );
-const PICKLE: Format = format(
+/// Code.
+pub const PICKLE: Format = format(
     "a Python pickle, which runs code when it is read",
     "load it in Python and export to ONNX: skl2onnx for scikit-learn pipelines, onnxmltools for XGBoost and \
-     LightGBM, torch.onnx.export for PyTorch",
+     LightGBM, torch.onnx.export for PyTorch; save pretrained models with save_pretrained",
 );
 const HDF5: Format = format(
     "an HDF5 file (Keras)",
@@ -71,13 +73,15 @@ const ORT_FORMAT: Format = format(
     "a model in ONNX Runtime's own format (.ort)",
     "give the .onnx file that it was made from",
 );
-const SAFETENSORS: Format = format(
-    "weights in safetensors format, without the model that they belong to",
-    "export the model to ONNX, e.g. with optimum-cli export onnx; Candle models come with a later version",
+/// Weights as `save_pretrained` writes them.
+pub const SAFETENSORS: Format = format(
+    "weights in safetensors format, without the config.json that says what they are of",
+    "give the folder that save_pretrained wrote, with config.json and the tokenizer or image processor",
 );
-const GGUF: Format = format(
+/// Weights for llama.cpp.
+pub const GGUF: Format = format(
     "a GGUF model",
-    "export the original model to ONNX; Candle models come with a later version",
+    "give the original model as save_pretrained writes it, or export that to ONNX",
 );
 const PMML: Format = format("a PMML document", "export the original model to ONNX");
 const MLMODEL: Format = format("a Core ML model", "export the original model to ONNX");
@@ -172,8 +176,8 @@ pub fn by_name(path: &str) -> Option<Format> {
 }
 
 /// What this version reads, for messages.
-pub const READS: &str =
-    "this version reads ONNX models (.onnx), and trees of XGBoost (.ubj, .json) and LightGBM (.txt)";
+pub const READS: &str = "this version reads ONNX models (.onnx), trees of XGBoost (.ubj, .json) and LightGBM (.txt), and \
+                         pretrained models of texts and images (folders with config.json and safetensors)";
 
 /// Whether these bytes, or the first kilobytes of them, are a model of trees that is read without ONNX Runtime.
 pub fn is_ensemble(bytes: &[u8]) -> bool {
@@ -204,7 +208,10 @@ fn is_safetensors(bytes: &[u8]) -> bool {
         return false;
     };
     let length = u64::from_le_bytes(*length);
-    rest.starts_with(b"{") && length >= 2 && length <= rest.len() as u64
+    // Of a large file there may be no more than its ends; the format allows no longer headers.
+    rest.starts_with(b"{")
+        && (2..=100_000_000).contains(&length)
+        && (length <= rest.len() as u64 || rest.len() > 64 << 10)
 }
 
 /// Printable ASCII throughout its first kilobytes. An ONNX file begins with the bytes 08 and a small number.

@@ -16,6 +16,7 @@ pub fn to_json(model: &dyn Loaded) -> Value {
         "backend": model.describe(),
         "digest": model.digest(),
         "functions": model.functions().iter().map(function).collect::<Vec<_>>(),
+        "found": model.found().iter().map(|(key, value)| json!({ "what": key, "is": value })).collect::<Vec<_>>(),
         "notes": model.notes(),
         "execution_providers": model.providers(),
     })
@@ -82,13 +83,17 @@ fn output(output: &OutputFeature) -> Value {
 /// The model as text for a terminal, with a line break at the end. Names are the model's own, and kept on their line.
 pub fn to_text(model: &dyn Loaded) -> String {
     let mut text = format!("{}\n{}\n", model.describe(), model.digest());
+    for (index, (key, value)) in model.found().iter().enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{gap}{key}: {}", on_one_line(value));
+    }
     for function in model.functions() {
         let rows = match function.fixed_batch_rows {
             Some(1) => " (one row at a time)".to_string(),
             Some(rows) => format!(" (exactly {rows} rows at a time)"),
             None => String::new(),
         };
-        // Writing to a String can't fail.
         let _ = writeln!(text, "\nfunction {}{rows}", on_one_line(&function.name));
         for input in &function.inputs {
             let _ = writeln!(

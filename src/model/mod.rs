@@ -71,6 +71,11 @@ pub trait Loaded: Send + Sync {
     /// Facts worth logging: what was inferred rather than declared.
     fn notes(&self) -> &[String];
 
+    /// What the folder of a pretrained model was found to be, fact by fact.
+    fn found(&self) -> &[(&'static str, String)] {
+        &[]
+    }
+
     /// Whether a row's outputs do not depend on the rows that share its batch, rounding aside.
     fn rows_are_independent(&self, _function: &Function) -> bool {
         true
@@ -191,10 +196,11 @@ pub struct OpenOptions {
 }
 
 /// The backends of this build.
-pub const BACKENDS: &[&str] = if cfg!(feature = "onnx") {
-    &["echo", "onnx", "trees"]
-} else {
-    &["echo", "trees"]
+pub const BACKENDS: &[&str] = match (cfg!(feature = "onnx"), cfg!(feature = "candle")) {
+    (true, true) => &["echo", "onnx", "trees", "candle"],
+    (true, false) => &["echo", "onnx", "trees"],
+    (false, true) => &["echo", "trees", "candle"],
+    (false, false) => &["echo", "trees"],
 };
 
 /// Opens the model in `files`: reads its card, checks it, loads it once and learns its inputs and outputs.
@@ -213,10 +219,9 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
         Some(Backend::Echo) => Err(Error::config(
             "model.backend: echo is a built-in model without files; its location is echo",
         )),
-        Some(Backend::Candle) => Err(not_in_this_build("candle")),
+        Some(Backend::Candle) if cfg!(not(feature = "candle")) => Err(not_in_this_build("candle")),
         None if built_in => open_echo(options),
-        Some(Backend::Onnx) => open_onnx(files, options),
-        Some(Backend::Trees) | None => open_files(files, options),
+        _ => open_files(files, options),
     };
     opened.map_err(|error| error.with("model", location))
 }
@@ -241,11 +246,27 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
 
 /// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
 fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    if trees::backend::claims(&files)? {
-        refuse_providers("trees", options)?;
-        return Ok(Arc::new(trees::backend::TreesModel::open(&files)?));
+    if let Some(pretrained) = pretrained::find(&files, options.backend)? {
+        let model = match pretrained.task.takes_images() {
+            true => image::open(&files, &pretrained, options)?,
+            false => text::open(&files, &pretrained, options)?,
+        };
+        return pretrained::methods::describe(&files, &pretrained, model);
     }
-    open_onnx(files, options)
+    let model = match options.backend {
+        Some(Backend::Candle) => Err(Error::model(
+            "model.backend: candle computes pretrained models, and there is no config.json that says what this one is",
+        )
+        .with_hint("give the folder that save_pretrained wrote, or leave model.backend out")),
+        Some(Backend::Onnx) => open_onnx(files.clone(), options),
+        _ if trees::backend::claims(&files)? => {
+            refuse_providers("trees", options)?;
+            let trees = trees::backend::TreesModel::open(&files)?;
+            Ok(Arc::new(trees) as Arc<dyn Loaded>)
+        }
+        _ => open_onnx(files.clone(), options),
+    };
+    pretrained::methods::of_registry(&files, model?)
 }
 
 #[cfg(feature = "onnx")]
@@ -334,12 +355,7 @@ mod tests {
     #[test]
     fn a_backend_or_device_that_is_not_there_ends_with_what_is() {
         let candle = refused(files("m", &[]), Some(Backend::Candle), Device::Auto);
-        assert!(
-            candle
-                .to_string()
-                .contains("candle is not in this build; this build has: echo"),
-            "{candle}"
-        );
+        assert!(candle.to_string().contains("there is no config.json"), "{candle}");
         let cuda = refused(files("echo", &[]), None, Device::Cuda(1));
         assert!(
             cuda.to_string()
@@ -347,7 +363,8 @@ mod tests {
             "{cuda}"
         );
         let echo = refused(files("m", &[("m.onnx", b"x")]), Some(Backend::Echo), Device::Cpu);
-        for error in [candle, cuda, echo] {
+        assert_eq!(candle.kind(), crate::error::ErrorKind::Model);
+        for error in [cuda, echo] {
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
         }
     }

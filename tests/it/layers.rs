@@ -33,7 +33,12 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("aws_lc_rs", &["storage/snowflake"]),
     ("toml", &["storage/snowflake"]),
     ("indicatif", &["telemetry"]),
-    ("rayon", &["pipeline", "write"]),
+    ("candle_core", &["model/candle"]),
+    ("candle_nn", &["model/candle"]),
+    ("candle_transformers", &["model/candle"]),
+    ("tokenizers", &["model/text"]),
+    // Candle computes on the threads of the pool that it is called in.
+    ("rayon", &["pipeline", "write", "model/candle"]),
 ];
 
 fn layer(module: &str) -> u8 {

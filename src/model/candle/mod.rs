@@ -59,7 +59,7 @@ pub const MODEL_TYPES: &[&str] = &[
 ];
 
 /// One architecture with its weights.
-pub(self) trait Family: Send + Sync {
+trait Family: Send + Sync {
     /// The inputs it takes, by the names of the Python library.
     fn inputs(&self) -> &'static [&'static str];
 
@@ -222,7 +222,7 @@ fn to_host(name: &str, tensor: &Tensor) -> candle_core::Result<Named> {
 }
 
 /// The tensors of a batch, still on the host.
-pub(self) struct Inputs {
+struct Inputs {
     named: Vec<Named>,
     device: Device,
     dtype: DType,

@@ -1,11 +1,11 @@
 //! Every architecture and task against the answers of the Python libraries (`tests/fixtures/pretrained`).
 
 use bytes::Bytes;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::model::pretrained::{Pooling, Sentence};
+use crate::model::pretrained;
 
 /// Numbers may differ by this much from Python's.
 const TOLERANCE: f64 = 1e-4;
@@ -21,72 +21,10 @@ fn read_folder(root: &Path, folder: &Path, files: &mut ModelFiles) {
             read_folder(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
-            files.files.insert(name, Bytes::from(std::fs::read(&path).unwrap()));
+            files
+                .files
+                .insert(name, Bytes::from(std::fs::read(&path).unwrap()));
         }
-    }
-}
-
-fn object(files: &ModelFiles, name: &str) -> Map<String, Json> {
-    let bytes = files.files.get(name);
-    bytes.map_or_else(Map::new, |bytes| serde_json::from_slice(bytes).unwrap())
-}
-
-/// What a folder holds, read in the simplest way.
-fn pretrained(files: &ModelFiles, task: Task) -> Pretrained {
-    let config = object(files, "config.json");
-    let of_type = |end: &str| -> Vec<String> {
-        let names = files.files.keys();
-        names.filter(|name| name.ends_with(end) && !name.contains("_Dense/")).cloned().collect()
-    };
-    let graphs = of_type(".onnx");
-    let word = |name: &str| config.get(name).and_then(Json::as_str).unwrap_or_default().to_string();
-    Pretrained {
-        root: String::new(),
-        model_type: word("model_type"),
-        architecture: config["architectures"][0].as_str().map(str::to_string),
-        task,
-        weights: match graphs.first() {
-            Some(graph) => Weights::Onnx(graph.clone()),
-            None => Weights::Safetensors(of_type(".safetensors")),
-        },
-        sentence: (task == Task::SentenceEmbedding).then(|| sentence(files)),
-        image_processor: None,
-        config,
-    }
-}
-
-fn sentence(files: &ModelFiles) -> Sentence {
-    let pooling = object(files, "1_Pooling/config.json");
-    let ways = [
-        ("cls_token", Pooling::Cls),
-        ("max_tokens", Pooling::Max),
-        ("mean_tokens", Pooling::Mean),
-        ("mean_sqrt_len_tokens", Pooling::MeanSqrtLength),
-        ("weightedmean_tokens", Pooling::WeightedMean),
-        ("lasttoken", Pooling::LastToken),
-    ];
-    let is_on = |name: &str| pooling.get(&format!("pooling_mode_{name}")) == Some(&Json::Bool(true));
-    let own = object(files, "sentence_bert_config.json");
-    let library = object(files, "config_sentence_transformers.json");
-    let modules = String::from_utf8(files.files["modules.json"].to_vec()).unwrap();
-    let prompts = library.get("prompts").and_then(Json::as_object).cloned().unwrap_or_default();
-    Sentence {
-        pooling: ways.into_iter().filter(|(name, _)| is_on(name)).map(|(_, way)| way).collect(),
-        max_tokens: own.get("max_seq_length").and_then(Json::as_u64).map(|most| most as usize),
-        lower_case: own.get("do_lower_case") == Some(&Json::Bool(true)),
-        dense: ["2_Dense", "3_Dense"]
-            .into_iter()
-            .filter(|folder| modules.contains(folder))
-            .map(str::to_string)
-            .collect(),
-        normalize: modules.contains("Normalize"),
-        truncate_dim: None,
-        prompts: prompts
-            .into_iter()
-            .map(|(name, prompt)| (name, prompt.as_str().unwrap_or_default().to_string()))
-            .collect(),
-        default_prompt: library.get("default_prompt_name").and_then(Json::as_str).map(str::to_string),
-        include_prompt: pooling.get("include_prompt") != Some(&Json::Bool(false)),
     }
 }
 
@@ -126,7 +64,9 @@ fn batch(function: &Function, case: &Json, rows: &[usize]) -> TensorBatch {
         for &row in rows {
             match &column[row] {
                 Json::String(text) => texts.push(text.clone()),
-                Json::Array(items) => texts.extend(items.iter().map(|item| item.as_str().unwrap().to_string())),
+                Json::Array(items) => {
+                    texts.extend(items.iter().map(|item| item.as_str().unwrap().to_string()))
+                }
                 other => panic!("{other}"),
             }
         }
@@ -155,7 +95,9 @@ fn row_of_tensor(tensor: &Tensor, row: usize) -> Json {
         1 => scalar(&tensor.data, row),
         _ => {
             let width = tensor.row_len();
-            (row * width..(row + 1) * width).map(|at| scalar(&tensor.data, at)).collect()
+            (row * width..(row + 1) * width)
+                .map(|at| scalar(&tensor.data, at))
+                .collect()
         }
     }
 }
@@ -170,7 +112,8 @@ fn answer(function: &Function, values: &[Value], row: usize) -> Json {
                     (Items::Tensor(tensor), _) => row_of_tensor(tensor, item),
                     (Items::Records(columns), OutputKind::Records { fields }) => {
                         let each = std::iter::zip(fields, columns);
-                        each.map(|((name, _), column)| (name.to_string(), scalar(column, item))).collect()
+                        each.map(|((name, _), column)| (name.to_string(), scalar(column, item)))
+                            .collect()
                     }
                     other => panic!("{other:?}"),
                 })
@@ -189,7 +132,11 @@ fn difference(ours: &Json, theirs: &Json, at: &str) -> std::result::Result<f64, 
         (Json::Number(ours), Json::Number(theirs)) => {
             let (a, b) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
             let is_count = ours.is_i64() && theirs.is_i64() && a != b;
-            if is_count { Err(format!("{at}: {ours} and {theirs}")) } else { Ok((a - b).abs()) }
+            if is_count {
+                Err(format!("{at}: {ours} and {theirs}"))
+            } else {
+                Ok((a - b).abs())
+            }
         }
         (Json::Array(ours), Json::Array(theirs)) if ours.len() == theirs.len() => {
             let each = std::iter::zip(ours, theirs).enumerate();
@@ -213,7 +160,8 @@ fn difference(ours: &Json, theirs: &Json, at: &str) -> std::result::Result<f64, 
 /// All cases of a fixture, row by row: the greatest difference, or what differs.
 fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
     let folder = fixtures().join(name);
-    let expected: Json = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let expected: Json =
+        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
     let kind = expected["task"].as_str().unwrap();
     let Some(task) = task(kind) else { return Ok(None) };
     if name.starts_with("registry") {
@@ -224,7 +172,9 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
         ..ModelFiles::default()
     };
     read_folder(&folder.join("model"), &folder.join("model"), &mut files);
-    let pretrained = pretrained(&files, task);
+    let pretrained = pretrained::find(&files, None)
+        .map_err(|error| error.to_string())?
+        .ok_or("no pretrained model")?;
     let model = open(&files, &pretrained, &options()).map_err(|error| error.to_string())?;
     let mut most = 0f64;
     for case in expected["cases"].as_array().unwrap() {
@@ -233,11 +183,17 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
             Some(_) if task == Task::TextClassification => "top_k",
             _ => case["function"].as_str().unwrap(),
         };
-        let function = model.functions().iter().find(|known| known.name == function).unwrap();
+        let function = model
+            .functions()
+            .iter()
+            .find(|known| known.name == function)
+            .unwrap();
         let mut worker = model.worker(function, 1).unwrap();
         let answers = case["outputs"].as_array().unwrap();
         let mut check = |rows: &[usize], what: &str| -> std::result::Result<(), String> {
-            let values = worker.infer(&batch(function, case, rows)).map_err(|error| format!("{error}"))?;
+            let values = worker
+                .infer(&batch(function, case, rows))
+                .map_err(|error| format!("{error}"))?;
             for (place, &row) in rows.iter().enumerate() {
                 let at = format!("{name} {params} row {row} {what}");
                 let found = difference(&answer(function, &values, place), &answers[row], &at)?;

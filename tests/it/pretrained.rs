@@ -1,0 +1,415 @@
+//! Pretrained models against the Python libraries: every folder of `tests/fixtures/pretrained`, every function and set of
+//! params in its `expected.json`, over the backend that the folder is for.
+//!
+//! Numbers may differ by 1e-4, texts and labels not at all; a row alone, rows in the opposite order and rows in one batch
+//! give the same. What Floe has no code for yet is in the table that the test prints, with the reason, and in [`NOT_YET`].
+
+use arrow::array::{
+    ArrayRef, BinaryArray, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
+use floe::config::{Backend, OnOutOfRange};
+use floe::decode::Decoder;
+use floe::model::{self, Loaded, Model, ModelFiles, OpenOptions, files};
+use floe::origin::Origin;
+use floe::signature::{Function, OnNull, OutputFeature, OutputKind, bind};
+use floe::storage::Storage;
+use floe::tensor::{Items, Tensor, TensorData, Value};
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::support::{Scenario, finish, floe, project, read_parquet, write_parquet};
+
+/// Largest difference from the Python library.
+const TOLERANCE: f64 = 1e-4;
+/// Largest difference between a row alone and the same row among others.
+const ALONE: f64 = 1e-5;
+
+/// Folders that are not run, each with the words of the refusal. A folder that runs must not be here.
+const NOT_YET: &[(&str, &str)] = &[];
+
+fn fixtures() -> PathBuf {
+    project().join("tests/fixtures/pretrained")
+}
+
+/// One line of the table.
+struct Line {
+    name: String,
+    architecture: String,
+    task: String,
+    backend: String,
+    outcome: Result<f64, String>,
+}
+
+fn read(folder: &Path, backend: Option<Backend>) -> floe::error::Result<ModelFiles> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(files::read(&Storage::local(), folder.to_str().unwrap(), backend))
+}
+
+fn open(folder: &Path, backend: Option<Backend>) -> floe::error::Result<Arc<dyn Loaded>> {
+    use floe::model::onnx::runtime;
+    let cache = runtime::cache_dir(|name| std::env::var_os(name));
+    let given = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let options = OpenOptions {
+        backend,
+        onnxruntime_paths: runtime::default_candidates(None, cache.as_deref(), given.as_deref()),
+        ..OpenOptions::default()
+    };
+    model::open(read(folder, backend)?, &options)
+}
+
+/// A case's inputs as columns: texts, numbers, lists of texts, or the bytes of the images that are named.
+fn columns(inputs: &Map<String, Json>) -> RecordBatch {
+    let column = |name: &str, values: &Vec<Json>| -> ArrayRef {
+        if values[0].is_array() {
+            let mut lists = ListBuilder::new(StringBuilder::new());
+            for list in values {
+                for text in list.as_array().unwrap() {
+                    lists.values().append_value(text.as_str().unwrap());
+                }
+                lists.append(true);
+            }
+            return Arc::new(lists.finish());
+        }
+        if values[0].is_number() {
+            return Arc::new(Float64Array::from_iter_values(
+                values.iter().map(|value| value.as_f64().unwrap()),
+            ));
+        }
+        let texts = values.iter().map(|value| value.as_str().unwrap());
+        match name {
+            "images" => {
+                Arc::new(BinaryArray::from_iter_values(texts.map(|name| {
+                    std::fs::read(fixtures().join("images").join(name)).unwrap()
+                })))
+            }
+            _ => Arc::new(StringArray::from_iter_values(texts)),
+        }
+    };
+    let columns = inputs
+        .iter()
+        .map(|(name, values)| (name, column(name, values.as_array().unwrap())));
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// What a function gives for rows, as one JSON object of columns per row.
+fn rows(
+    model: &mut dyn Model,
+    function: &Function,
+    batch: &RecordBatch,
+    params: &BTreeMap<String, Json>,
+) -> Vec<Json> {
+    let schema = batch.schema();
+    let binding = bind(function, &schema, params).unwrap_or_else(|error| panic!("{error}"));
+    let decoder = Decoder::new(&binding, &schema, OnNull::Fail, OnOutOfRange::default()).unwrap();
+    let origin = Origin::of(&Arc::from("case"), 0, 0, batch.num_rows());
+    let tensors = decoder
+        .decode(batch, &origin)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let values = model.infer(&tensors).unwrap_or_else(|error| panic!("{error}"));
+    let one = |row: usize| {
+        let pairs = std::iter::zip(&function.outputs, &values);
+        Json::Object(
+            pairs
+                .map(|(output, value)| (output.column.clone(), cell(output, value, row)))
+                .collect(),
+        )
+    };
+    (0..batch.num_rows()).map(one).collect()
+}
+
+fn cell(output: &OutputFeature, value: &Value, row: usize) -> Json {
+    match (value, output.kind) {
+        (Value::Tensor(tensor), _) => element(tensor, row),
+        (Value::Lists(lists), kind) => {
+            let items = lists.offsets[row]..lists.offsets[row + 1];
+            match (&lists.items, kind) {
+                (Items::Tensor(tensor), _) => items.map(|item| element(tensor, item)).collect(),
+                (Items::Records(columns), OutputKind::Records { fields }) => {
+                    let record = |item: usize| -> Json {
+                        let pairs = std::iter::zip(fields, columns);
+                        let pairs = pairs.map(|((name, _), column)| (name.to_string(), scalar(column, item)));
+                        Json::Object(pairs.collect())
+                    };
+                    items.map(record).collect()
+                }
+                (Items::Records(_), kind) => panic!("records came for {kind:?}"),
+            }
+        }
+        (Value::Maps(_), _) => panic!("no pretrained model gives maps"),
+    }
+}
+
+/// Row `row` of a tensor as nested lists.
+fn element(tensor: &Tensor, row: usize) -> Json {
+    fn nested(data: &TensorData, shape: &[usize], first: usize) -> Json {
+        match shape.split_first() {
+            None => scalar(data, first),
+            Some((extent, inner)) => {
+                let width: usize = inner.iter().product();
+                (0..*extent)
+                    .map(|index| nested(data, inner, first + index * width))
+                    .collect()
+            }
+        }
+    }
+    nested(&tensor.data, &tensor.shape[1..], row * tensor.row_len())
+}
+
+fn scalar(data: &TensorData, index: usize) -> Json {
+    match data {
+        TensorData::F64(values) => json!(values[index]),
+        TensorData::F32(values) => json!(values[index]),
+        TensorData::I64(values) => json!(values[index]),
+        TensorData::I32(values) => json!(values[index]),
+        TensorData::String(values) => json!(values[index]),
+        other => panic!("a column of {}", other.dtype().as_str()),
+    }
+}
+
+/// The largest difference of numbers; anything else that differs is an error. `theirs` may leave out keys.
+fn difference(ours: &Json, theirs: &Json, at: &str) -> Result<f64, String> {
+    let differ = |ours: &dyn std::fmt::Display, theirs: &dyn std::fmt::Display| {
+        Err(format!("{at}: {ours} here, {theirs} in Python"))
+    };
+    match (ours, theirs) {
+        (Json::Number(ours), Json::Number(theirs)) => {
+            let (ours, theirs) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
+            Ok((ours - theirs).abs())
+        }
+        (Json::Array(ours), Json::Array(theirs)) => {
+            if ours.len() != theirs.len() {
+                return differ(
+                    &format!("{} items", ours.len()),
+                    &format!("{} items", theirs.len()),
+                );
+            }
+            let mut largest = 0f64;
+            for (index, (ours, theirs)) in std::iter::zip(ours, theirs).enumerate() {
+                largest = largest.max(difference(ours, theirs, &format!("{at}[{index}]"))?);
+            }
+            Ok(largest)
+        }
+        (Json::Object(ours), Json::Object(theirs)) => {
+            let mut largest = 0f64;
+            for (key, theirs) in theirs {
+                // With aggregation Python calls the label of a group by another name.
+                let ours = ours.get(key).or_else(|| ours.get(key.strip_suffix("_group")?));
+                let Some(ours) = ours else {
+                    return differ(&format!("no {key}"), theirs);
+                };
+                largest = largest.max(difference(ours, theirs, &format!("{at}.{key}"))?);
+            }
+            Ok(largest)
+        }
+        (ours, theirs) if ours == theirs => Ok(0.0),
+        (ours, theirs) => differ(ours, theirs),
+    }
+}
+
+/// The function `wanted`; where Python gives other columns with other params, the one that gives these columns.
+fn function_for<'a>(functions: &'a [Function], wanted: &str, row: &Json) -> Option<&'a Function> {
+    let gives = |function: &&Function| {
+        let mut keys = row.as_object().unwrap().keys();
+        keys.all(|key| function.outputs.iter().any(|output| output.column == *key))
+    };
+    let named = functions
+        .iter()
+        .find(|function| function.name.eq_ignore_ascii_case(wanted));
+    named
+        .filter(gives)
+        .or_else(|| functions.iter().find(gives))
+        .or(named)
+}
+
+/// All cases of a folder; the largest difference from Python.
+fn compare(model: &dyn Loaded, cases: &[Json]) -> Result<f64, String> {
+    let mut largest = 0f64;
+    for (number, case) in cases.iter().enumerate() {
+        let wanted = case["function"].as_str().unwrap();
+        let params: BTreeMap<String, Json> = serde_json::from_value(case["params"].clone()).unwrap();
+        let function = function_for(model.functions(), wanted, &case["outputs"][0])
+            .ok_or_else(|| format!("case {number}: there is no function {wanted}"))?;
+        // `None` is what Python calls a parameter that is not given.
+        let params = params.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut worker = model.worker(function, 1).map_err(|error| error.to_string())?;
+        let batch = columns(case["inputs"].as_object().unwrap());
+        let expected = case["outputs"].as_array().unwrap();
+        let within = |ours: &[Json], theirs: &[Json], limit: f64, how: &str| -> Result<f64, String> {
+            let mut largest = 0f64;
+            for (row, (ours, theirs)) in std::iter::zip(ours, theirs).enumerate() {
+                let at = format!("case {number} ({wanted} {}) {how}, row {row}", case["params"]);
+                let difference = difference(ours, theirs, &at)?;
+                if difference > limit {
+                    return Err(format!("{at}: the difference is {difference}: {ours} {theirs}"));
+                }
+                largest = largest.max(difference);
+            }
+            Ok(largest)
+        };
+        let count = batch.num_rows();
+        let alone: Vec<Json> = (0..count)
+            .flat_map(|row| rows(worker.as_mut(), function, &batch.slice(row, 1), &params))
+            .collect();
+        largest = largest.max(within(&alone, expected, TOLERANCE, "alone")?);
+        // Lists of different lengths make no batch.
+        let is_ragged = case["inputs"]
+            .as_object()
+            .unwrap()
+            .values()
+            .any(|values| values[0].is_array());
+        if is_ragged {
+            continue;
+        }
+        within(
+            &rows(worker.as_mut(), function, &batch, &params),
+            &alone,
+            ALONE,
+            "in one batch",
+        )?;
+        let backwards = arrow::array::UInt64Array::from_iter_values((0..count as u64).rev());
+        let backwards = arrow::compute::take_record_batch(&batch, &backwards).unwrap();
+        let mut turned = rows(worker.as_mut(), function, &backwards, &params);
+        turned.reverse();
+        within(&turned, &alone, ALONE, "backwards")?;
+    }
+    Ok(largest)
+}
+
+#[test]
+fn every_pretrained_model_gives_what_the_python_library_gives() {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(fixtures()).unwrap() {
+        let folder = entry.unwrap().path();
+        let Ok(text) = std::fs::read(folder.join("expected.json")) else {
+            continue;
+        };
+        let expected: Json = serde_json::from_slice(&text).unwrap();
+        let name = folder.file_name().unwrap().to_str().unwrap().to_string();
+        let text = |key: &str| expected[key].as_str().unwrap().to_string();
+        let mut line = Line {
+            architecture: text("architecture"),
+            task: text("task"),
+            backend: "-".into(),
+            outcome: Err(String::new()),
+            name,
+        };
+        line.outcome = match open(&folder.join("model"), None) {
+            Ok(model) => {
+                line.backend = model.describe();
+                compare(model.as_ref(), expected["cases"].as_array().unwrap())
+            }
+            Err(error) => Err(format!("can't be opened: {error}")),
+        };
+        lines.push(line);
+    }
+    lines.sort_by(|a, b| (&a.task, &a.name).cmp(&(&b.task, &b.name)));
+    let mut wrong = Vec::new();
+    println!("| folder | architecture | task | backend | largest difference |\n|---|---|---|---|---|");
+    for line in &lines {
+        let not_yet = NOT_YET.iter().find(|(name, _)| *name == line.name);
+        let outcome = match (&line.outcome, not_yet) {
+            (Ok(difference), None) => format!("{difference:.1e}"),
+            (Err(error), Some((_, reason))) if error.contains(reason) => format!("skipped: {error}"),
+            (Ok(_), Some(_)) => {
+                wrong.push(format!("{} runs: take it off NOT_YET", line.name));
+                "runs, and is listed as one that doesn't".into()
+            }
+            (Err(error), _) => {
+                wrong.push(format!("{}: {error}", line.name));
+                format!("WRONG: {error}")
+            }
+        };
+        println!(
+            "| {} | {} | {} | {} | {outcome} |",
+            line.name, line.architecture, line.task, line.backend
+        );
+    }
+    assert!(lines.len() > 50, "{} folders", lines.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {} folders:\n{}",
+        wrong.len(),
+        lines.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn a_registry_version_runs_through_the_whole_program_by_its_sql_name() {
+    let scenario = Scenario::new();
+    let folder = fixtures().join("registry-sentence-transformer");
+    let expected: Json =
+        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let case = &expected["cases"][3];
+    let batch = columns(case["inputs"].as_object().unwrap());
+    write_parquet(&scenario.input().join("a.parquet"), &batch, 4);
+    let job = json!({
+        "model": {"location": folder.join("model"), "function_name": case["function"]},
+        "input": {"stage_location": scenario.input(), "params": case["params"]},
+        "output": {"stage_location": scenario.output()},
+    });
+    let path = scenario.path().join("job.json");
+    std::fs::write(&path, job.to_string()).unwrap();
+    finish(floe(["run".as_ref(), path.as_os_str()])).ok();
+    let mut vectors: Vec<Vec<f64>> = Vec::new();
+    for file in scenario.files().iter().filter(|file| file.ends_with(".parquet")) {
+        for batch in read_parquet(&scenario.output().join(file)) {
+            let column = batch
+                .column_by_name("output")
+                .expect("the column of the signature");
+            let lists = arrow::compute::cast(
+                column,
+                &arrow::datatypes::DataType::new_list(arrow::datatypes::DataType::Float64, true),
+            )
+            .unwrap();
+            let lists = arrow::array::AsArray::as_list::<i32>(&lists).clone();
+            for list in lists.iter() {
+                let list = list.unwrap();
+                let numbers = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&list);
+                vectors.push(numbers.values().to_vec());
+            }
+        }
+    }
+    let theirs: Vec<Json> = case["outputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["output"].clone())
+        .collect();
+    let difference = difference(&json!(vectors), &json!(theirs), "output").unwrap();
+    assert!(difference <= TOLERANCE, "{difference}");
+}
+
+#[test]
+fn inspecting_a_folder_says_what_was_found_and_why_it_cant_be_run() {
+    let inspect = |folder: &Path| finish(floe(["inspect".as_ref(), folder.as_os_str()]));
+    let shown = inspect(&fixtures().join("registry-sentence-transformer/model")).ok();
+    for words in [
+        "kind: model registry",
+        "architecture: BertModel (bert)",
+        "task: sentence-embedding",
+        "tokenizer: model/models/ST_BERT/model/tokenizer.json",
+        "method: encode_query (ENCODE_QUERY in SQL)",
+        "function encode",
+        "batch_size int64",
+    ] {
+        assert!(shown.stdout.contains(words), "{words}: {}", shown.stdout);
+    }
+    let scenario = Scenario::new();
+    let folder = scenario.path().join("pickled");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(
+            fixtures().join("bert-feature-extraction/model").join(name),
+            folder.join(name),
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.join("pytorch_model.bin"), b"\x80\x02}q\0.").unwrap();
+    inspect(&folder).fails(
+        floe::error::ErrorKind::Model.exit_code().into(),
+        &["pytorch_model.bin alone", "save_pretrained"],
+    );
+}
