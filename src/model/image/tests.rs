@@ -8,7 +8,7 @@ use super::decode::{Limits, Rgb, decode};
 use super::preprocess::Preprocessor;
 use super::processor;
 use crate::error::ErrorKind;
-use crate::model::pretrained::{Pretrained, Task, Weights};
+use crate::model::pretrained::{self, Pretrained};
 use crate::model::{ModelFiles, OpenOptions};
 use crate::signature::{Function, Source};
 use crate::tensor::{Items, Tensor, TensorBatch, TensorData, Value as ModelValue};
@@ -176,7 +176,7 @@ proptest! {
     }
 }
 
-/// The folder of a fixture as its reader would describe it.
+/// The folder of a fixture and what is found in it.
 fn pretrained(name: &str) -> (ModelFiles, Pretrained) {
     let folder = fixtures().join(name).join("model");
     let mut files = ModelFiles {
@@ -188,24 +188,9 @@ fn pretrained(name: &str) -> (ModelFiles, Pretrained) {
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
         files.files.insert(name, std::fs::read(&path).unwrap().into());
     }
-    let config = json(&folder.join("config.json")).as_object().unwrap().clone();
-    let architecture = config["architectures"][0].as_str().unwrap().to_string();
-    let pretrained = Pretrained {
-        root: String::new(),
-        model_type: config["model_type"].as_str().unwrap().into(),
-        task: match &architecture {
-            name if name.contains("ImageClassification") => Task::ImageClassification,
-            name if name.starts_with("CLIP") || name.starts_with("Siglip") => Task::TextImageEmbedding,
-            _ => Task::ImageFeatureExtraction,
-        },
-        architecture: Some(architecture),
-        config,
-        weights: Weights::Safetensors(vec!["model.safetensors".into()]),
-        sentence: None,
-        image_processor: json(&folder.join("preprocessor_config.json"))
-            .as_object()
-            .cloned(),
-    };
+    let pretrained = pretrained::find(&files, None)
+        .unwrap()
+        .expect("a pretrained model");
     (files, pretrained)
 }
 

@@ -1,11 +1,10 @@
 //! Every architecture and task against the answers of the Python libraries (`tests/fixtures/pretrained`).
 
 use bytes::Bytes;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::model::pretrained::{Pooling, Sentence};
 
 /// Numbers may differ by this much from Python's.
 const TOLERANCE: f64 = 1e-4;
@@ -23,70 +22,6 @@ fn read_folder(root: &Path, folder: &Path, files: &mut ModelFiles) {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
             files.files.insert(name, Bytes::from(std::fs::read(&path).unwrap()));
         }
-    }
-}
-
-fn object(files: &ModelFiles, name: &str) -> Map<String, Json> {
-    let bytes = files.files.get(name);
-    bytes.map_or_else(Map::new, |bytes| serde_json::from_slice(bytes).unwrap())
-}
-
-/// What a folder holds, read in the simplest way.
-fn pretrained(files: &ModelFiles, task: Task) -> Pretrained {
-    let config = object(files, "config.json");
-    let of_type = |end: &str| -> Vec<String> {
-        let names = files.files.keys();
-        names.filter(|name| name.ends_with(end) && !name.contains("_Dense/")).cloned().collect()
-    };
-    let graphs = of_type(".onnx");
-    let word = |name: &str| config.get(name).and_then(Json::as_str).unwrap_or_default().to_string();
-    Pretrained {
-        root: String::new(),
-        model_type: word("model_type"),
-        architecture: config["architectures"][0].as_str().map(str::to_string),
-        task,
-        weights: match graphs.first() {
-            Some(graph) => Weights::Onnx(graph.clone()),
-            None => Weights::Safetensors(of_type(".safetensors")),
-        },
-        sentence: (task == Task::SentenceEmbedding).then(|| sentence(files)),
-        image_processor: None,
-        config,
-    }
-}
-
-fn sentence(files: &ModelFiles) -> Sentence {
-    let pooling = object(files, "1_Pooling/config.json");
-    let ways = [
-        ("cls_token", Pooling::Cls),
-        ("max_tokens", Pooling::Max),
-        ("mean_tokens", Pooling::Mean),
-        ("mean_sqrt_len_tokens", Pooling::MeanSqrtLength),
-        ("weightedmean_tokens", Pooling::WeightedMean),
-        ("lasttoken", Pooling::LastToken),
-    ];
-    let is_on = |name: &str| pooling.get(&format!("pooling_mode_{name}")) == Some(&Json::Bool(true));
-    let own = object(files, "sentence_bert_config.json");
-    let library = object(files, "config_sentence_transformers.json");
-    let modules = String::from_utf8(files.files["modules.json"].to_vec()).unwrap();
-    let prompts = library.get("prompts").and_then(Json::as_object).cloned().unwrap_or_default();
-    Sentence {
-        pooling: ways.into_iter().filter(|(name, _)| is_on(name)).map(|(_, way)| way).collect(),
-        max_tokens: own.get("max_seq_length").and_then(Json::as_u64).map(|most| most as usize),
-        lower_case: own.get("do_lower_case") == Some(&Json::Bool(true)),
-        dense: ["2_Dense", "3_Dense"]
-            .into_iter()
-            .filter(|folder| modules.contains(folder))
-            .map(str::to_string)
-            .collect(),
-        normalize: modules.contains("Normalize"),
-        truncate_dim: None,
-        prompts: prompts
-            .into_iter()
-            .map(|(name, prompt)| (name, prompt.as_str().unwrap_or_default().to_string()))
-            .collect(),
-        default_prompt: library.get("default_prompt_name").and_then(Json::as_str).map(str::to_string),
-        include_prompt: pooling.get("include_prompt") != Some(&Json::Bool(false)),
     }
 }
 
@@ -224,7 +159,9 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
         ..ModelFiles::default()
     };
     read_folder(&folder.join("model"), &folder.join("model"), &mut files);
-    let pretrained = pretrained(&files, task);
+    let found = crate::model::pretrained::find(&files, None).map_err(|error| error.to_string())?;
+    let pretrained = found.ok_or("no pretrained model was found")?;
+    assert_eq!(pretrained.task, task, "{name}");
     let model = open(&files, &pretrained, &options()).map_err(|error| error.to_string())?;
     let mut most = 0f64;
     for case in expected["cases"].as_array().unwrap() {
