@@ -184,7 +184,6 @@ impl Answers {
         // The library takes the best of all spans first, and drops those outside of the context then.
         spans.sort_by(|a, b| b.score.total_cmp(&a.score));
         spans.truncate(CANDIDATES);
-        eprintln!("window {} {:?}", window.len(), spans);
         spans.retain(|span| is_open[span.first] && is_open[span.last]);
         (spans, none)
     }

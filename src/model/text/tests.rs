@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::model::pretrained;
 
 /// Numbers may differ by this much from Python's.
 const TOLERANCE: f64 = 1e-4;
@@ -21,9 +20,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut ModelFiles) {
             read_folder(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
-            files
-                .files
-                .insert(name, Bytes::from(std::fs::read(&path).unwrap()));
+            files.files.insert(name, Bytes::from(std::fs::read(&path).unwrap()));
         }
     }
 }
@@ -64,9 +61,7 @@ fn batch(function: &Function, case: &Json, rows: &[usize]) -> TensorBatch {
         for &row in rows {
             match &column[row] {
                 Json::String(text) => texts.push(text.clone()),
-                Json::Array(items) => {
-                    texts.extend(items.iter().map(|item| item.as_str().unwrap().to_string()))
-                }
+                Json::Array(items) => texts.extend(items.iter().map(|item| item.as_str().unwrap().to_string())),
                 other => panic!("{other}"),
             }
         }
@@ -95,9 +90,7 @@ fn row_of_tensor(tensor: &Tensor, row: usize) -> Json {
         1 => scalar(&tensor.data, row),
         _ => {
             let width = tensor.row_len();
-            (row * width..(row + 1) * width)
-                .map(|at| scalar(&tensor.data, at))
-                .collect()
+            (row * width..(row + 1) * width).map(|at| scalar(&tensor.data, at)).collect()
         }
     }
 }
@@ -112,8 +105,7 @@ fn answer(function: &Function, values: &[Value], row: usize) -> Json {
                     (Items::Tensor(tensor), _) => row_of_tensor(tensor, item),
                     (Items::Records(columns), OutputKind::Records { fields }) => {
                         let each = std::iter::zip(fields, columns);
-                        each.map(|((name, _), column)| (name.to_string(), scalar(column, item)))
-                            .collect()
+                        each.map(|((name, _), column)| (name.to_string(), scalar(column, item))).collect()
                     }
                     other => panic!("{other:?}"),
                 })
@@ -132,11 +124,7 @@ fn difference(ours: &Json, theirs: &Json, at: &str) -> std::result::Result<f64, 
         (Json::Number(ours), Json::Number(theirs)) => {
             let (a, b) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
             let is_count = ours.is_i64() && theirs.is_i64() && a != b;
-            if is_count {
-                Err(format!("{at}: {ours} and {theirs}"))
-            } else {
-                Ok((a - b).abs())
-            }
+            if is_count { Err(format!("{at}: {ours} and {theirs}")) } else { Ok((a - b).abs()) }
         }
         (Json::Array(ours), Json::Array(theirs)) if ours.len() == theirs.len() => {
             let each = std::iter::zip(ours, theirs).enumerate();
@@ -160,8 +148,7 @@ fn difference(ours: &Json, theirs: &Json, at: &str) -> std::result::Result<f64, 
 /// All cases of a fixture, row by row: the greatest difference, or what differs.
 fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
     let folder = fixtures().join(name);
-    let expected: Json =
-        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let expected: Json = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
     let kind = expected["task"].as_str().unwrap();
     let Some(task) = task(kind) else { return Ok(None) };
     if name.starts_with("registry") {
@@ -172,9 +159,9 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
         ..ModelFiles::default()
     };
     read_folder(&folder.join("model"), &folder.join("model"), &mut files);
-    let pretrained = pretrained::find(&files, None)
-        .map_err(|error| error.to_string())?
-        .ok_or("no pretrained model")?;
+    let found = crate::model::pretrained::find(&files, None).map_err(|error| error.to_string())?;
+    let pretrained = found.ok_or("no pretrained model was found")?;
+    assert_eq!(pretrained.task, task, "{name}");
     let model = open(&files, &pretrained, &options()).map_err(|error| error.to_string())?;
     let mut most = 0f64;
     for case in expected["cases"].as_array().unwrap() {
@@ -183,22 +170,17 @@ fn compare(name: &str) -> std::result::Result<Option<(String, f64)>, String> {
             Some(_) if task == Task::TextClassification => "top_k",
             _ => case["function"].as_str().unwrap(),
         };
-        let function = model
-            .functions()
-            .iter()
-            .find(|known| known.name == function)
-            .unwrap();
+        let function = model.functions().iter().find(|known| known.name == function).unwrap();
         let mut worker = model.worker(function, 1).unwrap();
         let answers = case["outputs"].as_array().unwrap();
         let mut check = |rows: &[usize], what: &str| -> std::result::Result<(), String> {
-            let values = worker
-                .infer(&batch(function, case, rows))
-                .map_err(|error| format!("{error}"))?;
+            let values = worker.infer(&batch(function, case, rows)).map_err(|error| format!("{error}"))?;
             for (place, &row) in rows.iter().enumerate() {
                 let at = format!("{name} {params} row {row} {what}");
-                let found = difference(&answer(function, &values, place), &answers[row], &at)?;
+                let ours = answer(function, &values, place);
+                let found = difference(&ours, &answers[row], &at)?;
                 if found > TOLERANCE {
-                    return Err(format!("{at}: differs by {found}"));
+                    return Err(format!("{at}: differs by {found}: {ours} and {}", answers[row]));
                 }
                 most = most.max(found);
             }
