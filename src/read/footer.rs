@@ -114,7 +114,8 @@ impl Footer {
         };
         let end = tail.len() - SUFFIX_BYTES as usize;
         let footer = tail.slice(end - footer_bytes as usize..end);
-        let whole = (tail.len() as u64 == listed.size).then_some(tail);
+        let is_whole = tail.len() as u64 == listed.size;
+        let whole = (detail == Detail::Whole && is_whole).then_some(tail);
         let metadata = parse(&footer, listed.size, forms, detail).map_err(in_file)?;
         Ok(Footer {
             file: listed.path.as_str().into(),

@@ -324,6 +324,24 @@ async fn of_files_of_one_schema_it_is_decoded_once_and_the_first_ones_keep_their
     assert_eq!(footers.iter().filter(|footer| has_statistics(footer)).count(), 35);
 }
 
+#[tokio::test]
+async fn small_files_come_along_until_there_are_so_many_bytes_of_them() {
+    let schema = schema_of(&[("a", DataType::Int32)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (location, listed) = many(folder.path(), &vec![(schema, 3); 40]).await;
+    let room = listed[..5].iter().map(|file| file.size).sum::<u64>();
+    let footers: Vec<Footer> = FooterReader::new(location)
+        .read_some(listed.clone(), 35, room)
+        .try_collect()
+        .await
+        .unwrap();
+    for (index, (footer, file)) in footers.iter().zip(&listed).enumerate() {
+        let expected = if index < 5 { file.size as usize } else { 0 };
+        assert_eq!(footer.held_bytes(), expected, "{index}");
+        assert_eq!(footer.rows(), 3);
+    }
+}
+
 /// Failure matrix: 19.
 #[tokio::test]
 async fn the_first_damaged_file_in_order_is_the_one_that_is_named() {
