@@ -1,5 +1,7 @@
-# make demo   sets up all it needs and scores the flights example
-# make test   sets up all it needs and passes every test
+# make demo          sets up all it needs and scores the flights example
+# make demo-text     the same for texts: which sentences of a novel mean the same?
+# make demo-images   the same for images: what is in these photos?
+# make test          sets up all it needs and passes every test
 #
 # Needs Rust, Python 3.11 or newer with pip, and a C compiler. ONNX Runtime comes from its PyPI wheel into a cache
 # (pinned, hash-checked); the Python packages that the tests compare with go into .venv.
@@ -7,10 +9,16 @@
 CARGO ?= cargo
 FLOE  := target/release/floe
 
-.PHONY: demo test build bench lint schema clean onnxruntime providers python
+.PHONY: demo demo-text demo-images test build bench lint schema clean onnxruntime providers python
 
 demo: onnxruntime build
 	@scripts/demo $(FLOE)
+
+demo-text: onnxruntime build
+	@scripts/demo-text $(FLOE)
+
+demo-images: onnxruntime build
+	@scripts/demo-images $(FLOE)
 
 test: onnxruntime providers python
 	$(CARGO) test --locked --features fail-points --all-targets

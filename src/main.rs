@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 fn return_large_buffers() {
     #[cfg(target_env = "gnu")]
     {
-        const LARGE_BYTES: libc::c_int = 512 << 10;
+        const LARGE_BYTES: libc::c_int = 1 << 20;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let heaps = libc::c_int::try_from(cores).unwrap_or(libc::c_int::MAX).max(2);
         // SAFETY: sets parameters of the allocator. Failing, it changes nothing.

@@ -51,6 +51,7 @@ pub fn plan() -> Plan {
         worker_version: "0.1.0".into(),
         engine: floe::model::Engine::Echo,
         batch_rows: 16,
+        window_rows: None,
         input_schema: Schema::new(vec![
             Field::new("id", DataType::Int64, false),
             Field::new("tags", DataType::new_list(DataType::Utf8, true), true),

@@ -140,6 +140,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
         inputs: vec![PlannedFile::new(listed, footer.rows())],
         engine: floe::model::Engine::Echo,
         batch_rows: BATCH_ROWS,
+        window_rows: None,
         input_schema: schema,
         format: FORMAT,
         run_id: "run".into(),

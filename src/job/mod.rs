@@ -338,6 +338,7 @@ impl<'a> Replica<'a> {
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
         let pool = WorkerPool::of(self.job, self.host);
+        let on_disk = self.places.input.is_on_disk() && self.places.output.is_on_disk();
         let models = self
             .scoring
             .workers(pool.workers, pool.threads_per_worker, &plan)
@@ -352,7 +353,7 @@ impl<'a> Replica<'a> {
             form: bound.form,
             batch_rows: plan.window_rows.unwrap_or(plan.batch_rows),
             models,
-            memory_bytes: gauge::limit(pool.memory_bytes, pool.workers),
+            memory_bytes: gauge::limit(pool.memory_bytes, pool.workers, on_disk),
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),
             metrics: self.metrics.clone(),
             job_began: self.began,

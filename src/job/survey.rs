@@ -18,7 +18,7 @@ use crate::storage::Listed;
 const KEPT_FOOTERS: usize = 256;
 
 /// So many bytes of them are kept, decoded, and of small files that came along with them.
-const KEPT_BYTES: usize = 4 << 20;
+const KEPT_BYTES: usize = 2 << 20;
 
 /// What the input holds.
 pub struct Survey {

@@ -85,13 +85,15 @@ impl Drop for Reservation {
 
 /// The gauge's limit for a process that may use `memory_bytes` and runs `workers` workers.
 ///
-/// Half of the memory is left to the model, its arenas and decoded blocks. Beyond a unit or two a worker, more bytes in
-/// flight make nothing faster: they only wait to be stored, and a long job would take more memory than a short one. So a
-/// large machine does not fill its memory just because it can.
-pub fn limit(memory_bytes: u64, workers: usize) -> u64 {
-    const PER_WORKER_BYTES: u64 = 12 << 20;
-    const LEAST_BYTES: u64 = 32 << 20;
-    let useful = PER_WORKER_BYTES * (workers as u64 + 1);
+/// Half of the memory is left to the model, its arenas and decoded blocks. Beyond what hides the time that reading and
+/// storing take, more bytes in flight make nothing faster: they only wait to be stored, and a long job would take more memory
+/// than a short one. A disk answers sooner than a store, so less is enough `on_disk`: about a unit a worker and one more.
+pub fn limit(memory_bytes: u64, workers: usize, on_disk: bool) -> u64 {
+    const NEAR_BYTES: u64 = 8 << 20;
+    const FAR_BYTES: u64 = 24 << 20;
+    const LEAST_BYTES: u64 = 16 << 20;
+    let per_worker = if on_disk { NEAR_BYTES } else { FAR_BYTES };
+    let useful = per_worker * (workers as u64 + 1);
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
 }
 
@@ -115,9 +117,11 @@ mod tests {
     /// Failure matrix: 57.
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2), 36 << 20);
-        assert_eq!(limit(200 << 20, 16), 100 << 20);
-        assert_eq!(limit(1 << 20, 1), 32 << 20);
+        assert_eq!(limit(64 << 30, 2, true), 24 << 20);
+        assert_eq!(limit(64 << 30, 2, false), 72 << 20);
+        assert_eq!(limit(200 << 20, 16, true), 100 << 20);
+        assert_eq!(limit(200 << 20, 8, false), 100 << 20);
+        assert_eq!(limit(1 << 20, 1, false), 16 << 20);
     }
 
     /// Failure matrix: 57, 61.

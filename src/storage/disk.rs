@@ -30,7 +30,7 @@ use super::mount::{blocking, close};
 const LARGE_BYTES: usize = 1 << 20;
 
 /// Bytes that are written at once.
-const BLOCK_BYTES: usize = 2 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// What places in memory and file are multiples of when the cache is left out: pages, and sectors of any disk.
 const ALIGNMENT: usize = 4096;

@@ -12,7 +12,10 @@ use crate::error::{Error, Result};
 
 /// The network of a `config.json` of ModernBERT.
 pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
-    let (hidden, heads) = (settings.size("hidden_size")?, settings.size("num_attention_heads")?);
+    let (hidden, heads) = (
+        settings.size("hidden_size")?,
+        settings.size("num_attention_heads")?,
+    );
     let intermediate = settings.size("intermediate_size")?;
     if !hidden.is_multiple_of(2 * heads) {
         return Err(Error::model(format!(
@@ -46,7 +49,9 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     let encoder = ModernBert {
         words: network.embedding("embeddings.tok_embeddings", vocabulary, hidden)?,
         norm: network.norm("embeddings.norm", hidden, eps)?,
-        layers: (0..settings.size("num_hidden_layers")?).map(layer).collect::<Result<_>>()?,
+        layers: (0..settings.size("num_hidden_layers")?)
+            .map(layer)
+            .collect::<Result<_>>()?,
         last_norm: network.norm("final_norm", hidden, eps)?,
         activation: Activation::named(settings.word_or("hidden_activation", "gelu"))?,
         heads,
@@ -134,7 +139,13 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn new(theta: f64, tokens: usize, head: usize, dtype: DType, device: &Device) -> candle_core::Result<Rotation> {
+    fn new(
+        theta: f64,
+        tokens: usize,
+        head: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Rotation> {
         let frequency = |pair: usize| 1.0 / (theta as f32).powf(2.0 * pair as f32 / head as f32);
         let angles: Vec<f32> = (0..tokens)
             .flat_map(|token| (0..head / 2).map(move |pair| token as f32 * frequency(pair)))
@@ -193,7 +204,8 @@ impl TextEncoder for ModernBert {
         let mut x = self.words.forward(&inputs.id_tensor("input_ids")?)?;
         x = self.norm.forward(&x)?;
         let (_, tokens, hidden) = x.dims3()?;
-        let rotation = |theta| Rotation::new(theta, tokens, hidden / self.heads, inputs.dtype, &inputs.device);
+        let rotation =
+            |theta| Rotation::new(theta, tokens, hidden / self.heads, inputs.dtype, &inputs.device);
         let padding = padding_bias(inputs)?;
         let near = match (&padding, self.reach_bias(tokens, inputs)?) {
             // Two of the least numbers would be less than the least.

@@ -4,7 +4,7 @@
 //! Other libraries resize faster by a few tenths of a millisecond and round a pixel in ten differently. Decoding an image and
 //! running a network take many times as long, and answers that equal Python's are worth more.
 //!
-//! Source: `src/libImaging/Resample.c` and `Geometry.c` of Pillow.
+//! Source: `src/libImaging/Resample.c` and `Geometry.c` of Pillow; the order of the passes is that of Pillow 13, as found by trial.
 
 use super::decode::Rgb;
 
@@ -148,17 +148,21 @@ pub fn resize(image: Rgb, width: u32, height: u32, filter: Filter) -> Rgb {
     if filter == Filter::Nearest {
         return nearest(&image, width, height);
     }
-    let narrow = match image.width == width {
-        true => image,
-        false => horizontally(&image, &Axis::new(image.width, width, filter), width),
-    };
-    match narrow.height == height {
-        true => narrow,
-        false => vertically(&narrow, &Axis::new(narrow.height, height, filter), height),
+    // The pass that throws more away goes first, since the other one has less to do then; with eight bits between the passes
+    // that shows in the pixels. Older versions of Pillow always narrow the rows first.
+    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    let rows_first = image.height > height && lost(image.height, height) > 2 * lost(image.width, width);
+    match rows_first {
+        true => horizontally(vertically(image, height, filter), width, filter),
+        false => vertically(horizontally(image, width, filter), height, filter),
     }
 }
 
-fn horizontally(image: &Rgb, axis: &Axis, width: u32) -> Rgb {
+fn horizontally(image: Rgb, width: u32, filter: Filter) -> Rgb {
+    if image.width == width {
+        return image;
+    }
+    let axis = Axis::new(image.width, width, filter);
     let (from, to) = (image.width as usize * 3, width as usize * 3);
     let mut pixels = vec![0u8; to * image.height as usize];
     for (row, out) in image.pixels.chunks_exact(from).zip(pixels.chunks_exact_mut(to)) {
@@ -178,11 +182,15 @@ fn horizontally(image: &Rgb, axis: &Axis, width: u32) -> Rgb {
     Rgb {
         width,
         pixels,
-        ..*image
+        ..image
     }
 }
 
-fn vertically(image: &Rgb, axis: &Axis, height: u32) -> Rgb {
+fn vertically(image: Rgb, height: u32, filter: Filter) -> Rgb {
+    if image.height == height {
+        return image;
+    }
+    let axis = Axis::new(image.height, height, filter);
     let length = image.width as usize * 3;
     let mut pixels = vec![0u8; length * height as usize];
     let mut sums = vec![HALF; length];
@@ -202,7 +210,7 @@ fn vertically(image: &Rgb, axis: &Axis, height: u32) -> Rgb {
     Rgb {
         height,
         pixels,
-        ..*image
+        ..image
     }
 }
 

@@ -42,7 +42,7 @@ fn tolerance(name: &str) -> (f64, f64) {
         // Other inverse transforms and other ways to widen colours.
         "jpg" => (6.0, 0.6),
         // The last bits of a float.
-        _ => (1.01, 0.05),
+        _ => (1e-4, 1e-4),
     }
 }
 

@@ -82,13 +82,7 @@ impl Described {
         let mut notes: Vec<String> = model.notes().iter().chain(notes).cloned().collect();
         let (mut functions, mut below) = (Vec::new(), Vec::new());
         for method in methods {
-            let old = OLD_NAMES.iter().find(|(old, _)| *old == method.name);
-            let name = old.map_or(method.name.as_str(), |(_, now)| now);
-            let place = model
-                .functions()
-                .iter()
-                .position(|function| function.name == name);
-            let Some(place) = place else {
+            let Some(place) = place(model.functions(), method) else {
                 notes.push(format!(
                     "the method {} of the signatures is not offered: Floe has no code for it",
                     method.name
@@ -135,6 +129,22 @@ impl Described {
         let place =
             place.ok_or_else(|| Error::internal(format!("the model has no function {}", function.name)))?;
         Ok(&self.model.functions()[self.below[place]])
+    }
+}
+
+/// The function that a method is: the one of its name, unless another gives just the columns of its signature (a text's
+/// best label is `label` and `score`, its best labels are one list).
+fn place(functions: &[Function], method: &Method) -> Option<usize> {
+    let old = OLD_NAMES.iter().find(|(old, _)| *old == method.name);
+    let name = old.map_or(method.name.as_str(), |(_, now)| now);
+    let named = functions.iter().position(|function| function.name == name)?;
+    let gives = |function: &Function| {
+        let columns = function.outputs.iter().map(|output| &output.column);
+        columns.eq(method.outputs.iter().map(|feature| &feature.name))
+    };
+    match gives(&functions[named]) {
+        true => Some(named),
+        false => functions.iter().position(gives).or(Some(named)),
     }
 }
 

@@ -63,7 +63,9 @@ struct Answer {
 impl Job for Answers {
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, _cut: &mut u64) -> Result<Vec<Value>> {
         let [questions, contexts, window, stride, longest, impossible] = batch.inputs.as_slice() else {
-            return Err(Error::internal("question answering takes two texts and four params"));
+            return Err(Error::internal(
+                "question answering takes two texts and four params",
+            ));
         };
         let most = self.tokenizer.most_tokens;
         let window = params::count(window)?.unwrap_or(most.min(WINDOW)).min(most);
@@ -75,7 +77,9 @@ impl Job for Answers {
         let (mut windows, mut rows): (Vec<Encoding>, Vec<usize>) = (Vec::new(), Vec::new());
         for (row, (question, context)) in std::iter::zip(questions, contexts).enumerate() {
             let mut first = tokenizer.windows(question, context).map_err(|error| {
-                error.with_hint(format!("the question must leave room for a context in windows of {window} tokens"))
+                error.with_hint(format!(
+                    "the question must leave room for a context in windows of {window} tokens"
+                ))
             })?;
             let others = first.take_overflowing();
             rows.resize(windows.len() + 1 + others.len(), row);
@@ -107,7 +111,10 @@ impl Job for Answers {
         let best: Vec<Answer> = std::iter::zip(found, no_answer)
             .map(|(mut answers, none)| {
                 if may_be_impossible {
-                    answers.push(Answer { score: none, ..Answer::default() });
+                    answers.push(Answer {
+                        score: none,
+                        ..Answer::default()
+                    });
                 }
                 let better = |best: Answer, next: Answer| if next.score > best.score { next } else { best };
                 answers.into_iter().reduce(better).unwrap_or_default()
@@ -115,10 +122,22 @@ impl Job for Answers {
             .collect();
         let rows = || vec![batch.rows];
         Ok(vec![
-            Value::Tensor(Tensor::new(rows(), best.iter().map(|one| one.score).collect::<Vec<_>>())?),
-            Value::Tensor(Tensor::new(rows(), best.iter().map(|one| one.start as i64).collect::<Vec<_>>())?),
-            Value::Tensor(Tensor::new(rows(), best.iter().map(|one| one.end as i64).collect::<Vec<_>>())?),
-            Value::Tensor(Tensor::new(rows(), best.into_iter().map(|one| one.text).collect::<Vec<_>>())?),
+            Value::Tensor(Tensor::new(
+                rows(),
+                best.iter().map(|one| one.score).collect::<Vec<_>>(),
+            )?),
+            Value::Tensor(Tensor::new(
+                rows(),
+                best.iter().map(|one| one.start as i64).collect::<Vec<_>>(),
+            )?),
+            Value::Tensor(Tensor::new(
+                rows(),
+                best.iter().map(|one| one.end as i64).collect::<Vec<_>>(),
+            )?),
+            Value::Tensor(Tensor::new(
+                rows(),
+                best.into_iter().map(|one| one.text).collect::<Vec<_>>(),
+            )?),
         ])
     }
 }
@@ -133,7 +152,13 @@ struct Candidate {
 
 impl Answers {
     /// The best spans of a window, and the probability of no answer at all.
-    fn candidates(&self, window: &Encoding, starts: &[f32], ends: &[f32], longest: usize) -> (Vec<Candidate>, f64) {
+    fn candidates(
+        &self,
+        window: &Encoding,
+        starts: &[f32],
+        ends: &[f32],
+        longest: usize,
+    ) -> (Vec<Candidate>, f64) {
         let sequences = window.get_sequence_ids();
         let ids = window.get_ids();
         let is_open: Vec<bool> = (0..window.len())
@@ -167,12 +192,24 @@ impl Answers {
 /// Adds a span as an answer, whole words; the same words in another place count together.
 fn add(answers: &mut Vec<Answer>, window: &Encoding, span: &Candidate, context: &str) {
     let (start, end) = whole_words(window, span);
-    let text: String = context.chars().skip(start).take(end.saturating_sub(start)).collect();
+    let text: String = context
+        .chars()
+        .skip(start)
+        .take(end.saturating_sub(start))
+        .collect();
     let folded = text.to_lowercase();
     let score = f64::from(span.score);
-    match answers.iter_mut().find(|answer| answer.text.to_lowercase() == folded) {
+    match answers
+        .iter_mut()
+        .find(|answer| answer.text.to_lowercase() == folded)
+    {
         Some(answer) => answer.score += score,
-        None => answers.push(Answer { score, start, end, text }),
+        None => answers.push(Answer {
+            score,
+            start,
+            end,
+            text,
+        }),
     }
 }
 
@@ -183,6 +220,9 @@ fn whole_words(window: &Encoding, span: &Candidate) -> (usize, usize) {
     };
     match (word(span.first), word(span.last)) {
         (Some((start, _)), Some((_, end))) => (start, end),
-        _ => (window.get_offsets()[span.first].0, window.get_offsets()[span.last].1),
+        _ => (
+            window.get_offsets()[span.first].0,
+            window.get_offsets()[span.last].1,
+        ),
     }
 }

@@ -44,15 +44,23 @@ impl Dense {
                     .with_hint("save the model with safetensors: SentenceTransformer(...).save(folder, safe_serialization=True)")
             })
         };
-        let wrong = |why: String| Error::model(format!("a dense layer can't be read: {why}")).with("file", folder);
+        let wrong =
+            |why: String| Error::model(format!("a dense layer can't be read: {why}")).with("file", folder);
         let config: Map<String, Value> =
             serde_json::from_slice(file("config.json")?).map_err(|cause| wrong(cause.to_string()))?;
         let size = |name: &str| {
-            let size = config.get(name).and_then(Value::as_u64).filter(|size| (1..1 << 20).contains(size));
-            size.map(|size| size as usize).ok_or_else(|| wrong(format!("its config.json gives no usable {name}")))
+            let size = config
+                .get(name)
+                .and_then(Value::as_u64)
+                .filter(|size| (1..1 << 20).contains(size));
+            size.map(|size| size as usize)
+                .ok_or_else(|| wrong(format!("its config.json gives no usable {name}")))
         };
         let (inputs, outputs) = (size("in_features")?, size("out_features")?);
-        let activation = config.get("activation_function").and_then(Value::as_str).unwrap_or("Tanh");
+        let activation = config
+            .get("activation_function")
+            .and_then(Value::as_str)
+            .unwrap_or("Tanh");
         let activation = match activation.rsplit('.').next().unwrap_or_default() {
             "Identity" => Activation::Identity,
             "Tanh" => Activation::Tanh,
@@ -68,9 +76,16 @@ impl Dense {
             false => vec![0.0; outputs],
         };
         if weight.len() != inputs * outputs || bias.len() != outputs {
-            return Err(wrong(format!("its weights are not of {outputs} times {inputs} numbers")));
+            return Err(wrong(format!(
+                "its weights are not of {outputs} times {inputs} numbers"
+            )));
         }
-        Ok(Dense { inputs, weight, bias, activation })
+        Ok(Dense {
+            inputs,
+            weight,
+            bias,
+            activation,
+        })
     }
 
     /// The layer's answer to a vector.
@@ -86,7 +101,9 @@ impl Dense {
             )));
         }
         let row = |(weights, bias): (&[f32], &f32)| {
-            let sum: f32 = std::iter::zip(weights, vector).map(|(weight, number)| weight * number).sum();
+            let sum: f32 = std::iter::zip(weights, vector)
+                .map(|(weight, number)| weight * number)
+                .sum();
             let sum = sum + bias;
             match self.activation {
                 Activation::Identity => sum,
@@ -95,7 +112,9 @@ impl Dense {
                 Activation::Sigmoid => 1.0 / (1.0 + (-sum).exp()),
             }
         };
-        Ok(std::iter::zip(self.weight.chunks(self.inputs), &self.bias).map(row).collect())
+        Ok(std::iter::zip(self.weight.chunks(self.inputs), &self.bias)
+            .map(row)
+            .collect())
     }
 }
 
@@ -109,7 +128,9 @@ fn numbers(file: &[u8], name: &str) -> std::result::Result<Vec<f32>, String> {
     }
     let (header, data) = rest.split_at(length as usize);
     let header: Map<String, Value> = serde_json::from_slice(header).map_err(|_| damaged())?;
-    let tensor = header.get(name).ok_or_else(|| format!("it has no tensor {name}"))?;
+    let tensor = header
+        .get(name)
+        .ok_or_else(|| format!("it has no tensor {name}"))?;
     let offset = |at: usize| {
         let offset = tensor.get("data_offsets")?.get(at)?.as_u64()?;
         usize::try_from(offset).ok()
@@ -119,9 +140,18 @@ fn numbers(file: &[u8], name: &str) -> std::result::Result<Vec<f32>, String> {
     let dtype = tensor.get("dtype").and_then(Value::as_str).unwrap_or_default();
     let halves = || bytes.as_chunks::<2>().0.iter();
     Ok(match dtype {
-        "F32" => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        "F16" => halves().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect(),
-        "BF16" => halves().map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        "F32" => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect(),
+        "F16" => halves()
+            .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        "BF16" => halves()
+            .map(|bytes| half::bf16::from_le_bytes(*bytes).to_f32())
+            .collect(),
         other => return Err(format!("its tensor {name} is of {other}, not F32, F16 or BF16")),
     })
 }
@@ -140,17 +170,25 @@ mod tests {
 
     fn layer(config: &str, weights: Bytes) -> Result<Dense> {
         let mut files = ModelFiles::default();
-        files.files.insert("2_Dense/config.json".into(), Bytes::copy_from_slice(config.as_bytes()));
+        files.files.insert(
+            "2_Dense/config.json".into(),
+            Bytes::copy_from_slice(config.as_bytes()),
+        );
         files.files.insert("2_Dense/model.safetensors".into(), weights);
         Dense::open(&files, "2_Dense")
     }
 
     #[test]
     fn a_layer_multiplies_adds_and_bends() {
-        let numbers: Vec<u8> = [1f32, 2.0, -3.0, 0.5, 0.25, -1.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let numbers: Vec<u8> = [1f32, 2.0, -3.0, 0.5, 0.25, -1.0]
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
         let header = r#"{"linear.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"linear.bias":{"dtype":"F32","shape":[2],"data_offsets":[16,24]}}"#;
         let config = |activation: &str| {
-            format!(r#"{{"in_features":2,"out_features":2,"bias":true,"activation_function":"torch.nn.{activation}"}}"#)
+            format!(
+                r#"{{"in_features":2,"out_features":2,"bias":true,"activation_function":"torch.nn.{activation}"}}"#
+            )
         };
         let dense = layer(&config("Identity"), file(header, &numbers)).unwrap();
         assert_eq!(dense.apply(&[1.0, 10.0]).unwrap(), [21.25, 1.0]);

@@ -37,12 +37,19 @@ pub fn functions(mut tokenizer: Tokenizer, pretrained: &Pretrained) -> Result<Ve
             text_input("inputs"),
             params::param("aggregation_strategy", DType::String, "none"),
         ],
-        outputs: vec![output("outputs", DType::F64, &[], OutputKind::Records { fields: FIELDS })],
+        outputs: vec![output(
+            "outputs",
+            DType::F64,
+            &[],
+            OutputKind::Records { fields: FIELDS },
+        )],
         fixed_batch_rows: None,
     };
     let job = Entities {
         unknown: tokenizer.special("unk_token").map(|(_, id)| id),
-        prefixed: tokenizer.continuing_prefix().is_some_and(|prefix| !prefix.is_empty()),
+        prefixed: tokenizer
+            .continuing_prefix()
+            .is_some_and(|prefix| !prefix.is_empty()),
         labels: names_of_labels(&pretrained.config),
         tokenizer,
     };
@@ -108,7 +115,9 @@ struct Entity {
 impl Job for Entities {
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
         let [column, strategy] = batch.inputs.as_slice() else {
-            return Err(Error::internal("token classification takes a text and a strategy"));
+            return Err(Error::internal(
+                "token classification takes a text and a strategy",
+            ));
         };
         let strategy = Strategy::named(params::word(strategy)?)?;
         let sentences = texts(column)?;
@@ -152,10 +161,18 @@ impl Entities {
     fn pieces(&self, sentence: &str, encoding: &Encoding, numbers: &mut [f32]) -> Vec<Piece> {
         let characters: Vec<char> = sentence.chars().collect();
         let part = |start: usize, end: usize| -> String {
-            characters.get(start..end.min(characters.len())).unwrap_or_default().iter().collect()
+            characters
+                .get(start..end.min(characters.len()))
+                .unwrap_or_default()
+                .iter()
+                .collect()
         };
         let mut pieces = Vec::with_capacity(encoding.len());
-        for (index, scores) in numbers.chunks_mut(self.labels.len()).take(encoding.len()).enumerate() {
+        for (index, scores) in numbers
+            .chunks_mut(self.labels.len())
+            .take(encoding.len())
+            .enumerate()
+        {
             if encoding.get_special_tokens_mask()[index] == 1 {
                 continue;
             }
@@ -190,7 +207,10 @@ impl Entities {
             Strategy::None => entities,
             _ => self.grouped(entities)?,
         };
-        Ok(entities.into_iter().filter(|entity| entity.label != NOTHING).collect())
+        Ok(entities
+            .into_iter()
+            .filter(|entity| entity.label != NOTHING)
+            .collect())
     }
 
     fn alone(&self, piece: &Piece) -> Entity {
@@ -227,13 +247,17 @@ impl Entities {
             }
             Strategy::Average => {
                 let sum = |label: usize| pieces.iter().map(|piece| piece.scores[label]).sum::<f32>();
-                (0..self.labels.len()).map(|label| sum(label) / pieces.len() as f32).collect()
+                (0..self.labels.len())
+                    .map(|label| sum(label) / pieces.len() as f32)
+                    .collect()
             }
             _ => pieces[0].scores.clone(),
         };
         let best = scores::greatest(&scores);
         Ok(Entity {
-            word: self.tokenizer.joined(pieces.iter().map(|piece| piece.word.clone()))?,
+            word: self
+                .tokenizer
+                .joined(pieces.iter().map(|piece| piece.word.clone()))?,
             score: scores[best],
             label: self.labels[best].clone(),
             index: pieces[0].index,
@@ -264,9 +288,14 @@ impl Entities {
 
     fn group(&self, group: &[Entity]) -> Result<Entity> {
         let first = &group[0];
-        let label = first.label.split_once('-').map_or(first.label.as_str(), |(_, sort)| sort);
+        let label = first
+            .label
+            .split_once('-')
+            .map_or(first.label.as_str(), |(_, sort)| sort);
         Ok(Entity {
-            word: self.tokenizer.joined(group.iter().map(|entity| entity.word.clone()))?,
+            word: self
+                .tokenizer
+                .joined(group.iter().map(|entity| entity.word.clone()))?,
             score: group.iter().map(|entity| entity.score).sum::<f32>() / group.len() as f32,
             label: label.to_string(),
             index: first.index,

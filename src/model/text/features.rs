@@ -17,7 +17,12 @@ pub fn functions(mut tokenizer: Tokenizer) -> Result<Vec<(Function, Arc<dyn Job>
     let function = Function {
         name: CALL.into(),
         inputs: vec![text_input("inputs")],
-        outputs: vec![output("feature_extraction", DType::F64, &[Dim::Dynamic], OutputKind::List)],
+        outputs: vec![output(
+            "feature_extraction",
+            DType::F64,
+            &[Dim::Dynamic],
+            OutputKind::List,
+        )],
         fixed_batch_rows: None,
     };
     Ok(vec![(function, Arc::new(Features { tokenizer }))])
@@ -32,7 +37,9 @@ impl Job for Features {
         let [column] = batch.inputs.as_slice() else {
             return Err(Error::internal("feature extraction takes a text"));
         };
-        let encoded = texts(column)?.iter().map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
+        let encoded = texts(column)?
+            .iter()
+            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
         let encoded: Vec<Tokens> = encoded.collect::<Result<_>>()?;
         let offsets = offsets(encoded.iter().map(|tokens| tokens.ids.len()));
         let items = offsets.last().copied().unwrap_or(0);

@@ -42,7 +42,12 @@ pub fn functions(mut tokenizer: Tokenizer, pretrained: &Pretrained) -> Result<Ve
     let several = Function {
         name: "top_k".into(),
         inputs: vec![text_input("text"), apply, params::param("top_k", DType::I64, 0)],
-        outputs: vec![output("labels", DType::F64, &[], OutputKind::Records { fields: FIELDS })],
+        outputs: vec![output(
+            "labels",
+            DType::F64,
+            &[],
+            OutputKind::Records { fields: FIELDS },
+        )],
         fixed_batch_rows: None,
     };
     let lists = Classification {
@@ -81,7 +86,9 @@ impl Job for Classification {
             "" => self.usual,
             name => Apply::named(name)?,
         };
-        let encoded = texts(column)?.iter().map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
+        let encoded = texts(column)?
+            .iter()
+            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
         let encoded: Vec<Tokens> = encoded.collect::<Result<_>>()?;
         let mut ranked: Vec<Vec<(usize, f32)>> = vec![Vec::new(); batch.rows];
         runner.run(&encoded, None, |mut outputs| {

@@ -28,16 +28,30 @@ const TOP_K: i64 = 5;
 pub fn functions(mut tokenizer: Tokenizer) -> Result<Vec<(Function, Arc<dyn Job>)>> {
     tokenizer.truncate(tokenizer.most_tokens, TruncationStrategy::LongestFirst, 0)?;
     let Some((token, mask)) = tokenizer.special("mask_token") else {
-        return Err(Error::model("the folder's tokenizer names no mask token, so no mask can be filled"));
+        return Err(Error::model(
+            "the folder's tokenizer names no mask token, so no mask can be filled",
+        ));
     };
     let token = token.to_string();
     let function = Function {
         name: CALL.into(),
         inputs: vec![text_input("inputs"), params::param("top_k", DType::I64, TOP_K)],
-        outputs: vec![output("outputs", DType::F64, &[], OutputKind::Records { fields: FIELDS })],
+        outputs: vec![output(
+            "outputs",
+            DType::F64,
+            &[],
+            OutputKind::Records { fields: FIELDS },
+        )],
         fixed_batch_rows: None,
     };
-    Ok(vec![(function, Arc::new(Masks { tokenizer, token, mask }))])
+    Ok(vec![(
+        function,
+        Arc::new(Masks {
+            tokenizer,
+            token,
+            mask,
+        }),
+    )])
 }
 
 struct Masks {
@@ -92,7 +106,13 @@ impl Job for Masks {
                     let scores = &mut numbers[start..start + words];
                     Apply::Softmax.apply(scores);
                     for word in scores::ranked(scores, top_k) {
-                        filled[place].push(self.candidate(ids, at, word as u32, scores[word], masks.len() == 1)?);
+                        filled[place].push(self.candidate(
+                            ids,
+                            at,
+                            word as u32,
+                            scores[word],
+                            masks.len() == 1,
+                        )?);
                     }
                 }
             }

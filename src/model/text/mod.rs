@@ -32,8 +32,6 @@ mod pooling;
 mod run;
 mod scores;
 mod sentence;
-#[cfg(test)]
-mod tests;
 mod tokenizer;
 mod zero_shot;
 
@@ -177,7 +175,9 @@ impl TextModel {
                 let fixed = |shape: &[usize]| shape.iter().map(|extent| Dim::Fixed(*extent)).collect();
                 match value {
                     // A column of vectors stays one, even of vectors of one number.
-                    Value::Tensor(tensor) if tensor.shape != [1, 1] => output.shape = fixed(&tensor.shape[1..]),
+                    Value::Tensor(tensor) if tensor.shape != [1, 1] => {
+                        output.shape = fixed(&tensor.shape[1..])
+                    }
                     Value::Lists(Lists {
                         items: Items::Tensor(items),
                         ..
@@ -284,11 +284,15 @@ fn names_of_labels(config: &serde_json::Map<String, serde_json::Value>) -> Vec<S
     let named = config.get("id2label").and_then(serde_json::Value::as_object);
     let count = match named {
         Some(named) => named.len(),
-        None => config.get("num_labels").and_then(serde_json::Value::as_u64).unwrap_or(2) as usize,
+        None => config
+            .get("num_labels")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(2) as usize,
     };
     let name = |id: usize| {
         let name = named.and_then(|named| named.get(&id.to_string()));
-        name.and_then(serde_json::Value::as_str).map_or_else(|| format!("LABEL_{id}"), str::to_string)
+        name.and_then(serde_json::Value::as_str)
+            .map_or_else(|| format!("LABEL_{id}"), str::to_string)
     };
     (0..count).map(name).collect()
 }

@@ -33,10 +33,14 @@ impl Function {
     pub fn apply(self, scores: &mut [f32]) {
         match self {
             Function::None => {}
-            Function::Sigmoid => scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+            Function::Sigmoid => scores
+                .iter_mut()
+                .for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
             Function::Softmax => {
                 let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                scores.iter_mut().for_each(|score| *score = (*score - greatest).exp());
+                scores
+                    .iter_mut()
+                    .for_each(|score| *score = (*score - greatest).exp());
                 let sum: f32 = scores.iter().sum();
                 scores.iter_mut().for_each(|score| *score /= sum);
             }

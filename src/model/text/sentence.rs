@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
+use super::dense::Dense;
 use super::run::{Runner, Tokens};
 use super::tokenizer::Tokenizer;
-use super::dense::Dense;
 use super::{Job, VECTORS, output, params, pooling, text_input, texts};
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;

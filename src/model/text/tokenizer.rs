@@ -12,7 +12,9 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::{AddedToken, Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    AddedToken, Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;
@@ -137,7 +139,10 @@ impl Tokenizer {
         let failed = |cause| Error::model(format!("the tokenizer fails: {cause}"));
         let alone = self.inner.encode_fast(first, false).map_err(failed)?.len();
         if let Some(truncation) = self.inner.get_truncation() {
-            let marks = self.inner.get_post_processor().map_or(0, |marks| marks.added_tokens(true));
+            let marks = self
+                .inner
+                .get_post_processor()
+                .map_or(0, |marks| marks.added_tokens(true));
             if truncation.max_length <= alone + marks + truncation.stride {
                 return Err(Error::data(format!(
                     "a question of {alone} tokens is too long for windows of {} that overlap by {}",

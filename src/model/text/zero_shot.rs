@@ -61,7 +61,9 @@ struct ZeroShot {
 impl Job for ZeroShot {
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
         let [sequences, labels, template, multi_label] = batch.inputs.as_slice() else {
-            return Err(Error::internal("zero-shot classification takes a text, labels and two params"));
+            return Err(Error::internal(
+                "zero-shot classification takes a text, labels and two params",
+            ));
         };
         let (template, multi_label) = (params::word(template)?, params::flag(multi_label)?);
         if !template.contains("{}") {
@@ -75,7 +77,11 @@ impl Job for ZeroShot {
         for (sequence, labels) in std::iter::zip(sequences, &labels) {
             for label in labels {
                 let hypothesis = template.replacen("{}", label, 1);
-                pairs.push(Tokens::from(&self.tokenizer.pair_ids(sequence, &hypothesis, cut)?));
+                pairs.push(Tokens::from(&self.tokenizer.pair_ids(
+                    sequence,
+                    &hypothesis,
+                    cut,
+                )?));
             }
         }
         // Of each pair: the score of what is against it, and of what is for it.
@@ -134,7 +140,10 @@ fn of_each_row(labels: &Tensor, rows: usize) -> Result<Vec<Vec<String>>> {
     let each = all.len() / rows.max(1);
     let split = |texts: &[String]| -> Vec<String> {
         let labels = texts.iter().flat_map(|text| text.split(','));
-        labels.map(|label| label.trim().to_string()).filter(|label| !label.is_empty()).collect()
+        labels
+            .map(|label| label.trim().to_string())
+            .filter(|label| !label.is_empty())
+            .collect()
     };
     (0..rows)
         .map(|row| {
@@ -145,7 +154,9 @@ fn of_each_row(labels: &Tensor, rows: usize) -> Result<Vec<Vec<String>>> {
                 several => several.to_vec(),
             };
             match labels.is_empty() {
-                true => Err(Error::data(format!("row {row} of a batch has no candidate_labels"))),
+                true => Err(Error::data(format!(
+                    "row {row} of a batch has no candidate_labels"
+                ))),
                 false => Ok(labels),
             }
         })
