@@ -106,16 +106,6 @@ impl<'a> Weights<'a> {
             .contains_key(&format!("{}{name}", self.path))
     }
 
-    /// Where the tensors are to be.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// The type that is computed in.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
     /// The tensor `name`, which must have this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let path = format!("{}{name}", self.path);

@@ -3,7 +3,7 @@
 //! Long contexts are read in windows that overlap. `start` and `end` count characters of the context.
 
 use std::sync::Arc;
-use tokenizers::{Encoding, TruncationStrategy};
+use tokenizers::Encoding;
 
 use super::run::{Runner, Tokens};
 use super::tokenizer::Tokenizer;
@@ -44,11 +44,19 @@ pub fn functions(tokenizer: Tokenizer) -> Result<Vec<(Function, Arc<dyn Job>)>> 
         fixed_batch_rows: None,
     };
     let begin = tokenizer.special("cls_token").map(|(_, id)| id);
-    Ok(vec![(function, Arc::new(Answers { tokenizer, begin }))])
+    Ok(vec![(
+        function,
+        Arc::new(Answers {
+            bare: tokenizer.without_marks(),
+            tokenizer,
+            begin,
+        }),
+    )])
 }
 
 struct Answers {
     tokenizer: Tokenizer,
+    bare: Tokenizer,
     begin: Option<u32>,
 }
 
@@ -71,20 +79,13 @@ impl Job for Answers {
         let window = params::count(window)?.unwrap_or(most.min(WINDOW)).min(most);
         let stride = params::count(stride)?.unwrap_or((window / 2).min(OVERLAP));
         let longest = params::count(longest)?.unwrap_or(LONGEST as usize);
-        let mut tokenizer = self.tokenizer.clone();
-        tokenizer.truncate(window, TruncationStrategy::OnlySecond, stride)?;
         let (questions, contexts) = (texts(questions)?, texts(contexts)?);
         let (mut windows, mut rows): (Vec<Encoding>, Vec<usize>) = (Vec::new(), Vec::new());
         for (row, (question, context)) in std::iter::zip(questions, contexts).enumerate() {
-            let mut first = tokenizer.windows(question, context).map_err(|error| {
-                error.with_hint(format!(
-                    "the question must leave room for a context in windows of {window} tokens"
-                ))
-            })?;
-            let others = first.take_overflowing();
-            rows.resize(windows.len() + 1 + others.len(), row);
-            windows.push(first);
-            windows.extend(others);
+            let pair = (question.as_str(), context.as_str());
+            let read = self.tokenizer.windows(&self.bare, pair, window, stride)?;
+            rows.resize(rows.len() + read.len(), row);
+            windows.extend(read);
         }
         let encoded: Vec<Tokens> = windows.iter().map(Tokens::from).collect();
         let mut candidates: Vec<(Vec<Candidate>, f64)> = vec![Default::default(); windows.len()];

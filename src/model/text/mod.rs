@@ -32,8 +32,6 @@ mod pooling;
 mod run;
 mod scores;
 mod sentence;
-#[cfg(test)]
-mod tests;
 mod tokenizer;
 mod zero_shot;
 

@@ -131,27 +131,52 @@ impl Tokenizer {
         self.counted(self.inner.encode_char_offsets(text, true), cut)
     }
 
-    /// A pair's tokens and where they stand in their texts; what does not fit is in the overflowing encodings.
+    /// A pair of texts in windows of at most `most_tokens`: all of the first, and parts of the second that overlap by
+    /// `overlap` tokens. `bare` is this tokenizer [`without_marks`](Self::without_marks).
+    ///
+    /// Marks are put around each part by itself, since the library's own windows of RoBERTa lack their last tokens
+    /// (tokenizers 0.23.2).
     ///
     /// # Errors
-    /// `Model`, when the tokenizer fails.
-    pub fn windows(&self, first: &str, second: &str) -> Result<Encoding> {
+    /// `Data`, when the first text leaves no room; `Model`, when the tokenizer fails.
+    pub fn windows(
+        &self,
+        bare: &Tokenizer,
+        pair: (&str, &str),
+        most_tokens: usize,
+        overlap: usize,
+    ) -> Result<Vec<Encoding>> {
         let failed = |cause| Error::model(format!("the tokenizer fails: {cause}"));
-        let alone = self.inner.encode_fast(first, false).map_err(failed)?.len();
-        if let Some(truncation) = self.inner.get_truncation() {
-            let marks = self
-                .inner
-                .get_post_processor()
-                .map_or(0, |marks| marks.added_tokens(true));
-            if truncation.max_length <= alone + marks + truncation.stride {
-                return Err(Error::data(format!(
-                    "a question of {alone} tokens is too long for windows of {} that overlap by {}",
-                    truncation.max_length, truncation.stride
-                )));
-            }
+        let tokens = |text: &str| bare.inner.encode_char_offsets(text, false).map_err(failed);
+        let (first, mut second) = (tokens(pair.0)?, tokens(pair.1)?);
+        let marks = self.inner.get_post_processor();
+        let marks = marks.map_or(0, |marks| marks.added_tokens(true));
+        let room = most_tokens.saturating_sub(first.len() + marks);
+        if room <= overlap {
+            return Err(Error::data(format!(
+                "a text of {} tokens leaves no room for another one in windows of {most_tokens} that overlap by {overlap}",
+                first.len()
+            )));
         }
-        let encoding = self.inner.encode_char_offsets((first, second), true);
-        encoding.map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))
+        second.set_type_ids(vec![1; second.len()]);
+        second.truncate(room, overlap, TruncationDirection::Right);
+        let others = second.take_overflowing();
+        std::iter::once(second)
+            .chain(others)
+            .map(|part| {
+                self.inner
+                    .post_process(first.clone(), Some(part), true)
+                    .map_err(failed)
+            })
+            .collect()
+    }
+
+    /// The same tokenizer, which puts no marks around texts.
+    pub fn without_marks(&self) -> Tokenizer {
+        let mut bare = self.clone();
+        bare.inner
+            .with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        bare
     }
 
     fn counted(&self, encoding: tokenizers::Result<Encoding>, cut: &mut u64) -> Result<Encoding> {
