@@ -26,13 +26,19 @@ const TOLERANCE: f64 = 1e-4;
 /// Largest difference between a row alone and the same row among others.
 const ALONE: f64 = 1e-5;
 
-/// The same for JPEG: its decoders round in different ways, by a step or two of 255 in places, and random networks
-/// make more of that than trained ones.
-const OF_JPEG: f64 = 0.05;
+/// The same for scores of JPEGs: decoders round in different ways, by a step or two of 255 in places, and random networks
+/// make more of that than trained ones. The table shows them apart.
+const OF_JPEG: f64 = 0.02;
+/// The same for vectors, whose numbers go up to 5.
+const VECTORS_OF_JPEG: f64 = 0.2;
 
 /// What is not as it should be yet: folders, and the words of the refusal or of the difference. What is right must not be
 /// here.
-const NOT_YET: &[(&str, &str)] = &[("swin", "model_type swin")];
+const NOT_YET: &[(&str, &str)] = &[
+    ("clip", "there is no function get_text_features"),
+    ("siglip", "there is no function get_text_features"),
+    ("swin", "model_type swin"),
+];
 
 fn fixtures() -> PathBuf {
     project().join("tests/fixtures/pretrained")
@@ -221,19 +227,26 @@ fn difference(ours: &Json, theirs: &Json, at: &str) -> Result<f64, String> {
     }
 }
 
-/// The function `wanted`; where Python gives other columns with other params, the one that gives these columns.
-fn function_for<'a>(functions: &'a [Function], wanted: &str, row: &Json) -> Option<&'a Function> {
-    let gives = |function: &&Function| {
-        let mut keys = row.as_object().unwrap().keys();
-        keys.all(|key| function.outputs.iter().any(|output| output.column == *key))
-    };
-    let named = functions
+/// The function `wanted`. Where Python gives other columns with a param, that param is a function here (`top_k`, `pool`),
+/// and over the registry's signatures it is the one that gives their columns.
+fn function_for<'a>(
+    functions: &'a [Function],
+    wanted: &str,
+    params: &mut BTreeMap<String, Json>,
+) -> Option<&'a Function> {
+    let of_param = functions
         .iter()
-        .find(|function| function.name.eq_ignore_ascii_case(wanted));
-    named
-        .filter(gives)
-        .or_else(|| functions.iter().find(gives))
-        .or(named)
+        .find(|function| params.contains_key(&function.name));
+    if let Some(function) = of_param {
+        let takes = function.inputs.iter().any(|input| input.name == function.name);
+        if !takes {
+            params.remove(&function.name);
+        }
+        return Some(function);
+    }
+    functions
+        .iter()
+        .find(|function| function.name.eq_ignore_ascii_case(wanted))
 }
 
 /// All cases of a folder.
@@ -252,11 +265,11 @@ fn compare(model: &dyn Loaded, cases: &[Json]) -> Outcome {
 
 fn compare_case(model: &dyn Loaded, case: &Json, outcome: &mut Outcome) -> Result<(), String> {
     let wanted = case["function"].as_str().unwrap();
-    let function = function_for(model.functions(), wanted, &case["outputs"][0])
+    let mut params: BTreeMap<String, Json> = serde_json::from_value(case["params"].clone()).unwrap();
+    let function = function_for(model.functions(), wanted, &mut params)
         .ok_or_else(|| format!("there is no function {wanted}"))?;
-    let params: BTreeMap<String, Json> = serde_json::from_value(case["params"].clone()).unwrap();
     // `None` is what Python calls a parameter that is not given.
-    let params = params.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    params.retain(|_, value| !value.is_null());
     let mut worker = model.worker(function, 1).map_err(|error| error.to_string())?;
     let inputs = case["inputs"].as_object().unwrap();
     let batch = columns(inputs);
@@ -269,7 +282,8 @@ fn compare_case(model: &dyn Loaded, case: &Json, outcome: &mut Outcome) -> Resul
     for (row, (ours, theirs)) in std::iter::zip(&alone, expected).enumerate() {
         let image = inputs.get("images").and_then(|names| names[row].as_str());
         let (largest, limit) = match image.is_some_and(|name| name.ends_with(".jpg")) {
-            true => (&mut outcome.largest_of_jpeg, OF_JPEG),
+            true if theirs.get("labels").is_some() => (&mut outcome.largest_of_jpeg, OF_JPEG),
+            true => (&mut outcome.largest_of_jpeg, VECTORS_OF_JPEG),
             false => (&mut outcome.largest, TOLERANCE),
         };
         *largest = largest.max(within(ours, theirs, limit, &format!("alone, row {row}"))?);

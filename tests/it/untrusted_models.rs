@@ -390,8 +390,8 @@ fn other_formats_are_known_by_their_bytes_whatever_they_are_called() {
             "skl2onnx",
         ),
         (&torch, "a PyTorch archive", "torch.onnx.export"),
-        (&safetensors, "safetensors", "export the model to ONNX"),
-        (b"GGUF\x03\0\0\0", "a GGUF model", "export the original model"),
+        (&safetensors, "safetensors", "save_pretrained"),
+        (b"GGUF\x03\0\0\0", "a GGUF model", "give the original model"),
     ];
     for (bytes, what, way_out) in cases {
         Trial::of(bytes).refused(what, &[what, way_out]);

@@ -155,10 +155,10 @@ fn named(function: &Function, method: &Method, notes: &mut Vec<String>) -> Funct
     rename_inputs(&mut function, &method.inputs);
     for input in &mut function.inputs {
         let default = method.params.iter().find(|(name, _)| *name == input.name);
-        if let (Source::Optional(otherwise), Some((_, default))) = (&mut input.source, default) {
-            if !default.is_null() {
-                otherwise.clone_from(default);
-            }
+        if let (Source::Optional(otherwise), Some((_, default))) = (&mut input.source, default)
+            && !default.is_null()
+        {
+            otherwise.clone_from(default);
         }
     }
     match function.outputs.len() == method.outputs.len() {
