@@ -139,8 +139,7 @@ def network(weights: dict[str, np.ndarray], labels: list[str]) -> onnx.ModelProt
 def pixels(photo: Path) -> np.ndarray:
     """The photo as the network wants it, by Pillow: the judge of the model, and of Floe's own reading of images."""
     image = Image.open(photo).convert("RGB")
-    scale = SHORTEST_EDGE / min(image.size)
-    width, height = (round(extent * scale) for extent in image.size)
+    width, height = (extent * SHORTEST_EDGE // min(image.size) for extent in image.size)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
     image = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + SIDE, top + SIDE))
     return ((np.asarray(image, np.float32) / 255 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)

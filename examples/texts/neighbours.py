@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 
 CLOSEST = 3
 ASKED = [
-    "Call all hands to see the white whale, and mark the spot, and lower the boats.",
-    "In length, the Sperm Whale's skeleton at Tranque measured seventy-two feet",
+    "Depend upon it, landlord, that harpooneer is a dangerous man.",
+    "I've been several voyages in the merchant service, and I think that—",
+    "In length, the common sperm whale-line measures something over two hundred fathoms.",
+    "Ginger! is ginger the sort of fuel you use, Dough-boy, to kindle a fire in this shivering cannibal?",
+    "Away! let us away!—this instant let me alter the course!",
 ]
 
 
@@ -23,7 +26,7 @@ def main() -> None:
     sentences, chapters = table["sentence"].to_pylist(), table["chapter"].to_pylist()
     print(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers")
     for asked in ASKED:
-        row = sentences.index(asked)
+        row = next(row for row, sentence in enumerate(sentences) if asked in sentence)
         cosines = vectors @ vectors[row]
         cosines[row] = -1
         print(f"\n{asked}  ({chapters[row]})")

@@ -1,8 +1,8 @@
 //! Large buffers that are used again.
 //!
 //! A fresh buffer costs more than filling it from the page cache: the kernel clears each of its pages when it is first
-//! touched, and takes all of them back when the buffer is dropped. So dropped ones are kept for the next reader, a few
-//! and not for ever, and the kernel is asked for large pages.
+//! touched, and takes all of them back when the buffer is dropped. So dropped ones are kept for the next reader. Used
+//! and spare together never take more than what was used at once before, so nothing is held that was not needed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,51 +10,78 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Sizes are multiples of this, so that buffers fit again.
 const STEP_BYTES: usize = 1 << 20;
 
-/// Large pages begin at multiples of this.
-const LARGE_PAGE_BYTES: usize = 2 << 20;
-
-/// Bytes of the buffers that are kept for later.
+/// Most bytes of the buffers that are kept for later.
 const SPARE_BYTES: usize = 32 << 20;
 
 /// Where buffers come from and return to.
 #[derive(Default)]
-pub(super) struct Buffers {
-    /// The latest is the last.
-    spare: Mutex<Vec<Memory>>,
+pub(super) struct Buffers(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// Given back; the latest is the last.
+    spare: Vec<Vec<u8>>,
+    /// Bytes of those.
+    spare_bytes: usize,
+    /// Bytes of those in use, now and at most.
+    used: usize,
+    most_used: usize,
+}
+
+impl Kept {
+    /// A spare buffer for `size` bytes, and not many more.
+    fn take(&mut self, size: usize) -> Option<Vec<u8>> {
+        let fits = |spare: &Vec<u8>| (size..=size + size / 2).contains(&spare.len());
+        let taken = self.spare.remove(self.spare.iter().rposition(fits)?);
+        self.spare_bytes -= taken.len();
+        Some(taken)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.used += bytes;
+        self.most_used = self.most_used.max(self.used);
+    }
+
+    /// The oldest buffers that are more than may be kept.
+    fn too_many(&mut self) -> Vec<Vec<u8>> {
+        let room = SPARE_BYTES.min(self.most_used - self.used);
+        let mut count = 0;
+        while self.spare_bytes > room {
+            self.spare_bytes -= self.spare[count].len();
+            count += 1;
+        }
+        self.spare.drain(..count).collect()
+    }
 }
 
 impl Buffers {
     /// A buffer of `len` bytes that may hold anything.
     pub fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let size = len.next_multiple_of(STEP_BYTES);
-        let spare = {
-            let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-            let fitting = spare.iter().rposition(|memory| memory.size == size);
-            fitting.map(|index| spare.remove(index))
+        let (spare, dropped) = {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let spare = kept.take(size);
+            kept.count(spare.as_ref().map_or(size, Vec::len));
+            (spare, kept.too_many())
         };
+        // Giving memory back to the system takes a while, and a place of its own is then free for the new one.
+        drop(dropped);
         Buffer {
-            memory: spare.unwrap_or_else(|| Memory::new(size)),
+            // From the system it comes cleared.
+            memory: spare.unwrap_or_else(|| vec![0; size]),
             len,
             home: self.clone(),
         }
     }
 
-    fn give_back(&self, memory: Memory) {
-        if memory.size > SPARE_BYTES {
-            return;
-        }
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.push(memory);
-        let mut bytes: usize = spare.iter().map(|memory| memory.size).sum();
-        let too_many = spare.iter().take_while(|memory| {
-            let is_too_many = bytes > SPARE_BYTES;
-            bytes -= memory.size;
-            is_too_many
-        });
-        let too_many = too_many.count();
-        let dropped: Vec<Memory> = spare.drain(..too_many).collect();
-        // Giving memory back to the system takes a while.
-        drop(spare);
+    fn give_back(&self, memory: Vec<u8>) {
+        let dropped = {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.used -= memory.len();
+            kept.spare_bytes += memory.len();
+            kept.spare.push(memory);
+            kept.too_many()
+        };
         drop(dropped);
     }
 }
@@ -65,55 +92,22 @@ impl fmt::Debug for Buffers {
     }
 }
 
-/// `size` bytes that begin where a large page does.
-#[derive(Default)]
-struct Memory {
-    bytes: Vec<u8>,
-    start: usize,
-    size: usize,
-}
-
-impl Memory {
-    fn new(size: usize) -> Memory {
-        // Fresh from the system, so nobody clears it here; what is never touched takes no room.
-        let mut bytes = vec![0; size + LARGE_PAGE_BYTES];
-        let start = bytes
-            .as_ptr()
-            .align_offset(LARGE_PAGE_BYTES)
-            .min(LARGE_PAGE_BYTES);
-        want_large_pages(&mut bytes[start..start + size]);
-        Memory { bytes, start, size }
-    }
-}
-
-fn want_large_pages(bytes: &mut [u8]) {
-    #[cfg(target_os = "linux")]
-    // SAFETY: advice about memory that is ours, which changes nothing of what it holds. Failing, it changes nothing at all.
-    unsafe {
-        libc::madvise(bytes.as_mut_ptr().cast(), bytes.len(), libc::MADV_HUGEPAGE);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = bytes;
-}
-
 /// A buffer that returns to where it came from when it is dropped.
 pub(super) struct Buffer {
-    memory: Memory,
+    memory: Vec<u8>,
     len: usize,
     home: Arc<Buffers>,
 }
 
 impl Buffer {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let start = self.memory.start;
-        &mut self.memory.bytes[start..start + self.len]
+        &mut self.memory[..self.len]
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        let start = self.memory.start;
-        &self.memory.bytes[start..start + self.len]
+        &self.memory[..self.len]
     }
 }
 
@@ -127,10 +121,12 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     fn spare(buffers: &Buffers) -> Vec<usize> {
-        let spare = buffers.spare.lock().unwrap();
-        spare.iter().map(|memory| memory.size >> 20).collect()
+        let kept = buffers.0.lock().unwrap();
+        assert_eq!(kept.spare_bytes, kept.spare.iter().map(Vec::len).sum::<usize>());
+        kept.spare.iter().map(|memory| memory.len() >> 20).collect()
     }
 
     #[test]
@@ -139,7 +135,6 @@ mod tests {
         let mut first = buffers.take(1_500_000);
         first.bytes_mut().fill(7);
         let place = first.as_ref().as_ptr();
-        assert_eq!(place.align_offset(LARGE_PAGE_BYTES), 0);
         let bytes = Bytes::from_owner(first);
         assert_eq!(bytes.len(), 1_500_000);
         let slice = bytes.slice(1_000_000..);
@@ -153,7 +148,6 @@ mod tests {
             (again.as_ref().as_ptr(), again.as_ref().len()),
             (place, 1_900_000)
         );
-        assert_eq!(buffers.take(3 << 20).as_ref().len(), 3 << 20);
     }
 
     #[test]
@@ -161,10 +155,40 @@ mod tests {
         let buffers = Arc::<Buffers>::default();
         let taken: Vec<Buffer> = [2, 10, 5, 40, 20].map(|size| buffers.take(size << 20)).into();
         taken.into_iter().for_each(drop);
+        assert_eq!(spare(&buffers), [20]);
+        drop((buffers.take(5 << 20), buffers.take(14 << 20)));
         assert_eq!(spare(&buffers), [5, 20]);
-        drop(buffers.take(5 << 20));
-        assert_eq!(spare(&buffers), [20, 5]);
-        drop(buffers.take(33 << 20));
-        assert_eq!(spare(&buffers), [20, 5]);
+    }
+
+    #[test]
+    fn a_buffer_that_fits_nobody_makes_room_for_one_that_does() {
+        let buffers = Arc::<Buffers>::default();
+        drop(buffers.take(8 << 20));
+        assert_eq!(spare(&buffers), [8]);
+        let small = buffers.take(2 << 20);
+        assert!(spare(&buffers).is_empty(), "both were never needed at once");
+        drop(small);
+        assert_eq!(spare(&buffers), [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn used_and_spare_are_never_more_than_was_used_at_once(
+            steps in proptest::collection::vec((any::<bool>(), 1usize..12, any::<usize>()), 1..60),
+        ) {
+            let buffers = Arc::<Buffers>::default();
+            let mut held: Vec<Buffer> = Vec::new();
+            for (takes, size, which) in steps {
+                if takes || held.is_empty() {
+                    held.push(buffers.take(size << 20));
+                } else {
+                    held.swap_remove(which % held.len());
+                }
+                let kept = buffers.0.lock().unwrap();
+                prop_assert_eq!(kept.used, held.iter().map(|buffer| buffer.memory.len()).sum::<usize>());
+                prop_assert!(kept.used + kept.spare_bytes <= kept.most_used);
+                prop_assert!(kept.spare_bytes <= SPARE_BYTES);
+            }
+        }
     }
 }

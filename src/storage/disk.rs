@@ -29,11 +29,11 @@ use super::mount::{blocking, close};
 /// From this size on it pays to go another way than the crate's.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Bytes that are written at once.
-const BLOCK_BYTES: usize = 2 << 20;
-
 /// What places in memory and file are multiples of when the cache is left out: pages, and sectors of any disk.
 const ALIGNMENT: usize = 4096;
+
+/// Bytes that are written at once: with what aligns them a buffer of a MiB.
+const BLOCK_BYTES: usize = (1 << 20) - ALIGNMENT;
 
 /// A disk of this machine.
 #[derive(Debug)]
@@ -81,9 +81,9 @@ impl ObjectStore for DiskStore {
             return self.local.put_opts(location, payload, options).await;
         }
         let path = self.local.path_to_filesystem(location)?;
-        let body = payload.clone();
+        let (body, buffers) = (payload.clone(), self.buffers.clone());
         let stored = blocking(move || match stage(&path) {
-            Ok(staged) => Ok(Some(store(staged, &path, body.iter(), replaces))),
+            Ok(staged) => Ok(Some(store(staged, &path, body.iter(), replaces, &buffers))),
             // The first object of a folder.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -172,8 +172,9 @@ fn store<'a>(
     target: &Path,
     pieces: impl Iterator<Item = &'a Bytes>,
     replaces: bool,
+    buffers: &Arc<Buffers>,
 ) -> Result<PutResult> {
-    let written = write(&file, &staged, pieces)
+    let written = write(&file, &staged, pieces, buffers)
         .and_then(|()| file.sync_all())
         .and_then(|()| close(file));
     let named = written.and_then(|()| match replaces {
@@ -202,8 +203,13 @@ fn store<'a>(
 }
 
 /// Writes `pieces`, one after the other, as the whole of the empty `file` at `path`.
-fn write<'a>(file: &File, path: &Path, pieces: impl Iterator<Item = &'a Bytes>) -> io::Result<()> {
-    let mut blocks = Blocks::new(file, open_direct(path));
+fn write<'a>(
+    file: &File,
+    path: &Path,
+    pieces: impl Iterator<Item = &'a Bytes>,
+    buffers: &Arc<Buffers>,
+) -> io::Result<()> {
+    let mut blocks = Blocks::new(file, open_direct(path), buffers);
     for piece in pieces {
         blocks.push(piece)?;
     }
@@ -232,32 +238,33 @@ struct Blocks<'a> {
     direct: Option<File>,
     /// Bytes written.
     at: u64,
-    /// What comes next, behind as many bytes as make its place in memory a multiple of [`ALIGNMENT`].
-    gathered: Vec<u8>,
-    before: usize,
+    /// What comes next, from `start` on, whose place in memory is a multiple of [`ALIGNMENT`].
+    block: Buffer,
+    start: usize,
+    gathered: usize,
 }
 
 impl<'a> Blocks<'a> {
-    fn new(file: &'a File, direct: Option<File>) -> Blocks<'a> {
-        let mut gathered: Vec<u8> = Vec::with_capacity(ALIGNMENT + BLOCK_BYTES);
-        let before = gathered.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        gathered.resize(before, 0);
+    fn new(file: &'a File, direct: Option<File>, buffers: &Arc<Buffers>) -> Blocks<'a> {
+        let block = buffers.take(ALIGNMENT + BLOCK_BYTES);
         Blocks {
             file,
             direct,
             at: 0,
-            gathered,
-            before,
+            start: block.as_ref().as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT),
+            block,
+            gathered: 0,
         }
     }
 
     fn push(&mut self, mut piece: &[u8]) -> io::Result<()> {
         while !piece.is_empty() {
-            let room = self.before + BLOCK_BYTES - self.gathered.len();
-            let (fits, rest) = piece.split_at(room.min(piece.len()));
-            self.gathered.extend_from_slice(fits);
+            let (fits, rest) = piece.split_at(piece.len().min(BLOCK_BYTES - self.gathered));
+            let place = self.start + self.gathered;
+            self.block.bytes_mut()[place..place + fits.len()].copy_from_slice(fits);
+            self.gathered += fits.len();
             piece = rest;
-            if fits.len() == room {
+            if self.gathered == BLOCK_BYTES {
                 self.write()?;
             }
         }
@@ -266,7 +273,7 @@ impl<'a> Blocks<'a> {
 
     /// Writes what was gathered: a block, or the end of the file.
     fn write(&mut self) -> io::Result<()> {
-        let bytes = &self.gathered[self.before..];
+        let bytes = &self.block.as_ref()[self.start..self.start + self.gathered];
         let whole = bytes.len() - bytes.len() % ALIGNMENT;
         let mut written = 0;
         if let Some(direct) = self.direct.as_ref().filter(|_| whole > 0) {
@@ -279,7 +286,7 @@ impl<'a> Blocks<'a> {
         self.file
             .write_all_at(&bytes[written..], self.at + written as u64)?;
         self.at += bytes.len() as u64;
-        self.gathered.truncate(self.before);
+        self.gathered = 0;
         Ok(())
     }
 }
@@ -409,7 +416,7 @@ mod tests {
             let direct = open_direct(&path).filter(|_| goes_direct);
             // A file that can only be read takes nothing.
             let direct = if gives_up { Some(File::open(&path).unwrap()) } else { direct };
-            let mut blocks = Blocks::new(&file, direct);
+            let mut blocks = Blocks::new(&file, direct, &Arc::default());
             for piece in &pieces {
                 blocks.push(piece).unwrap();
             }

@@ -35,7 +35,6 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("indicatif", &["telemetry"]),
     ("candle_core", &["model/candle"]),
     ("candle_nn", &["model/candle"]),
-    ("candle_transformers", &["model/candle"]),
     ("tokenizers", &["model/text"]),
     // Candle computes on the threads of the pool that it is called in.
     ("rayon", &["pipeline", "write", "model/candle"]),

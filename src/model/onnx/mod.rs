@@ -149,11 +149,7 @@ impl OnnxModel {
                 name: input.name.clone(),
                 axes: input.shape.len() + usize::from(!is_param(input)),
                 is_param: is_param(input),
-                scaler: file
-                    .scalers
-                    .iter()
-                    .find(|scaler| scaler.input == input.name)
-                    .cloned(),
+                scaler: file.scaler_of(&input.name),
             });
             Arc::new(Program {
                 file: path.clone(),
@@ -283,6 +279,11 @@ impl ModelFile {
             spare: Mutex::new(None),
             shared: Mutex::default(),
         })
+    }
+
+    /// What was taken out of the graph in front of the input, if anything.
+    fn scaler_of(&self, input: &str) -> Option<Scaler> {
+        self.scalers.iter().find(|scaler| scaler.input == input).cloned()
     }
 
     fn output(&self, name: &str) -> Output {

@@ -45,7 +45,7 @@ pub fn open(files: &ModelFiles, path: &str, options: &OpenOptions) -> Result<Arc
             name: declared.name.clone(),
             axes: shape.len(),
             is_param: false,
-            scaler: None,
+            scaler: file.scaler_of(&declared.name),
         }),
         _ => Err(Error::model(format!(
             "the graph's input {} is no tensor with a number of axes",

@@ -82,13 +82,7 @@ impl Described {
         let mut notes: Vec<String> = model.notes().iter().chain(notes).cloned().collect();
         let (mut functions, mut below) = (Vec::new(), Vec::new());
         for method in methods {
-            let old = OLD_NAMES.iter().find(|(old, _)| *old == method.name);
-            let name = old.map_or(method.name.as_str(), |(_, now)| now);
-            let place = model
-                .functions()
-                .iter()
-                .position(|function| function.name == name);
-            let Some(place) = place else {
+            let Some(place) = place(model.functions(), method) else {
                 notes.push(format!(
                     "the method {} of the signatures is not offered: Floe has no code for it",
                     method.name
