@@ -90,6 +90,8 @@ impl Pictures {
     }
 
     fn run(&self, input: &str) -> Run {
+        // A run that ended in an error would go on where it stopped.
+        let _ = std::fs::remove_dir_all(self.scenario.output());
         let at = |path: &Path| path.to_str().unwrap().to_string();
         let job = format!(
             "model: {{location: {}}}\noutput: {{stage_location: {}, mode: overwrite}}\ninput:\n  stage_location: {}\n{input}",

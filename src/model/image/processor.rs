@@ -148,7 +148,7 @@ fn convnext(size: Size, crop_pct: f64) -> Result<(Size, Option<(u32, u32)>)> {
         return Ok((square(side), None));
     }
     let larger = f64::from(side) / crop_pct;
-    if !(larger >= 1.0 && larger <= 65_535.0) {
+    if !(1.0..=65_535.0).contains(&larger) {
         return Err(wrong("crop_pct", "a number above 0 and at most 1"));
     }
     Ok((Size::ShortestEdge(larger as u32), Some((side, side))))
