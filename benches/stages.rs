@@ -79,6 +79,7 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
         worker_version: String::new(),
         engine: floe::model::Engine::Echo,
         batch_rows: 4096,
+        window_rows: None,
         input_schema: rows.schema().as_ref().clone(),
         outputs: vec![],
         inputs: vec![PlannedFile {

@@ -159,7 +159,7 @@ mod tests {
         let need = block_on(advance(&mut claim, store)).unwrap();
         assert!(matches!(need, Need::Plan), "{need:?}");
         let plan = plan_of("run", SaveMode::Error, &[1]);
-        claim.apply(Answer::Planned(plan)).unwrap();
+        claim.apply(Answer::Planned(Box::new(plan))).unwrap();
         let Step::Store(create @ Op::Create { .. }) = claim.next() else {
             panic!("{:?}", claim.next())
         };

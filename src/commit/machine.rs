@@ -89,7 +89,7 @@ pub enum Answer {
     /// To [`Op::Delete`].
     Deleted,
     /// To [`Step::BuildPlan`].
-    Planned(Plan),
+    Planned(Box<Plan>),
     /// To [`Step::CountRows`].
     Rows(u64),
     /// To [`Step::Pause`].

@@ -219,7 +219,7 @@ where
         match advance(&mut machine, store).await? {
             Need::Plan => {
                 let build = build_plan.take().ok_or_else(|| unexpected("a second plan"))?;
-                machine.apply(Answer::Planned(build().await?))?;
+                machine.apply(Answer::Planned(Box::new(build().await?)))?;
             }
             Need::Rows { .. } => return Err(unexpected("a row count")),
             Need::Done(outcome) => return Ok(outcome),

@@ -341,7 +341,7 @@ impl<'a> Replica<'a> {
         let on_disk = self.places.input.is_on_disk() && self.places.output.is_on_disk();
         let models = self
             .scoring
-            .workers(pool.workers, pool.threads_per_worker, &plan)
+            .workers(pool.workers, pool.threads_per_worker, plan)
             .await?;
         Ok(Pipeline {
             reader: Reader::new(self.places.input.clone(), plan.clone(), footers)

@@ -290,7 +290,7 @@ impl Process {
                 };
                 Ok(Stage::Prepare(Prepare::new(Claimed {
                     plan_digest: digest::sha256(&serde_json::to_vec(&plan).unwrap()),
-                    plan: Arc::new(plan),
+                    plan: Arc::new(*plan),
                     ..claimed.clone()
                 })))
             }

@@ -81,7 +81,7 @@ impl World {
         let answer = match ask {
             Ask::Plan => {
                 let request = &self.processes[who].start.request;
-                Answer::Planned(plan_for(request, &self.input))
+                Answer::Planned(Box::new(plan_for(request, &self.input)))
             }
             Ask::Rows(body) => Answer::Rows(count_rows(&body).map_err(|error| error.to_string())?),
             Ask::Pause => Answer::Waited,

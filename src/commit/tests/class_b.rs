@@ -95,7 +95,7 @@ fn an_epoch_that_the_listing_does_not_show_yet_is_found_by_its_name() {
             Step::Store(Op::List { .. }) => Answer::Listed(Vec::new()),
             Step::Store(op @ Op::Put { .. }) => panic!("the epoch is replaced: {op:?}"),
             Step::Store(op) => world.objects.perform(&op),
-            Step::BuildPlan => Answer::Planned(plan_for(&start(Error).request, &[7, 7])),
+            Step::BuildPlan => Answer::Planned(Box::new(plan_for(&start(Error).request, &[7, 7]))),
             Step::Done(ClaimOutcome::Claimed(claimed)) => break claimed,
             other => panic!("{other:?}"),
         };

@@ -126,7 +126,7 @@ fn a_plan_made_for_another_run_is_a_bug() {
         claim.apply(objects.perform(&op)).unwrap();
     }
     let error = claim
-        .apply(Answer::Planned(plan_of("other", Error, &[1])))
+        .apply(Answer::Planned(Box::new(plan_of("other", Error, &[1]))))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
 }

@@ -176,9 +176,9 @@ impl Answers {
         let none = f64::from(starts[0] * ends[0]);
         (starts[0], ends[0]) = (0.0, 0.0);
         let mut spans = Vec::new();
-        for first in 0..starts.len() {
-            for last in first..(first + longest).min(ends.len()) {
-                let score = starts[first] * ends[last];
+        for (first, start) in starts.iter().enumerate() {
+            for (last, end) in ends.iter().enumerate().skip(first).take(longest) {
+                let score = start * end;
                 spans.push(Candidate { first, last, score });
             }
         }
