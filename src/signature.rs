@@ -132,6 +132,59 @@ pub struct Function {
     pub fixed_batch_rows: Option<usize>,
 }
 
+impl Function {
+    /// The same function, fed by other columns: `columns` names them by the names that it would look for itself.
+    ///
+    /// # Errors
+    /// `Config`, for a name that no column goes by here.
+    pub fn fed_by(mut self, columns: &BTreeMap<String, String>) -> Result<Function> {
+        let unchanged = self.clone();
+        for (name, column) in columns {
+            let mut is_known = false;
+            for (input, before) in self.inputs.iter_mut().zip(&unchanged.inputs) {
+                let folded = name.to_lowercase();
+                let is_meant = |known: &String| known.to_lowercase() == folded;
+                match (&mut input.source, &before.source) {
+                    (Source::Column(fed), Source::Column(known))
+                        if is_meant(known) || is_meant(&before.name) =>
+                    {
+                        fed.clone_from(column);
+                        is_known = true;
+                    }
+                    (Source::Columns(fed), Source::Columns(known)) => {
+                        for (fed, _) in fed.iter_mut().zip(known).filter(|(_, known)| is_meant(known)) {
+                            fed.clone_from(column);
+                            is_known = true;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if !is_known {
+                return Err(unchanged.takes_no(name));
+            }
+        }
+        Ok(self)
+    }
+
+    fn takes_no(&self, name: &str) -> Error {
+        let columns = self.inputs.iter().flat_map(|input| match &input.source {
+            Source::Column(column) => std::slice::from_ref(column),
+            Source::Columns(columns) => columns,
+            _ => &[],
+        });
+        let columns: Vec<&str> = columns.map(String::as_str).collect();
+        let takes = match columns.as_slice() {
+            [] => "no column by name".to_string(),
+            columns => columns.join(", "),
+        };
+        Error::config(format!(
+            "input.columns.{name}: the function {} takes no such column; it takes {takes}",
+            self.name
+        ))
+    }
+}
+
 /// A model input with its columns found in a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BoundInput {
@@ -482,6 +535,40 @@ mod tests {
             outputs: vec![],
             fixed_batch_rows: None,
         }
+    }
+
+    #[test]
+    fn columns_of_other_names_feed_a_function_when_the_job_says_so() {
+        let named = |names: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = names.iter();
+            pairs
+                .map(|(name, column)| (name.to_string(), column.to_string()))
+                .collect()
+        };
+        let one = function(Source::Column("sentence".into()), &[]);
+        for name in ["sentence", "SENTENCE", "x"] {
+            let fed = one.clone().fed_by(&named(&[(name, "review")])).unwrap();
+            assert_eq!(fed.inputs[0].source, Source::Column("review".into()), "{name}");
+        }
+        // Two columns may change places.
+        let several = function(Source::Columns(vec!["a".into(), "b".into()]), &[Dim::Fixed(2)]);
+        let fed = several.fed_by(&named(&[("a", "b"), ("B", "a")])).unwrap();
+        assert_eq!(
+            fed.inputs[0].source,
+            Source::Columns(vec!["b".into(), "a".into()])
+        );
+        let error = one.fed_by(&named(&[("text", "review")])).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Config);
+        assert_eq!(
+            error.to_string(),
+            "input.columns.text: the function predict takes no such column; it takes sentence"
+        );
+        let hashed = function(Source::RowHash, &[]);
+        let error = hashed.fed_by(&named(&[("text", "review")])).unwrap_err();
+        assert!(
+            error.to_string().ends_with("it takes no column by name"),
+            "{error}"
+        );
     }
 
     #[test]

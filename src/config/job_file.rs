@@ -140,6 +140,11 @@ pub struct InputSection {
     /// Default: none.
     #[schemars(example = example_params())]
     pub params: Option<BTreeMap<String, Value>>,
+    /// Columns that feed the model under another name than the model's own: the model's name, then the column's.
+    ///
+    /// Default: none.
+    #[schemars(example = example_columns())]
+    pub columns: Option<BTreeMap<String, String>>,
     /// Nulls in columns that feed the model, where the model card does not say.
     ///
     /// Default: `fail`.
@@ -369,6 +374,10 @@ pub struct ImageBuildSection {
 
 fn example_params() -> BTreeMap<String, f64> {
     BTreeMap::from([("threshold".to_string(), 0.5)])
+}
+
+fn example_columns() -> BTreeMap<String, String> {
+    BTreeMap::from([("sentence".into(), "REVIEW_TEXT".into())])
 }
 
 fn example_column_handling() -> BTreeMap<String, BTreeMap<String, String>> {

@@ -164,6 +164,8 @@ pub struct InputOptions {
     pub file_pattern: String,
     /// Values for model inputs that are the same for every row.
     pub params: BTreeMap<String, serde_json::Value>,
+    /// Columns that feed the model, by the names that the model has for them.
+    pub columns: BTreeMap<String, String>,
     /// Nulls in columns that feed the model, where the model card does not say.
     pub on_null: OnNull,
     /// Numbers that the model's type cannot hold.

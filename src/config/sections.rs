@@ -128,6 +128,7 @@ pub fn input(section: InputSection, faults: &mut Faults) -> InputOptions {
             .file_pattern
             .unwrap_or_else(|| DEFAULT_PATTERN.to_string()),
         params: section.params.unwrap_or_default(),
+        columns: section.columns.unwrap_or_default(),
         on_null,
         on_out_of_range: section.on_out_of_range.unwrap_or_default(),
         on_row_error: section.on_row_error.unwrap_or_default(),

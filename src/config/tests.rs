@@ -59,6 +59,7 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             location: "in".into(),
             file_pattern: "**/*.parquet".into(),
             params: Default::default(),
+            columns: Default::default(),
             on_null: OnNull::Fail,
             on_out_of_range: OnOutOfRange::Fail,
             on_row_error: OnRowError::Fail,

@@ -39,6 +39,9 @@ pub fn of(job: &Job, function_name: &str) -> String {
     if input.on_row_error != OnRowError::default() {
         facts["on_row_error"] = format!("{:?}", input.on_row_error).into();
     }
+    if !input.columns.is_empty() {
+        facts["input_columns"] = serde_json::json!(input.columns);
+    }
     if !input.column_handling.is_empty() {
         facts["column_handling"] = serde_json::json!(input.column_handling);
     }

@@ -54,6 +54,7 @@ impl Scoring {
     pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
         let model = open_model(&job.model, host, storage).await?;
         let function = choose(model.as_ref(), job.model.function_name.as_deref())?.clone();
+        let function = function.fed_by(&job.input.columns)?;
         for note in model.notes() {
             tracing::info!(model = %job.model.location, "{note}");
         }

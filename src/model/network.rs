@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::pretrained::{Pretrained, Weights};
+use super::{Engine, ModelFiles, OpenOptions};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
@@ -41,4 +43,43 @@ pub trait Network: Send {
     /// # Errors
     /// `Model`, when the backend fails.
     fn run(&mut self, inputs: Vec<Named>) -> Result<Vec<Named>>;
+}
+
+/// The network of a pretrained model, and who computes it: that goes by how its weights are stored.
+///
+/// # Errors
+/// `Model`, for an architecture without code and weights that are missing or damaged; `Config`, for a device, precision or
+/// execution provider that can't be had, or when this build lacks the backend.
+pub fn open(
+    files: &ModelFiles,
+    pretrained: &Pretrained,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn Networks>, Engine)> {
+    match &pretrained.weights {
+        Weights::Safetensors(_) => Ok((safetensors(files, pretrained, options)?, Engine::Candle)),
+        Weights::Onnx(path) => Ok((graph(files, path, options)?, Engine::OnnxRuntime)),
+    }
+}
+
+#[cfg(feature = "candle")]
+use super::candle::open as safetensors;
+#[cfg(feature = "onnx")]
+use super::onnx::network::open as graph;
+
+#[cfg(not(feature = "candle"))]
+fn safetensors(_: &ModelFiles, _: &Pretrained, _: &OpenOptions) -> Result<Arc<dyn Networks>> {
+    Err(not_in_this_build("safetensors", "candle"))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn graph(_: &ModelFiles, _: &str, _: &OpenOptions) -> Result<Arc<dyn Networks>> {
+    Err(not_in_this_build("an ONNX graph", "onnx"))
+}
+
+#[cfg(not(all(feature = "candle", feature = "onnx")))]
+fn not_in_this_build(weights: &str, feature: &str) -> crate::error::Error {
+    crate::error::Error::config(format!(
+        "the model's weights are {weights}, which this build can't compute"
+    ))
+    .with_hint(format!("rebuild with --features {feature}"))
 }

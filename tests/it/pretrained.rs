@@ -384,50 +384,55 @@ fn every_pretrained_model_gives_what_the_python_library_gives() {
     );
 }
 
-#[test]
-fn a_registry_version_runs_through_the_whole_program_by_its_sql_name() {
-    let scenario = Scenario::new();
-    let folder = fixtures().join("registry-sentence-transformer");
-    let expected: Json =
-        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
-    let case = &expected["cases"][3];
-    let batch = columns(case["inputs"].as_object().unwrap());
-    write_parquet(&scenario.input().join("a.parquet"), &batch, 4);
-    let job = json!({
-        "model": {"location": folder.join("model"), "function_name": case["function"]},
-        "input": {"stage_location": scenario.input(), "params": case["params"]},
-        "output": {"stage_location": scenario.output()},
-    });
-    let path = scenario.path().join("job.json");
-    std::fs::write(&path, job.to_string()).unwrap();
-    finish(floe(["run".as_ref(), path.as_os_str()])).ok();
-    let mut vectors: Vec<Vec<f64>> = Vec::new();
+/// The vectors in the column `output` of a finished run.
+fn vectors_of(scenario: &Scenario) -> Vec<Vec<f64>> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Float64Type};
+    let mut vectors = Vec::new();
     for file in scenario.files().iter().filter(|file| file.ends_with(".parquet")) {
         for batch in read_parquet(&scenario.output().join(file)) {
             let column = batch
                 .column_by_name("output")
                 .expect("the column of the signature");
-            let lists = arrow::compute::cast(
-                column,
-                &arrow::datatypes::DataType::new_list(arrow::datatypes::DataType::Float64, true),
-            )
-            .unwrap();
-            let lists = arrow::array::AsArray::as_list::<i32>(&lists).clone();
-            for list in lists.iter() {
+            let lists = arrow::compute::cast(column, &DataType::new_list(DataType::Float64, true)).unwrap();
+            for list in lists.as_list::<i32>().iter() {
                 let list = list.unwrap();
-                let numbers = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&list);
-                vectors.push(numbers.values().to_vec());
+                vectors.push(list.as_primitive::<Float64Type>().values().to_vec());
             }
         }
     }
-    let theirs: Vec<Json> = case["outputs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["output"].clone())
-        .collect();
-    let difference = difference(&json!(vectors), &json!(theirs), "output").unwrap();
-    assert!(difference <= TOLERANCE, "{difference}");
+    vectors
+}
+
+#[test]
+fn a_registry_version_runs_through_the_whole_program_by_its_sql_name_from_any_column() {
+    let folder = fixtures().join("registry-sentence-transformer");
+    let expected: Json =
+        serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let case = &expected["cases"][3];
+    let named = case["inputs"].as_object().unwrap();
+    let (name, values) = named.iter().next().unwrap();
+    let theirs = case["outputs"].as_array().unwrap().iter();
+    let theirs: Vec<Json> = theirs.map(|row| row["output"].clone()).collect();
+    for column in [name.as_str(), "REVIEW_TEXT"] {
+        let scenario = Scenario::new();
+        let batch = columns(&Map::from_iter([(column.to_string(), values.clone())]));
+        write_parquet(&scenario.input().join("a.parquet"), &batch, 4);
+        let mut input = json!({"stage_location": scenario.input(), "params": case["params"]});
+        if column != name {
+            input["columns"] = json!({ name: column });
+        }
+        let job = json!({
+            "model": {"location": folder.join("model"), "function_name": case["function"]},
+            "input": input,
+            "output": {"stage_location": scenario.output()},
+        });
+        let path = scenario.path().join("job.json");
+        std::fs::write(&path, job.to_string()).unwrap();
+        finish(floe(["run".as_ref(), path.as_os_str()])).ok();
+        let difference = difference(&json!(vectors_of(&scenario)), &json!(theirs), "output").unwrap();
+        assert!(difference <= TOLERANCE, "{column}: {difference}");
+    }
 }
 
 #[test]

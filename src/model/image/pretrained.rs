@@ -7,9 +7,9 @@ use super::processor;
 use super::rows::{Images, append, bytes_of};
 use super::task::{self, Task};
 use crate::error::{Error, Result};
-use crate::model::network::{Named, Network, Networks};
-use crate::model::pretrained::{Pretrained, Weights};
-use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome};
+use crate::model::network::{self, Named, Network, Networks};
+use crate::model::pretrained::Pretrained;
+use crate::model::{Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome};
 use crate::signature::Function;
 use crate::tensor::{Tensor, TensorBatch, Value};
 
@@ -19,29 +19,11 @@ use crate::tensor::{Tensor, TensorBatch, Value};
 /// `Model`, for a processor that is missing or not known, weights that can't be read, or a network that fails; `Config`, for
 /// a device, precision or execution provider that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    let (networks, engine) = networks(files, pretrained, options)?;
+    let (networks, engine) = network::open(files, pretrained, options)?;
     let opened = ImageModel::open(files, pretrained, networks, engine);
     Ok(Arc::new(
         opened.map_err(|error| error.with("model", &files.location))?,
     ))
-}
-
-fn networks(
-    files: &ModelFiles,
-    pretrained: &Pretrained,
-    options: &OpenOptions,
-) -> Result<(Arc<dyn Networks>, Engine)> {
-    match &pretrained.weights {
-        #[cfg(feature = "candle")]
-        Weights::Safetensors(_) => Ok((model::candle::open(files, pretrained, options)?, Engine::Candle)),
-        #[cfg(feature = "onnx")]
-        Weights::Onnx(path) => Ok((
-            model::onnx::network::open(files, path, options)?,
-            Engine::OnnxRuntime,
-        )),
-        #[cfg(not(all(feature = "candle", feature = "onnx")))]
-        _ => Err(model::not_in_this_build("that of this model's weights")),
-    }
 }
 
 /// A folder, opened.
@@ -104,7 +86,7 @@ impl ImageModel {
             extents,
             functions,
             tasks,
-            digest: model::digest(files.files.iter().map(|(path, bytes)| (path.as_str(), bytes))),
+            digest: crate::model::digest(files.files.iter().map(|(path, bytes)| (path.as_str(), bytes))),
             notes: vec![format!(
                 "images become {height} x {width} pixels, as preprocessor_config.json says"
             )],

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::batches::Limits;
 use self::run::Runner;
 use self::tokenizer::Tokenizer;
-use super::network::Networks;
+use super::network::{self, Networks};
 use super::pretrained::{Pretrained, Task, Weights};
 use super::{Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
 use crate::error::{Error, Result};
@@ -84,7 +84,7 @@ struct TextModel {
 /// device or precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let tokenizer = Tokenizer::open(files, pretrained)?;
-    let (networks, engine) = networks(files, pretrained, options)?;
+    let (networks, engine) = network::open(files, pretrained, options)?;
     let padding = tokenizer.padding;
     let most = tokenizer.most_tokens;
     let made = match pretrained.task {
@@ -111,30 +111,6 @@ pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) 
     };
     model.try_out()?;
     Ok(Arc::new(model))
-}
-
-fn networks(
-    files: &ModelFiles,
-    pretrained: &Pretrained,
-    options: &OpenOptions,
-) -> Result<(Arc<dyn Networks>, Engine)> {
-    match &pretrained.weights {
-        #[cfg(feature = "candle")]
-        Weights::Safetensors(_) => Ok((super::candle::open(files, pretrained, options)?, Engine::Candle)),
-        #[cfg(feature = "onnx")]
-        Weights::Onnx(path) => Ok((
-            super::onnx::network::open(files, path, options)?,
-            Engine::OnnxRuntime,
-        )),
-        #[allow(unreachable_patterns, reason = "a build without one of the backends")]
-        other => {
-            let _ = (files, options);
-            Err(
-                Error::config(format!("{other:?} can't be computed by this build"))
-                    .with_hint("rebuild with the features candle and onnx"),
-            )
-        }
-    }
 }
 
 /// Of weights and whatever else of the folder may decide an output.
