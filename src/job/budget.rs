@@ -17,7 +17,7 @@ const BYTES_OF_BYTES: usize = 16 * 1024;
 
 /// An input is handed over in at least so many windows, if it is not small.
 const WINDOWS: u64 = 32;
-const FEWEST_WINDOW_ROWS: u64 = 64;
+const FEWEST_WINDOW_ROWS: u64 = 128;
 const MOST_WINDOW_ROWS: u64 = 2048;
 
 /// What an axis of unknown extent is taken for.
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn windows_grow_with_the_input_within_bounds() {
-        let cases = [(0, 64), (1500, 64), (5000, 256), (36_000, 2048), (u64::MAX, 2048)];
+        let cases = [(0, 128), (1500, 128), (5000, 256), (36_000, 2048), (u64::MAX, 2048)];
         for (rows, expected) in cases {
             assert_eq!(window_rows(rows), expected, "{rows}");
         }

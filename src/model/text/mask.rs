@@ -75,7 +75,7 @@ impl Job for Masks {
 
     fn most_tokens(&self, usual: usize) -> usize {
         // Each token gets a score for every word there is.
-        usual / 8
+        usual / 2
     }
 
     fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {

@@ -44,8 +44,9 @@ const VECTORS: &[&str] = &["last_hidden_state", "token_embeddings"];
 /// Most rows of a batch that nobody asked for: enough for any processor, if the texts are short.
 const BATCH_ROWS: usize = 64;
 
-/// Most tokens of a batch on a CPU. More of them leave the caches; fewer cost calls.
-const BATCH_TOKENS: usize = 1024;
+/// Most tokens of a batch on a CPU. Half a dozen short texts keep its kernels busy; more of them leave the caches and differ
+/// more in length.
+const BATCH_TOKENS: usize = 256;
 
 /// The text of the trial run.
 const TRIAL: &str = "A text to try the model on.";
