@@ -109,7 +109,13 @@ mod tests {
 
     #[test]
     fn windows_grow_with_the_input_within_bounds() {
-        let cases = [(0, 128), (1500, 128), (5000, 256), (36_000, 2048), (u64::MAX, 2048)];
+        let cases = [
+            (0, 128),
+            (1500, 128),
+            (5000, 256),
+            (36_000, 2048),
+            (u64::MAX, 2048),
+        ];
         for (rows, expected) in cases {
             assert_eq!(window_rows(rows), expected, "{rows}");
         }

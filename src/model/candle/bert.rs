@@ -1,7 +1,6 @@
 //! BERT. After `transformers/models/bert/modeling_bert.py`.
 
 use candle_core::Tensor;
-use candle_nn::Linear;
 
 use super::encoder::{Activation, Embeddings, Encoder, Layer, Names, Size, padding_bias};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
@@ -98,37 +97,16 @@ fn head(
             last: weights.linear("classifier", hidden, settings.labels())?,
             is_span: false,
         },
-        Kind::Tokens => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("classifier", hidden, settings.labels())?,
-            is_span: false,
-        },
-        Kind::Span => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("qa_outputs", hidden, 2)?,
-            is_span: true,
-        },
+        Kind::Tokens => Head::of_tokens(weights, hidden, settings.labels())?,
+        Kind::Span => Head::of_spans(weights, hidden)?,
         Kind::Words => {
             let here = weights.at("cls.predictions");
             let transform = here.at("transform");
-            Head {
-                taken: Taken::All,
-                hidden: Some(Hidden {
-                    norm: Some(transform.norm("LayerNorm", hidden, size.eps)?),
-                    ..dense(&transform, "dense", size.activation)?
-                }),
-                // The last layer is the table of words, unless it was saved apart.
-                last: Linear::new(
-                    match here.has("decoder.weight") {
-                        true => here.tensor("decoder.weight", &[size.vocabulary, hidden])?,
-                        false => words,
-                    },
-                    Some(here.tensor("bias", &[size.vocabulary])?),
-                ),
-                is_span: false,
-            }
+            let transform = Hidden {
+                norm: Some(transform.norm("LayerNorm", hidden, size.eps)?),
+                ..dense(&transform, "dense", size.activation)?
+            };
+            Head::of_words(transform, words, &here, "decoder.weight", "bias")?
         }
     }))
 }

@@ -1,7 +1,6 @@
 //! DistilBERT: half of BERT's layers, no kinds of tokens. After `transformers/models/distilbert/modeling_distilbert.py`.
 
 use candle_core::Tensor;
-use candle_nn::Linear;
 
 use super::encoder::{Activation, Embeddings, Encoder, Layer, Names, Size, padding_bias};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
@@ -70,34 +69,17 @@ fn head(settings: &Settings, weights: &Weights, size: &Size, words: Tensor) -> R
             last: weights.linear("classifier", hidden, labels)?,
             is_span: false,
         },
-        Kind::Tokens => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("classifier", hidden, labels)?,
-            is_span: false,
-        },
-        Kind::Span => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("qa_outputs", hidden, 2)?,
-            is_span: true,
-        },
-        Kind::Words => Head {
-            taken: Taken::All,
-            hidden: Some(Hidden {
+        Kind::Tokens => Head::of_tokens(weights, hidden, labels)?,
+        Kind::Span => Head::of_spans(weights, hidden)?,
+        Kind::Words => {
+            let transform = Hidden {
                 dense: weights.linear("vocab_transform", hidden, hidden)?,
                 activation: size.activation,
                 norm: Some(weights.norm("vocab_layer_norm", hidden, EPS)?),
-            }),
-            last: Linear::new(
-                match weights.has("vocab_projector.weight") {
-                    true => weights.tensor("vocab_projector.weight", &[size.vocabulary, hidden])?,
-                    false => words,
-                },
-                Some(weights.tensor("vocab_projector.bias", &[size.vocabulary])?),
-            ),
-            is_span: false,
-        },
+            };
+            let (weight, bias) = ("vocab_projector.weight", "vocab_projector.bias");
+            Head::of_words(transform, words, weights, weight, bias)?
+        }
     }))
 }
 

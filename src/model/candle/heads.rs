@@ -9,6 +9,7 @@ use candle_nn::{LayerNorm, Linear, Module};
 use super::Family;
 use super::Inputs;
 use super::encoder::Activation;
+use super::weights::Weights;
 use crate::error::Result;
 
 /// Which vectors a head takes.
@@ -39,6 +40,47 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of each token: scores of labels.
+    pub fn of_tokens(weights: &Weights, hidden: usize, labels: usize) -> Result<Head> {
+        Ok(Head {
+            taken: Taken::All,
+            hidden: None,
+            last: weights.linear("classifier", hidden, labels)?,
+            is_span: false,
+        })
+    }
+
+    /// Of each token: whether an answer begins there, and ends.
+    pub fn of_spans(weights: &Weights, hidden: usize) -> Result<Head> {
+        Ok(Head {
+            taken: Taken::All,
+            hidden: None,
+            last: weights.linear("qa_outputs", hidden, 2)?,
+            is_span: true,
+        })
+    }
+
+    /// Of each token: scores of all words. The last layer is the table of words itself, unless it was saved apart.
+    pub fn of_words(
+        hidden: Hidden,
+        words: Tensor,
+        apart: &Weights,
+        weight: &str,
+        bias: &str,
+    ) -> Result<Head> {
+        let shape = words.dims().to_vec();
+        let table = match apart.has(weight) {
+            true => apart.tensor(weight, &shape)?,
+            false => words,
+        };
+        Ok(Head {
+            taken: Taken::All,
+            hidden: Some(hidden),
+            last: Linear::new(table, Some(apart.tensor(bias, &shape[..1])?)),
+            is_span: false,
+        })
+    }
+
     fn forward(&self, x: &Tensor, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
         let x = match self.taken {
             Taken::First => x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,

@@ -2,7 +2,6 @@
 //! `transformers/models/roberta/modeling_roberta.py`.
 
 use candle_core::Tensor;
-use candle_nn::Linear;
 
 use super::bert;
 use super::encoder::{Activation, Encoder, Size, padding_bias};
@@ -45,36 +44,16 @@ pub fn head(
             last: weights.linear("classifier.out_proj", hidden, labels)?,
             is_span: false,
         },
-        Kind::Tokens => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("classifier", hidden, labels)?,
-            is_span: false,
-        },
-        Kind::Span => Head {
-            taken: Taken::All,
-            hidden: None,
-            last: weights.linear("qa_outputs", hidden, 2)?,
-            is_span: true,
-        },
+        Kind::Tokens => Head::of_tokens(weights, hidden, labels)?,
+        Kind::Span => Head::of_spans(weights, hidden)?,
         Kind::Words => {
             let here = weights.at("lm_head");
-            Head {
-                taken: Taken::All,
-                hidden: Some(Hidden {
-                    dense: here.linear("dense", hidden, hidden)?,
-                    activation,
-                    norm: Some(here.norm("layer_norm", hidden, size.eps)?),
-                }),
-                last: Linear::new(
-                    match here.has("decoder.weight") {
-                        true => here.tensor("decoder.weight", &[size.vocabulary, hidden])?,
-                        false => words,
-                    },
-                    Some(here.tensor("bias", &[size.vocabulary])?),
-                ),
-                is_span: false,
-            }
+            let transform = Hidden {
+                dense: here.linear("dense", hidden, hidden)?,
+                activation,
+                norm: Some(here.norm("layer_norm", hidden, size.eps)?),
+            };
+            Head::of_words(transform, words, &here, "decoder.weight", "bias")?
         }
     }))
 }
