@@ -162,6 +162,14 @@ impl Walk<'_> {
                 self.value(other, value, &key, faults);
             }
         }
+        let required = node.get("required").and_then(Value::as_array);
+        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(name) {
+                let needed = known.and_then(|known| known.get(name)).map(allowed);
+                let needed = needed.unwrap_or_else(|| "a value".to_string());
+                faults.push(join(path, name), format!("nothing given, {needed} needed"));
+            }
+        }
     }
 
     fn unknown(&self, name: &str, known: &Map<String, Value>, path: &str) -> String {
@@ -372,6 +380,20 @@ mod tests {
             }
             document
         })
+    }
+
+    #[test]
+    fn a_key_that_is_needed_and_not_there_is_named() {
+        let document =
+            serde_json::json!({"input": {"column_handling": {"IMAGE": {"input_format": "full_stage_path"}}}});
+        let mut faults = Faults::default();
+        check(inline_schema(), document.as_object().unwrap(), &[], &mut faults);
+        let [fault] = faults.found() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(fault.key, "input.column_handling.IMAGE.convert_to");
+        assert!(fault.text.starts_with("nothing given, "), "{}", fault.text);
+        assert!(fault.text.ends_with(" needed"), "{}", fault.text);
     }
 
     proptest! {
