@@ -36,13 +36,13 @@ const MOST_FILES: usize = 64;
 const SAMPLE_BYTES: usize = 32 << 20;
 
 /// What a rehearsal may cost, of the time that the model is expected to take for the whole input.
-const SHARE: f64 = 0.05;
+const SHARE: f64 = 0.03;
 
 /// It never takes longer, but for the batch in hand.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// A job whose model is expected to need less is over before it can be made faster.
-const WORTHWHILE: Duration = Duration::from_millis(300);
+const WORTHWHILE: Duration = Duration::from_secs(2);
 
 /// A size is measured for so long, and at least so many times; its fastest batch counts, for others met disturbances.
 const MEASURE: Duration = Duration::from_millis(5);
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_short_job_is_not_measured() {
-        let (rows, _) = stage(1000, 500.0).play(32).unwrap();
+        let (rows, _) = stage(1000, 5000.0).play(32).unwrap();
         assert_eq!(rows, 32);
     }
 

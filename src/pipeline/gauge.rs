@@ -55,9 +55,10 @@ impl Gauge {
         self.slots.clone().acquire_owned().await.map(Slot).map_err(closed)
     }
 
-    /// Waits until `bytes` are free, first come first served. More than half of the limit is taken as half of it.
+    /// Waits until `bytes` are free, first come first served. More than half of the limit is taken as half of it, and
+    /// nothing at all waits for nobody.
     pub async fn reserve(&self, bytes: u64) -> Result<Reservation> {
-        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, self.capacity / 2);
+        let permits = bytes.div_ceil(PERMIT_BYTES).min(self.capacity / 2);
         let permit = {
             let _waiting = self.metrics.waiting(Wait::Fetch);
             self.permits.clone().acquire_many_owned(permits as u32).await
@@ -83,17 +84,22 @@ impl Drop for Reservation {
     }
 }
 
-/// The gauge's limit for a process that may use `memory_bytes` and runs `workers` workers.
+/// The gauge's limit for a process that may use `memory_bytes` and runs `workers` workers on units of up to
+/// `unit_bytes`.
 ///
 /// Half of the memory is left to the model, its arenas and decoded blocks. Beyond what hides the time that reading and
 /// storing take, more bytes in flight make nothing faster: they only wait to be stored, and a long job would take more memory
-/// than a short one. A disk answers sooner than a store, so less is enough `on_disk`: about a unit a worker and one more.
-pub fn limit(memory_bytes: u64, workers: usize, on_disk: bool) -> u64 {
+/// than a short one. A disk answers sooner than a store, so less is enough `on_disk`: about a unit a worker and one more,
+/// and of large units one that is read, one that is worked on and one that is stored.
+pub fn limit(memory_bytes: u64, workers: usize, unit_bytes: u64, on_disk: bool) -> u64 {
     const NEAR_BYTES: u64 = 8 << 20;
     const FAR_BYTES: u64 = 24 << 20;
     const LEAST_BYTES: u64 = 16 << 20;
-    let per_worker = if on_disk { NEAR_BYTES } else { FAR_BYTES };
-    let useful = per_worker * (workers as u64 + 1);
+    let for_each = |bytes| bytes * (workers as u64 + 1);
+    let useful = match on_disk {
+        true => unit_bytes.saturating_mul(3).clamp(for_each(NEAR_BYTES), for_each(FAR_BYTES)),
+        false => for_each(FAR_BYTES),
+    };
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
 }
 
@@ -117,11 +123,13 @@ mod tests {
     /// Failure matrix: 57.
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2, true), 24 << 20);
-        assert_eq!(limit(64 << 30, 2, false), 72 << 20);
-        assert_eq!(limit(200 << 20, 16, true), 100 << 20);
-        assert_eq!(limit(200 << 20, 8, false), 100 << 20);
-        assert_eq!(limit(1 << 20, 1, false), 16 << 20);
+        assert_eq!(limit(64 << 30, 2, 5 << 20, true), 24 << 20);
+        assert_eq!(limit(64 << 30, 2, 20 << 20, true), 60 << 20);
+        assert_eq!(limit(64 << 30, 2, u64::MAX, true), 72 << 20);
+        assert_eq!(limit(64 << 30, 2, 5 << 20, false), 72 << 20);
+        assert_eq!(limit(200 << 20, 16, 0, true), 100 << 20);
+        assert_eq!(limit(200 << 20, 8, 0, false), 100 << 20);
+        assert_eq!(limit(1 << 20, 1, 0, false), 16 << 20);
     }
 
     /// Failure matrix: 57, 61.
@@ -141,6 +149,17 @@ mod tests {
         third.await.unwrap().unwrap();
         drop(second);
         assert_eq!(metrics.memory_peak_bytes.get(), 100 * PERMIT_BYTES);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_reserved_at_once_however_full_it_is() {
+        let gauge = Gauge::new(10 * PERMIT_BYTES, 1, Default::default());
+        let _full = (
+            gauge.reserve(u64::MAX / 2).await.unwrap(),
+            gauge.reserve(u64::MAX / 2).await.unwrap(),
+        );
+        let nothing = std::pin::pin!(gauge.reserve(0));
+        assert!(futures::poll!(nothing).is_ready());
     }
 
     /// Failure matrix: 40.

@@ -124,4 +124,9 @@ impl Plan {
     pub fn bytes(&self) -> u64 {
         self.units.iter().map(|unit| unit.bytes).sum()
     }
+
+    /// Compressed bytes of the largest unit.
+    pub fn largest_unit_bytes(&self) -> u64 {
+        self.units.iter().map(|unit| unit.bytes).max().unwrap_or(0)
+    }
 }
