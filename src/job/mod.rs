@@ -353,7 +353,12 @@ impl<'a> Replica<'a> {
             form: bound.form,
             batch_rows: plan.window_rows.unwrap_or(plan.batch_rows),
             models,
-            memory_bytes: gauge::limit(pool.memory_bytes, pool.workers, plan.largest_unit_bytes(), on_disk),
+            memory_bytes: gauge::limit(
+                pool.memory_bytes,
+                pool.workers,
+                plan.largest_unit_bytes(),
+                on_disk,
+            ),
             grace: Duration::from_secs_f64(self.job.inference.grace_secs),
             metrics: self.metrics.clone(),
             job_began: self.began,

@@ -196,7 +196,10 @@ fn choose(
     let batch = decoder.decode(&sample.rows.slice(0, rows), &origin)?;
     let expected = reference.infer(&batch).map_err(|error| origin.at(error))?;
     for (place, model) in rest.iter_mut().enumerate() {
-        match model.infer(&batch).map(|values| agree(&values, &expected)) {
+        match model
+            .infer(&batch)
+            .map(|values| agree(&values, &expected, engines[place].tolerance()))
+        {
             Ok(Ok(())) => {
                 tracing::info!(
                     "{} agrees with {name} about the first {rows} rows: it computes",

@@ -23,6 +23,8 @@ use crate::tensor::{TensorBatch, Value};
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod card;
+#[cfg(feature = "onnx")]
+mod dense;
 pub mod echo;
 pub mod engine;
 pub mod files;
@@ -30,6 +32,8 @@ mod folder;
 pub mod foreign;
 pub mod image;
 pub mod inspect;
+#[cfg(feature = "onnx")]
+mod native;
 pub mod network;
 #[cfg(feature = "onnx")]
 pub mod onnx;

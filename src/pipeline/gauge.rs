@@ -97,7 +97,9 @@ pub fn limit(memory_bytes: u64, workers: usize, unit_bytes: u64, on_disk: bool) 
     const LEAST_BYTES: u64 = 16 << 20;
     let for_each = |bytes| bytes * (workers as u64 + 1);
     let useful = match on_disk {
-        true => unit_bytes.saturating_mul(3).clamp(for_each(NEAR_BYTES), for_each(FAR_BYTES)),
+        true => unit_bytes
+            .saturating_mul(3)
+            .clamp(for_each(NEAR_BYTES), for_each(FAR_BYTES)),
         false => for_each(FAR_BYTES),
     };
     useful.min(memory_bytes / 2).max(LEAST_BYTES)

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Crates that only the modules named may see.
 const RESERVED: &[(&str, &[&str])] = &[
     ("ort", &["model/onnx"]),
-    ("prost", &["model/onnx", "model/trees/onnx"]),
+    ("prost", &["model/onnx", "model/native"]),
     ("parquet", &["read", "write"]),
     ("object_store", &["storage"]),
     ("reqwest", &["storage"]),

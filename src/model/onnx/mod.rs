@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::card::{self, Card, FunctionCard};
 use super::folder::{self, DEFAULT_FUNCTION, label, listed};
 use super::postprocess::{self, Postprocessed, Step};
-use super::trees::onnx as native;
-use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, foreign};
+use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, dense, foreign, native};
 use crate::config::Backend;
 use crate::error::{Error, Result};
 use crate::signature::Function;
@@ -29,7 +28,7 @@ pub mod network;
 mod proto;
 pub mod providers;
 pub mod runtime;
-mod scaler;
+pub(in crate::model) mod scaler;
 pub(in crate::model) mod session;
 mod size;
 mod tensors;
@@ -52,6 +51,9 @@ use self::zipmap::{Unzipped, Zip};
 
 /// From this size of the file on, workers share a session.
 const SHARED_FROM_BYTES: usize = 4 << 20;
+
+/// Larger files are not looked at for dense layers that are computed here.
+const DENSE_UP_TO_BYTES: usize = 4 << 20;
 
 /// A model folder or file, opened.
 pub struct OnnxModel {
@@ -84,8 +86,8 @@ struct ModelFile {
 struct Part {
     program: Arc<Program>,
     steps: Vec<Step>,
-    /// The same without ONNX Runtime, for a graph of trees that agrees with it.
-    trees: Option<Arc<native::Program>>,
+    /// The same without ONNX Runtime, for a graph of trees or dense layers that agrees with it.
+    native: Option<Arc<native::Program>>,
 }
 
 impl OnnxModel {
@@ -175,7 +177,7 @@ impl OnnxModel {
             Arc::clone(&program),
         )?;
         let learned = trial::run(&mut session, &program, &inputs, &wanted)?;
-        let (trees, note) = self.without_onnxruntime(file, &program, &inputs, &mut session)?;
+        let (native, note) = self.without_onnxruntime(file, &program, &inputs, &mut session)?;
         let session = session.into_session();
         let left_over = self
             .providers
@@ -206,12 +208,13 @@ impl OnnxModel {
         self.parts.push(Part {
             program,
             steps,
-            trees,
+            native,
         });
         Ok(())
     }
 
-    /// The function run by Floe itself, if it is one of trees and gives what ONNX Runtime gives; and what to say of it.
+    /// The function run by Floe itself, if it is one of trees or of dense layers and gives what ONNX Runtime gives; and what
+    /// to say of it.
     fn without_onnxruntime(
         &self,
         file: &ModelFile,
@@ -220,18 +223,31 @@ impl OnnxModel {
         session: &mut OnnxSession,
     ) -> Result<(Option<Arc<native::Program>>, Option<String>)> {
         let is_wanted = self.backend == Some(Backend::Trees);
+        let has_trees = file.facts.has_tree_ensemble;
+        let may_be_dense = file.bytes.len() <= DENSE_UP_TO_BYTES && dense::InstructionSet::best().is_fast();
         // Who names execution providers has chosen ONNX Runtime.
-        let is_possible = self.backend.is_none() && self.providers.is_empty() && file.facts.has_tree_ensemble;
+        let is_possible = self.backend.is_none() && self.providers.is_empty() && (has_trees || may_be_dense);
         if !is_wanted && !is_possible {
             return Ok((None, None));
         }
-        let found = native::cover(&file.bytes, program, &inputs.features)
+        let found = native::cover(&file.bytes, program, &inputs.features).and_then(|covered| {
+            match is_wanted && covered.engine() != Engine::Trees {
+                true => Err("it has no trees".to_string()),
+                false => Ok(covered),
+            }
+        });
+        if !is_wanted && !has_trees && found.is_err() {
+            // Like most models.
+            return Ok((None, None));
+        }
+        let what = if has_trees { "trees" } else { "dense layers" };
+        let found = found
             .and_then(|covered| native::trial::held_against(covered, &inputs.features, &file.label, session));
         match found {
             Ok(covered) => Ok((
                 Some(Arc::new(covered)),
                 Some(format!(
-                    "the model is trees, which Floe runs itself: on {} trial rows it agrees with ONNX Runtime",
+                    "the model is {what}, which Floe runs itself: on {} trial rows it agrees with ONNX Runtime",
                     native::trial::ROWS
                 )),
             )),
@@ -242,7 +258,7 @@ impl OnnxModel {
             .with_hint("leave model.backend out, or set it to onnx")),
             Err(why) => Ok((
                 None,
-                Some(format!("the model's trees are run by ONNX Runtime: {why}")),
+                Some(format!("the model's {what} are run by ONNX Runtime: {why}")),
             )),
         }
     }
@@ -358,8 +374,10 @@ impl Loaded for OnnxModel {
 
     fn engines(&self, function: &Function) -> Vec<Engine> {
         match self.part(function) {
-            Some(Part { trees: Some(_), .. }) if self.backend == Some(Backend::Trees) => vec![Engine::Trees],
-            Some(Part { trees: Some(_), .. }) => vec![Engine::Trees, Engine::OnnxRuntime],
+            Some(Part { native: Some(_), .. }) if self.backend == Some(Backend::Trees) => vec![Engine::Trees],
+            Some(Part {
+                native: Some(native), ..
+            }) => vec![native.engine(), Engine::OnnxRuntime],
             _ => vec![Engine::OnnxRuntime],
         }
     }
@@ -372,7 +390,7 @@ impl Loaded for OnnxModel {
         let Some(Part {
             program,
             steps,
-            trees,
+            native,
         }) = self.part(function)
         else {
             return Err(Error::internal(format!(
@@ -383,9 +401,9 @@ impl Loaded for OnnxModel {
         let file = &self.files[&program.file];
         // The bytes of a unit must not depend on the machine: trees are summed in an order that follows the threads.
         let threads = if file.facts.has_tree_ensemble { 1 } else { threads };
-        let inner: Box<dyn Model> = match (engine, trees) {
-            (Engine::Trees, Some(trees)) => {
-                Box::new(native::TreesWorker::new(Arc::clone(trees), file.label.clone()))
+        let inner: Box<dyn Model> = match (engine, native) {
+            (engine, Some(native)) if engine == native.engine() => {
+                Box::new(native::NativeWorker::new(Arc::clone(native), file.label.clone()))
             }
             (Engine::OnnxRuntime, _) if file.is_shared(&self.providers, threads) => {
                 let shared = file.shared(&self.runtime, &function.name, program)?;

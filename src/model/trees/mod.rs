@@ -1,4 +1,4 @@
-//! Tree ensembles, evaluated without any library: XGBoost's and LightGBM's own files, and ONNX graphs made of trees.
+//! Tree ensembles, evaluated without any library: XGBoost's and LightGBM's own files, and the forests of ONNX graphs.
 //!
 //! ```text
 //! .ubj ─▶ ubjson ─┐
@@ -20,14 +20,12 @@ pub mod ensemble;
 pub mod evaluator;
 mod expression;
 pub mod forest;
-mod grow;
+pub(in crate::model) mod grow;
 mod isa;
 mod json;
 mod leaves;
 pub mod lightgbm;
 mod link;
-#[cfg(feature = "onnx")]
-pub(in crate::model) mod onnx;
 mod run;
 mod search;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Uncovered;
 use super::ensemble::Feature;
-use super::program::{Does, Program, TreesWorker};
+use super::program::{Does, NativeWorker, Program};
 use super::steps::Step;
 use crate::model::Model;
 use crate::model::engine::agree;
@@ -93,10 +93,10 @@ pub fn held_against(
 ) -> Result<Program, Uncovered> {
     let batch = rows(&program, inputs).ok_or("inputs that no trial rows can be made for")?;
     let program = Arc::new(program);
-    let ours = TreesWorker::new(Arc::clone(&program), label.to_string()).infer(&batch);
+    let ours = NativeWorker::new(Arc::clone(&program), label.to_string()).infer(&batch);
     let ours = ours.map_err(|error| error.message().to_string())?;
     let theirs = other.infer(&batch).map_err(|error| error.message().to_string())?;
-    agree(&ours, &theirs)
+    agree(&ours, &theirs, program.engine().tolerance())
         .map_err(|difference| format!("on trial rows it differs from ONNX Runtime in {difference}"))?;
     let mut program = Arc::into_inner(program).ok_or("the trial is not over")?;
     program.forget_trees();
@@ -106,6 +106,7 @@ pub fn held_against(
 fn columns_asked(program: &Program) -> usize {
     let asked = program.calls.iter().map(|call| match &call.does {
         Does::Trees(trees) => trees.ensemble.columns,
+        Does::Dense(dense) => dense.inputs(),
         Does::Step(_) => 0,
     });
     asked.max().unwrap_or(1).max(1)
@@ -154,6 +155,8 @@ fn thresholds(program: &Program, widths: &[usize]) -> Vec<Vec<Vec<f64>>> {
                     }
                 }
             }
+            // Nothing changes at once there.
+            Does::Dense(_) => {}
             Does::Step(step) => {
                 if let [Some(slot)] = call.gives.as_slice() {
                     origins[*slot] = through(step, taken);

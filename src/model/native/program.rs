@@ -7,9 +7,11 @@ use super::ensemble::{Ensemble, Feature, Finish};
 use super::finish;
 use super::steps::{self, Step};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::dense::{self, Dense};
+use crate::model::onnx::scaler::Scaler;
 use crate::model::onnx::zipmap::Zip;
-use crate::model::trees::{Evaluator, Features, Scratch, Sums};
+use crate::model::trees::{self, Evaluator, Features, Sums};
+use crate::model::{Engine, Model};
 use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
 
 /// A graph that is run here.
@@ -17,6 +19,8 @@ use crate::tensor::{DType, Tensor, TensorBatch, TensorData, Value};
 pub struct Program {
     /// How many axes each input has, the batch included.
     pub inputs: Vec<usize>,
+    /// What was taken out of the graph in front of each input.
+    pub scalers: Vec<Option<Scaler>>,
     /// What is done, in order.
     pub calls: Vec<Call>,
     /// How many values there are.
@@ -43,6 +47,46 @@ pub enum Does {
     Step(Step),
     /// Trees.
     Trees(Box<Trees>),
+    /// Dense layers.
+    Dense(Box<Dense>),
+}
+
+impl Does {
+    /// What becomes of `tensor`, for what leaves it as it is; `None` for a step.
+    fn regard(
+        &self,
+        tensor: &Tensor,
+        rows: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Vec<Tensor>>, Uncovered> {
+        match self {
+            Does::Step(_) => Ok(None),
+            Does::Trees(trees) => trees.run(tensor, rows, &mut scratch.trees).map(Some),
+            Does::Dense(dense) => {
+                let TensorData::F32(values) = &tensor.data else {
+                    return Err(format!("layers over {}", tensor.data.dtype().as_str()));
+                };
+                if tensor.rows() != rows || tensor.row_len() != dense.inputs() {
+                    return Err(format!(
+                        "layers ask for {} columns of {rows} rows, and there are {:?}",
+                        dense.inputs(),
+                        tensor.shape
+                    ));
+                }
+                Ok(Some(vec![Tensor {
+                    shape: vec![rows, dense.units()],
+                    data: dense.run(values, &mut scratch.dense).into(),
+                }]))
+            }
+        }
+    }
+}
+
+/// Room that is used again.
+#[derive(Default)]
+struct Scratch {
+    trees: trees::Scratch,
+    dense: dense::Scratch,
 }
 
 /// Trees, ready to run.
@@ -66,16 +110,16 @@ pub struct Output {
 }
 
 /// A worker.
-pub struct TreesWorker {
+pub struct NativeWorker {
     program: Arc<Program>,
     label: String,
     scratch: Scratch,
 }
 
-impl TreesWorker {
+impl NativeWorker {
     /// A worker of `program`; `label` is the model's name for messages.
-    pub fn new(program: Arc<Program>, label: String) -> TreesWorker {
-        TreesWorker {
+    pub fn new(program: Arc<Program>, label: String) -> NativeWorker {
+        NativeWorker {
             program,
             label,
             scratch: Scratch::default(),
@@ -83,11 +127,12 @@ impl TreesWorker {
     }
 }
 
-impl Model for TreesWorker {
+impl Model for NativeWorker {
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
         self.program.run(batch, &mut self.scratch).map_err(|why| {
             Error::model(format!(
-                "the trees of the model fail on a batch of {} rows: {why}",
+                "the model, computed by {}, fails on a batch of {} rows: {why}",
+                self.program.engine(),
                 batch.rows
             ))
             .with("model", &self.label)
@@ -97,6 +142,12 @@ impl Model for TreesWorker {
 }
 
 impl Program {
+    /// Who computes it.
+    pub fn engine(&self) -> Engine {
+        let has_trees = self.calls.iter().any(|call| matches!(call.does, Does::Trees(_)));
+        if has_trees { Engine::Trees } else { Engine::Dense }
+    }
+
     /// Drops what only the trial looks at: what runs are the evaluators.
     pub fn forget_trees(&mut self) {
         for call in &mut self.calls {
@@ -111,30 +162,30 @@ impl Program {
             return Err(format!("{} inputs for {}", batch.inputs.len(), self.inputs.len()));
         }
         let mut slots: Vec<Option<Tensor>> = vec![None; self.slots];
+        for ((slot, scaler), input) in slots.iter_mut().zip(&self.scalers).zip(&batch.inputs) {
+            let scaled = scaler.as_ref().map(|scaler| scaler.apply(input)).transpose();
+            *slot = scaled.map_err(|error| error.message().to_string())?;
+        }
         for (call, Call { does, takes, gives }) in self.calls.iter().enumerate() {
             let is_last_use = |slot: usize| {
                 let later = self.calls[call + 1..].iter().flat_map(|call| &call.takes);
                 let returned = self.outputs.iter().map(|output| &output.slot);
                 !later.chain(returned).any(|&other| other == slot)
             };
-            if let (Does::Trees(trees), [slot]) = (does, takes.as_slice()) {
-                let results = match slots[*slot].take() {
-                    None if *slot < self.inputs.len() => {
-                        trees.run(&batch.inputs[*slot], batch.rows, scratch)?
+            if let [slot] = takes.as_slice() {
+                let tensor = slots[*slot].as_ref().or(batch.inputs.get(*slot));
+                let tensor = tensor.ok_or("a value that is not there")?;
+                if let Some(results) = does.regard(tensor, batch.rows, scratch)? {
+                    if is_last_use(*slot) {
+                        slots[*slot] = None;
                     }
-                    None => return Err("a value that is not there".to_string()),
-                    Some(tensor) => {
-                        let results = trees.run(&tensor, batch.rows, scratch)?;
-                        slots[*slot] = (!is_last_use(*slot)).then_some(tensor);
-                        results
+                    for (slot, result) in gives.iter().zip(results) {
+                        if let Some(slot) = slot {
+                            slots[*slot] = Some(result);
+                        }
                     }
-                };
-                for (slot, result) in gives.iter().zip(results) {
-                    if let Some(slot) = slot {
-                        slots[*slot] = Some(result);
-                    }
+                    continue;
                 }
-                continue;
             }
             let mut taken = Vec::with_capacity(takes.len());
             for (place, &slot) in takes.iter().enumerate() {
@@ -148,7 +199,7 @@ impl Program {
             let taken: Option<Vec<Tensor>> = taken.into_iter().collect();
             let taken = taken.ok_or("a value that is not there")?;
             let Does::Step(step) = does else {
-                return Err("trees with several inputs".to_string());
+                return Err("trees or layers with several inputs".to_string());
             };
             let result = step.apply(taken, batch.rows)?;
             if let [Some(slot)] = gives.as_slice() {
@@ -187,7 +238,12 @@ impl Program {
 
 impl Trees {
     /// Labels and scores of a classifier, or the targets.
-    fn run(&self, input: &Tensor, rows: usize, scratch: &mut Scratch) -> Result<Vec<Tensor>, Uncovered> {
+    fn run(
+        &self,
+        input: &Tensor,
+        rows: usize,
+        scratch: &mut trees::Scratch,
+    ) -> Result<Vec<Tensor>, Uncovered> {
         let width = input.row_len();
         if input.rows() != rows || width < self.ensemble.columns {
             return Err(format!(

@@ -1,8 +1,9 @@
-//! ONNX graphs that are trees and little else: run here instead of by ONNX Runtime.
+//! ONNX graphs that are trees, or dense layers, and little else: run here instead of by ONNX Runtime.
 //!
 //! ```text
 //! file ─▶ proto: nodes, constants ─▶ cover: is every step known? ─▶ program: steps ─▶ worker
-//!                                      └─▶ ensemble: a node's trees as a forest, and what becomes of their sums
+//!                                      ├─▶ ensemble: a node's trees as a forest, and what becomes of their sums
+//!                                      └─▶ layers: nodes that follow each other as a dense network
 //! ```
 //!
 //! A graph is covered whole or not at all; what is not covered is said in words and left to ONNX Runtime. The rules are
@@ -12,6 +13,7 @@
 pub(in crate::model) mod cover;
 mod ensemble;
 mod finish;
+mod layers;
 mod program;
 mod proto;
 mod steps;
@@ -19,7 +21,7 @@ mod table;
 pub(in crate::model) mod trial;
 
 pub(in crate::model) use cover::cover;
-pub(in crate::model) use program::{Program, TreesWorker};
+pub(in crate::model) use program::{NativeWorker, Program};
 
 /// Why a graph is not covered, in words.
 pub type Uncovered = String;

@@ -1,4 +1,4 @@
-//! Whether a graph is trees and steps that are known, and its program if it is.
+//! Whether a graph is trees or layers and steps that are known, and its program if it is.
 
 use bytes::Bytes;
 use prost::Message;
@@ -6,9 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::Uncovered;
 use super::ensemble;
+use super::layers::{self, Needs};
 use super::program::{Call, Does, Output, Program, Trees};
 use super::proto::{self, Model, Node};
 use super::steps::{Binary, Constant, Norm, Step, Unary};
+use crate::model::dense::Dense;
 use crate::model::onnx::session;
 use crate::model::trees::Evaluator;
 use crate::signature::{InputFeature, Source};
@@ -16,7 +18,7 @@ use crate::tensor::{DType, Tensor, TensorData};
 
 /// Largest file: its lists take several times as much memory while they are read.
 const MOST_BYTES: usize = 512 << 20;
-/// Most nodes that lead to the outputs: trees come with a handful.
+/// Most nodes that lead to the outputs: trees and layers come with a handful.
 const MOST_NODES: usize = 256;
 
 /// The program of the function that `asked` describes, in the model `bytes`.
@@ -52,15 +54,32 @@ pub(in crate::model) fn cover(
     for tensor in &graph.initializer {
         builder.constants.insert(tensor.name.clone(), tensor);
     }
-    let mut any_trees = false;
-    for node in nodes {
-        builder
-            .add(node)
-            .map_err(|why| format!("{}: {why}", node.shown()))?;
-        any_trees |= node.op_type.starts_with("TreeEnsemble");
+    for node in &nodes {
+        builder.add_constant(node)?;
     }
-    if !any_trees {
-        return Err("no trees".to_string());
+    let needs = Needs::of(&nodes, &wanted);
+    // Layers stand where the first of their nodes stood.
+    let mut done: Vec<&Node> = Vec::new();
+    for node in &nodes {
+        if done.iter().any(|other| std::ptr::eq(*other, *node)) {
+            continue;
+        }
+        let added = match layers::chain(node, &needs, &builder.constants) {
+            Ok(Some(chain)) => {
+                done.extend(&chain.nodes);
+                builder.add_layers(chain)
+            }
+            Ok(None) => builder.add(node),
+            Err(why) => Err(why),
+        };
+        added.map_err(|why| format!("{}: {why}", node.shown()))?;
+    }
+    if builder
+        .calls
+        .iter()
+        .all(|call| matches!(call.does, Does::Step(_)))
+    {
+        return Err("neither trees nor dense layers".to_string());
     }
     let mut outputs = Vec::with_capacity(wanted.len());
     for (name, output) in std::iter::zip(wanted, &asked.outputs) {
@@ -72,6 +91,7 @@ pub(in crate::model) fn cover(
     }
     Ok(Program {
         inputs: asked.inputs.iter().map(|slot| slot.axes).collect(),
+        scalers: asked.inputs.iter().map(|slot| slot.scaler.clone()).collect(),
         calls: builder.calls,
         slots: builder.slots.len(),
         outputs,
@@ -140,16 +160,25 @@ impl<'a> Builder<'a> {
     fn add(&mut self, node: &'a Node) -> Result<(), Uncovered> {
         match (node.domain.as_str(), node.op_type.as_str()) {
             ("ai.onnx.ml", "TreeEnsembleRegressor" | "TreeEnsembleClassifier") => self.add_trees(node),
-            ("" | "ai.onnx", "Constant") => {
-                let value = node.attribute("value").and_then(|attribute| attribute.t.as_ref());
-                let (Some(tensor), [output]) = (value, node.output.as_slice()) else {
-                    return Err("a constant of an unusual sort".to_string());
-                };
-                self.constants.insert(output.clone(), tensor);
-                Ok(())
-            }
+            ("" | "ai.onnx", "Constant") => Ok(()),
             _ => self.add_step(node),
         }
+    }
+
+    /// Takes note of a node that is one.
+    fn add_constant(&mut self, node: &'a Node) -> Result<(), Uncovered> {
+        if !matches!(
+            (node.domain.as_str(), node.op_type.as_str()),
+            ("" | "ai.onnx", "Constant")
+        ) {
+            return Ok(());
+        }
+        let value = node.attribute("value").and_then(|attribute| attribute.t.as_ref());
+        let (Some(tensor), [output]) = (value, node.output.as_slice()) else {
+            return Err(format!("{}: a constant of an unusual sort", node.shown()));
+        };
+        self.constants.insert(output.clone(), tensor);
+        Ok(())
     }
 
     fn add_trees(&mut self, node: &Node) -> Result<(), Uncovered> {
@@ -185,6 +214,21 @@ impl<'a> Builder<'a> {
             })),
             takes: vec![takes],
             gives,
+        });
+        Ok(())
+    }
+
+    fn add_layers(&mut self, chain: layers::Chain) -> Result<(), Uncovered> {
+        let takes = self.slot(chain.takes)?;
+        if self.dtype(takes)? != DType::F32 {
+            return Err("an input that is not float32".to_string());
+        }
+        let dense = Dense::new(&chain.layers).ok_or("layers that don't fit together")?;
+        let gives = self.gives(chain.gives, DType::F32);
+        self.calls.push(Call {
+            does: Does::Dense(Box::new(dense)),
+            takes: vec![takes],
+            gives: vec![gives],
         });
         Ok(())
     }
