@@ -29,6 +29,7 @@ mod mount;
 mod mutants;
 mod odd_values;
 mod onnx_bytes;
+mod pages;
 mod pretrained;
 mod recovery;
 mod resources;
