@@ -159,7 +159,9 @@ impl Share {
             (std::mem::take(&mut shares.scored), shares.ends_chunk.take())
         };
         let mut all = all.into_values();
-        let mut whole = all.next().ok_or_else(|| Error::internal("a block without a share"))?;
+        let mut whole = all
+            .next()
+            .ok_or_else(|| Error::internal("a block without a share"))?;
         for share in all {
             whole.join(share)?;
         }

@@ -2,11 +2,11 @@
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
-use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::path::Path;
@@ -266,7 +266,8 @@ fn a_small_unit_is_work_for_every_worker() {
     ];
     for (files, workers, batch_rows) in cases {
         let total = files.iter().flatten().sum::<usize>() as i64;
-        let rows = block_on(async { run(set_up(&files, workers, batch_rows, together(workers)).await).await });
+        let rows =
+            block_on(async { run(set_up(&files, workers, batch_rows, together(workers)).await).await });
         assert_eq!(rows.unwrap(), (0..total).collect::<Vec<_>>());
     }
 }

@@ -189,18 +189,16 @@ fn hand_over(shared: &Shared, of: &InHand, scored: ScoredShare, ends_chunk: Opti
         mut stage_secs,
     } = scored;
     let converting = Instant::now();
-    let (rows, columns) = shared.metrics.time(Stage::Convert, || {
-        append(shared, &of.block, outputs, &failures)
-    })?;
+    let (rows, columns) = shared
+        .metrics
+        .time(Stage::Convert, || append(shared, &of.block, outputs, &failures))?;
     stage_secs.push((Stage::Convert.as_str(), converting.elapsed().as_secs_f64()));
     let scored = ScoredBlock {
         rows,
         columns,
         ends_chunk,
     };
-    shared
-        .scheduler
-        .scored(of.order, of.index, scored, &stage_secs);
+    shared.scheduler.scored(of.order, of.index, scored, &stage_secs);
     Ok(())
 }
 
