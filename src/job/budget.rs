@@ -12,6 +12,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Most rows of a batch that is neither asked for nor found by trial.
 const MOST_BATCH_ROWS: usize = 4096;
 
+/// An input is scored in at least so many batches, if it has so many rows.
+const BATCHES: u64 = 64;
+
 /// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
 const BYTES_OF_BYTES: usize = 16 * 1024;
 
@@ -53,8 +56,18 @@ impl WorkerPool {
     }
 }
 
-/// Rows of a batch when the job does not say and nothing is tried: a power of two, by the width of the model's inputs
-/// alone.
+/// Rows of a batch for an input of `rows_of_input` rows, when the job does not say and nothing is tried: a power of two, by the
+/// width of the model's inputs, and small enough that a small input is work for many workers too. What a row costs is
+/// not known yet; calling a model so often costs little in any case.
+pub fn batch_rows_for(function: &Function, rows_of_input: u64) -> usize {
+    let share = (rows_of_input / BATCHES).clamp(1, MOST_BATCH_ROWS as u64);
+    match function.fixed_batch_rows {
+        Some(rows) => rows,
+        None => batch_rows(function).min(1 << share.ilog2()),
+    }
+}
+
+/// Rows of a batch by the width of the model's inputs alone: a power of two.
 pub fn batch_rows(function: &Function) -> usize {
     if let Some(rows) = function.fixed_batch_rows {
         return rows;
@@ -64,8 +77,8 @@ pub fn batch_rows(function: &Function) -> usize {
     1 << fitting.ilog2()
 }
 
-/// Rows handed over at once to a model that forms its own batches: the more, the liker are the rows of a batch; few enough
-/// that all workers have something to do until the end.
+/// Most rows handed over at once to a model that forms its own batches: the more, the liker are the rows of a batch; few enough
+/// that all workers have something to do. Towards the end there are fewer at once, so that they end together (`read/layout.rs`).
 pub fn window_rows(rows_of_input: u64) -> usize {
     let share = (rows_of_input / WINDOWS).clamp(FEWEST_WINDOW_ROWS, MOST_WINDOW_ROWS);
     share.next_power_of_two() as usize
@@ -119,6 +132,16 @@ mod tests {
         for (rows, expected) in cases {
             assert_eq!(window_rows(rows), expected, "{rows}");
         }
+    }
+
+    #[test]
+    fn a_small_input_is_many_batches() {
+        let images = function(&[Dim::Fixed(3), Dim::Fixed(64)], None);
+        let cases = [(0, 1), (63, 1), (700, 8), (1000, 8), (100_000, 256)];
+        for (rows, expected) in cases {
+            assert_eq!(batch_rows_for(&images, rows), expected, "{rows} rows");
+        }
+        assert_eq!(batch_rows_for(&function(&[], Some(3)), 1000), 3);
     }
 
     #[test]

@@ -48,6 +48,9 @@ const WORTHWHILE: Duration = Duration::from_secs(2);
 const MEASURE: Duration = Duration::from_millis(5);
 const REPEATS: usize = 3;
 
+/// A batch that takes so long is not repeated: what disturbs it is little beside it.
+const SLOW: Duration = Duration::from_millis(50);
+
 /// Another size must be better by this share of the time to be taken.
 const GAIN: f64 = 0.03;
 
@@ -75,7 +78,7 @@ pub fn is_useful(job: &Job, scoring: &Scoring, plan: &Plan) -> bool {
             .inputs
             .iter()
             .any(|input| input.source == Source::RowHash);
-    !is_settled && plan.rows() > plan.batch_rows as u64
+    !is_settled && plan.rows() > budget::batch_rows(function) as u64
 }
 
 /// What a rehearsal settles, to be pinned in the plan.
@@ -118,8 +121,8 @@ impl Rehearsal<'_> {
         for &engine in &engines {
             models.push(self.scoring.worker(1, engine).await?);
         }
-        let share = self.job.replica.count.max(1) * self.workers.max(1);
-        let rows = self.plan.rows() as f64 / share as f64;
+        let shares = self.job.replica.count.max(1) * self.workers.max(1);
+        let rows = self.plan.rows() as f64 / shares as f64;
         let (settled, model) = tokio::task::spawn_blocking(move || -> Result<_> {
             let at = choose(&decoder, &sample, &engines, &mut models)?;
             let (engine, model) = (engines[at], models.swap_remove(at));
@@ -130,6 +133,7 @@ impl Rehearsal<'_> {
                 decoder,
                 sample,
                 model,
+                shares,
                 rows,
                 clock: {
                     let began = Instant::now();
@@ -224,7 +228,9 @@ struct Stage {
     decoder: Decoder,
     sample: Sample,
     model: Box<dyn Model>,
-    /// Rows that each worker will have to score.
+    /// Workers of all replicas.
+    shares: usize,
+    /// Rows that each of them will have to score.
     rows: f64,
     /// The time since some moment.
     clock: Clock,
@@ -246,14 +252,16 @@ impl Stage {
         }
         let limit = LONGEST.min(Duration::from_secs_f64(expected * SHARE));
         let mut failed = None;
-        let found = search(start, first, most, |rows| {
+        let share = (self.shares > 1).then_some(self.rows);
+        let found = search(start, first * waiting(start, share), most, |rows| {
             if (self.clock)() > began + limit {
                 return None;
             }
-            self.secs_per_row(rows).unwrap_or_else(|error| {
+            let secs = self.secs_per_row(rows).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
-            })
+            });
+            secs.map(|secs| secs * waiting(rows, share))
         });
         // Larger batches than the usual one may be too much for the model; the run will not meet them.
         if let Some(error) = failed {
@@ -262,7 +270,7 @@ impl Stage {
         let tried: Vec<String> = found
             .tried
             .iter()
-            .map(|(rows, secs)| format!("{rows}: {:.0}", 1.0 / secs))
+            .map(|(rows, secs)| format!("{rows}: {:.0}", waiting(*rows, share) / secs))
             .collect();
         tracing::info!(
             batch_rows = found.rows,
@@ -289,8 +297,7 @@ impl Stage {
             self.score(at, rows)?;
             best = best.min(((self.clock)() - batch).as_secs_f64() / rows as f64);
             runs += 1;
-            // Three batches of a slow model are a long time.
-            if (self.clock)() > began + LONGEST / 8 {
+            if (self.clock)() > began + SLOW {
                 break;
             }
         }
@@ -307,6 +314,12 @@ impl Stage {
         std::hint::black_box(outcome.map_err(|error| origin.at(error))?);
         Ok(())
     }
+}
+
+/// How much longer a row takes because workers of several, which have `share` rows each, don't end together: on average they
+/// wait for half a batch.
+fn waiting(batch_rows: usize, share: Option<f64>) -> f64 {
+    share.map_or(1.0, |share| 1.0 + batch_rows as f64 / (2.0 * share.max(1.0)))
 }
 
 /// What a search found.
@@ -444,6 +457,7 @@ mod tests {
                 origin: Origin::of(&"file".into(), 0, 0, 1000),
             },
             model: Box::new(PerCall(most, millis.clone())),
+            shares: 2,
             rows,
             clock: Box::new(move || Duration::from_millis(millis.load(Ordering::Relaxed))),
         }
@@ -453,6 +467,19 @@ mod tests {
     fn a_model_that_costs_by_the_call_gets_the_largest_batch_of_the_sample() {
         let (rows, _) = stage(1000, 1e6).play(32).unwrap();
         assert_eq!(rows, 512);
+    }
+
+    #[test]
+    fn a_batch_is_small_beside_the_share_of_a_worker() {
+        let secs = |rows: usize| 1e-3 * (1.0 + 8.0 / rows as f64);
+        let found = |share| {
+            let cost = |rows| secs(rows) * waiting(rows, share);
+            search(32, cost(32), 1024, |rows| Some(cost(rows))).rows
+        };
+        assert_eq!(found(None), 1024);
+        assert_eq!(found(Some(1e6)), 1024);
+        assert_eq!(found(Some(1000.0)), 128);
+        assert!(found(Some(50.0)) <= 32);
     }
 
     #[test]

@@ -81,8 +81,14 @@ impl Scoring {
         }
         partition::bind(&survey.schema, &job.output.partition_by)?;
         let own = self.model.own_batch_rows(&self.function);
-        let auto = own.unwrap_or_else(|| budget::batch_rows(&self.function));
         let rows = survey.files.iter().map(|file| file.rows).sum();
+        let auto = match own {
+            Some(own) => own,
+            None if self.model.rows_are_independent(&self.function) => {
+                budget::batch_rows_for(&self.function, rows)
+            }
+            None => budget::batch_rows(&self.function),
+        };
         Ok(Plan {
             format: plan::FORMAT,
             run_id: run_id.to_string(),

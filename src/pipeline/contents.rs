@@ -1,8 +1,8 @@
 //! Columns of paths: while a worker scores some rows, the files of the next ones are fetched.
 //!
-//! When a worker begins with a block, a task on the I/O runtime goes through the block's paths in order, some requests at
-//! a time, and puts contents into a channel; the worker takes as many as it has rows in a batch. So a worker waits for the
-//! first files of a block and for no others unless fetching is slower than scoring, and what is in memory is bounded by
+//! When a worker begins with its share of a block, a task on the I/O runtime goes through its paths in order, some requests
+//! at a time, and puts contents into a channel; the worker takes as many as it has rows in a batch. So a worker waits for the
+//! first files of a share and for no others unless fetching is slower than scoring, and what is in memory is bounded by
 //! counts: files being fetched, files in the channel, files of the batch at hand.
 
 use arrow::array::{ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, LargeStringBuilder, RecordBatch};
@@ -141,19 +141,26 @@ impl Contents {
         }))
     }
 
-    /// Begins to fetch the files of `rows`, in their order.
+    /// Begins to fetch the files of `rows`, in their order, up to the first row that is not `wanted` any more.
     ///
     /// # Errors
     /// `Internal`, for a column that is no text.
-    pub(super) fn begin(&self, rows: &RecordBatch, runtime: &Handle) -> Result<Arriving<'_>> {
+    pub(super) fn begin(
+        &self,
+        rows: &RecordBatch,
+        wanted: impl Fn(usize) -> bool + Clone + Send + 'static,
+        runtime: &Handle,
+    ) -> Result<Arriving<'_>> {
         let mut receivers = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let paths = paths(rows.column(column.place))?;
             let (sender, receiver) = mpsc::channel(FILES_AHEAD);
-            let files = column.files.clone();
-            // Ends by itself when the worker gives the block up: nobody receives any more.
+            let (files, wanted) = (column.files.clone(), wanted.clone());
+            // Ends by itself when the worker gives the share up: nobody receives any more.
             runtime.spawn(async move {
-                let mut contents = futures::stream::iter(paths)
+                let paths = paths.into_iter().enumerate();
+                let mut contents = futures::stream::iter(paths.take_while(move |(row, _)| wanted(*row)))
+                    .map(|(_, path)| path)
                     .map(|path| fetch(&files, path))
                     .buffered(PARALLEL_FILES);
                 while let Some(content) = contents.next().await {
@@ -235,14 +242,14 @@ impl Contents {
     }
 }
 
-/// The files of a block on their way.
+/// The files of a share on their way.
 pub(super) struct Arriving<'a> {
     contents: &'a Contents,
     receivers: Vec<mpsc::Receiver<Content>>,
 }
 
 impl Arriving<'_> {
-    /// The next rows of the block with contents for paths; waits until they are there.
+    /// The next rows of the share with contents for paths; waits until they are there.
     ///
     /// # Errors
     /// `Storage`, when a store fails; what is wrong with single files is in the answer.
@@ -381,7 +388,7 @@ mod tests {
         let rows = rows(paths.collect());
         let contents = contents(folder.path(), &rows, FileEncoding::RawBytes);
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut arriving = contents.begin(&rows, runtime.handle()).unwrap();
+        let mut arriving = contents.begin(&rows, |_| true, runtime.handle()).unwrap();
         for start in (0..ROWS).step_by(7) {
             let count = 7.min(ROWS - start);
             let filled = arriving.fill(&rows.slice(start, count)).unwrap();

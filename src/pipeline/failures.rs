@@ -72,6 +72,11 @@ impl Failures {
         Ok((origin, rest))
     }
 
+    /// Takes in those of other rows of the block.
+    pub(super) fn join(&mut self, others: Failures) {
+        self.rows.extend(others.rows);
+    }
+
     /// The column of an output for the `rows` rows of the block; `value` has those that did not fail.
     ///
     /// # Errors

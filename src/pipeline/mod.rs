@@ -9,8 +9,9 @@
 //!
 //! The feed brings chunks in the plan's order and stops when the memory [`gauge`] is full. Workers pull: the
 //! [`scheduler`] hands each free worker the most urgent piece of work, either the next block of the oldest chunk that
-//! nobody is decoding, or the encoding of blocks that are scored and next in order. So one huge row group keeps every
-//! core busy, and so do ten thousand tiny files; few units are open at once; and nothing but the order *within* a
+//! nobody is decoding, or the encoding of blocks that are scored and next in order; whoever has nothing else to do takes
+//! [`shares`] of a block that another worker scores. So one huge row group keeps every core busy, and so do ten thousand tiny
+//! files, and a few rows that are expensive; few units are open at once; and nothing but the order *within* a
 //! unit is ever restored. A worker owns its model; there are no other compute threads but a pool that idle workers
 //! lend to the encoder of a lone unit.
 //!
@@ -21,6 +22,7 @@ mod failures;
 mod feed;
 pub mod gauge;
 mod scheduler;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -3,15 +3,16 @@
 //! All state is behind one lock that is held for microseconds; pieces of work take milliseconds. What a worker works
 //! on (a chunk's reader, a unit's encoder) is moved out of the state and back, so nobody ever waits for a lock while
 //! somebody computes. Urgency: encode what is next in order in the oldest unit; else decode and score the next block of
-//! the oldest chunk that is not being decoded; else wait.
+//! the oldest chunk that is not being decoded; else help with a block that somebody else is scoring; else wait.
 //!
 //! Channels would fix *which* queue a worker waits on; here it must be able to take whatever is most urgent.
 
 use arrow::array::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::gauge::{Reservation, Slot};
+use super::shares::{InHand, Share};
 use crate::plan::Unit;
 use crate::read::ChunkReader;
 use crate::write::UnitEncoder;
@@ -45,6 +46,8 @@ pub(super) struct OpenUnit {
     /// Index of the first block of each chunk, and one past the last block.
     first_blocks: Vec<usize>,
     arrived: usize,
+    /// Blocks that are being scored, oldest first as a rule.
+    in_hand: Vec<Arc<InHand>>,
     scored: BTreeMap<usize, ScoredBlock>,
     next_to_encode: usize,
     started: bool,
@@ -79,6 +82,7 @@ impl OpenUnit {
             chunks: VecDeque::new(),
             first_blocks,
             arrived: 0,
+            in_hand: Vec::new(),
             scored: BTreeMap::new(),
             next_to_encode: 0,
             started: false,
@@ -97,6 +101,8 @@ impl OpenUnit {
 pub(super) enum Task {
     /// Decode the next block of a chunk and score it.
     Score(Box<ScoreTask>),
+    /// Score some batches of a block that somebody else has decoded.
+    Help(Share),
     /// Encode blocks, in this order.
     Encode(Box<EncodeTask>),
     /// There is nothing left.
@@ -238,10 +244,12 @@ impl Scheduler {
         }
     }
 
-    /// The task's block is decoded: others may go on with the chunk. `None` when it was the chunk's last block.
-    pub(super) fn decoded(&self, order: usize, slot: usize, chunk: Option<ReadyChunk>) {
+    /// The task's block is decoded: others may go on with the chunk, and help with the block. `None` when it was the chunk's
+    /// last block.
+    pub(super) fn decoded(&self, slot: usize, chunk: Option<ReadyChunk>, block: &Arc<InHand>) {
         let mut state = self.lock();
-        if let Some(unit) = state.units.get_mut(&order) {
+        if let Some(unit) = state.units.get_mut(&block.order) {
+            unit.in_hand.push(block.clone());
             match chunk {
                 Some(chunk) => {
                     if let Some(own) = unit.chunks.iter_mut().find(|other| other.end_block == slot) {
@@ -252,7 +260,10 @@ impl Scheduler {
             }
         }
         drop(state);
-        self.wake.notify_one();
+        match block.can_be_split() {
+            true => self.wake.notify_all(),
+            false => self.wake.notify_one(),
+        }
     }
 
     /// A block is scored. `stage_secs` is what it cost.
@@ -265,6 +276,7 @@ impl Scheduler {
     ) {
         let mut state = self.lock();
         if let Some(unit) = state.units.get_mut(&order) {
+            unit.in_hand.retain(|other| other.index != block);
             unit.scored.insert(block, scored);
             unit.spend(stage_secs);
         }
@@ -377,6 +389,14 @@ impl State {
             if let Some(task) = unit.take_score(order, max_ahead) {
                 return Some(Task::Score(Box::new(task)));
             }
+        }
+        let blocks = self
+            .units
+            .values()
+            .filter(|unit| !draining || unit.can_finish())
+            .flat_map(|unit| &unit.in_hand);
+        if let Some(share) = blocks.into_iter().find_map(InHand::split) {
+            return Some(Task::Help(share));
         }
         let is_done = match self.mode {
             Mode::Drain => !self.units.values().any(OpenUnit::can_finish),

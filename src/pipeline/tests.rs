@@ -2,14 +2,16 @@
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use bytes::Bytes;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -232,6 +234,86 @@ proptest! {
         let rows = block_on(async { run(set_up(&files, workers, batch_rows, Arc::new(behaviour)).await).await });
         prop_assert_eq!(rows.unwrap(), (0..total as i64).collect::<Vec<_>>());
         prop_assert!(most.load(Ordering::Relaxed) <= batch_rows);
+    }
+}
+
+/// A behaviour that lets nobody go on before `workers` of them have a batch in hand. Whoever waits for ever for the others
+/// says so after a minute, which decides nothing when all is well.
+fn together(workers: usize) -> Arc<Behaviour> {
+    let (here, arrived) = (Mutex::new(HashSet::new()), Condvar::new());
+    Arc::new(move |_: &[i64]| {
+        let mut here = here.lock().unwrap();
+        here.insert(std::thread::current().id());
+        arrived.notify_all();
+        let limit = Duration::from_secs(60);
+        let (_here, waited) = arrived
+            .wait_timeout_while(here, limit, |here| here.len() < workers)
+            .unwrap();
+        match waited.timed_out() {
+            true => Err(Error::model("a worker has nothing to do while there is work")),
+            false => Ok(()),
+        }
+    })
+}
+
+#[test]
+fn a_small_unit_is_work_for_every_worker() {
+    let cases = [
+        (vec![vec![4]], 4, 1),
+        (vec![vec![700]], 4, 16),
+        (vec![vec![90]; 8], 3, 16),
+        (vec![vec![20_000]], 2, 10_000),
+    ];
+    for (files, workers, batch_rows) in cases {
+        let total = files.iter().flatten().sum::<usize>() as i64;
+        let rows =
+            block_on(async { run(set_up(&files, workers, batch_rows, together(workers)).await).await });
+        assert_eq!(rows.unwrap(), (0..total).collect::<Vec<_>>());
+    }
+}
+
+/// The bytes of all files, and which batches the model met.
+fn bytes_and_batches(files: &[Vec<usize>], workers: usize, batch_rows: usize) -> (Vec<Bytes>, Vec<Vec<i64>>) {
+    let met = Arc::new(Mutex::new(Vec::new()));
+    let meeting = met.clone();
+    let behaviour = move |ids: &[i64]| {
+        meeting.lock().unwrap().push(ids.to_vec());
+        std::thread::yield_now();
+        Ok(())
+    };
+    let done = Mutex::new(Vec::new());
+    block_on(async {
+        let Setup {
+            folder: _folder,
+            plan,
+            pipeline,
+        } = set_up(files, workers, batch_rows, Arc::new(behaviour)).await;
+        let units = plan.units.clone().into_iter();
+        let ended = pipeline.run(units, never(), |unit| {
+            let bytes: Vec<Bytes> = unit.files.iter().map(|file| file.bytes.join()).collect();
+            done.lock().unwrap().push((unit.unit.id, bytes));
+            async { Ok(()) }
+        });
+        assert_eq!(ended.await.unwrap(), Ended::Complete);
+    });
+    let mut done = done.into_inner().unwrap();
+    done.sort();
+    let mut met = met.lock().unwrap().clone();
+    met.sort();
+    (done.into_iter().flat_map(|(_, bytes)| bytes).collect(), met)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn bytes_and_batches_are_the_same_however_many_workers_share_them(
+        files in proptest::collection::vec(proptest::collection::vec(1usize..1500, 1..4), 1..4),
+        workers in 2usize..6,
+        batch_rows in 1..300usize,
+    ) {
+        let alone = bytes_and_batches(&files, 1, batch_rows);
+        prop_assert_eq!(bytes_and_batches(&files, workers, batch_rows), alone);
     }
 }
 

@@ -4,6 +4,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use std::any::Any;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use std::time::Instant;
 use super::contents::Filled;
 use super::failures::Failures;
 use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
+use super::shares::{InHand, ScoredShare, Share};
 use super::{FinishedUnit, Shared};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::model::{Model, Outcome};
@@ -19,6 +21,7 @@ use crate::origin::Origin;
 use crate::read::Block;
 use crate::telemetry::metrics::{Stage, Wait};
 use crate::tensor::Value;
+use crate::write::splice::Spliced;
 
 /// Starts one thread per model.
 pub(super) fn spawn(shared: &Arc<Shared>, models: Vec<Box<dyn Model>>) -> Result<Vec<JoinHandle<()>>> {
@@ -45,6 +48,10 @@ fn work(shared: &Shared, mut model: Box<dyn Model>) {
         let place = RefCell::new(Origin::new());
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| match task {
             Task::Score(task) => score_block(shared, model.as_mut(), *task, &place).map(|()| true),
+            Task::Help(share) => {
+                place.replace(share.of.block.origin.clone());
+                score(shared, model.as_mut(), share, 0.0).map(|()| true)
+            }
             Task::Encode(task) => encode_blocks(shared, *task).map(|()| true),
             Task::Exit => Ok(false),
         }));
@@ -69,7 +76,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Decodes a block, hands its chunk back to the scheduler, and scores the block.
+/// Decodes a block, hands its chunk back to the scheduler, and scores the block, or what others leave of it.
 fn score_block(
     shared: &Shared,
     model: &mut dyn Model,
@@ -96,48 +103,42 @@ fn score_block(
             .at(Error::data("a row group goes on after its last row")));
     }
     let ends_with = ends_chunk.then(|| chunk.reader.take_spliced());
-    shared
-        .scheduler
-        .decoded(order, slot, (!ends_chunk).then_some(chunk));
     shared.metrics.rows_read.add(rows.rows.num_rows() as u64);
     place.replace(rows.origin.clone());
-
-    let mut spent = vec![(Stage::Decode.as_str(), decode_secs)];
-    let (rows, columns) = score(shared, model, &rows, &mut spent)?;
-    let scored = ScoredBlock {
-        rows,
-        columns,
-        ends_chunk: ends_with,
-    };
-    shared.scheduler.scored(order, block, scored, &spent);
-    Ok(())
+    let inputs = rows.project(&shared.inputs)?;
+    let share = InHand::new((order, block), rows, inputs, shared.batch_rows, ends_with);
+    shared
+        .scheduler
+        .decoded(slot, (!ends_chunk).then_some(chunk), &share.of);
+    score(shared, model, share, decode_secs)
 }
 
-/// Runs the model over a block, batch by batch, and appends its outputs as columns. Answers with the columns to encode
-/// and their positions in the output's schema.
-fn score(
-    shared: &Shared,
-    model: &mut dyn Model,
-    block: &Block,
-    spent: &mut Vec<(&'static str, f64)>,
-) -> Result<(RecordBatch, Vec<usize>)> {
-    let total = block.rows.num_rows();
-    let inputs = block.project(&shared.inputs)?;
-    let mut outputs: Vec<Value> = Vec::new();
-    let mut failures = Failures::new(&shared.outputs);
+/// Runs the model over a share of a block, batch by batch. Whoever ends last hands over the block.
+fn score(shared: &Shared, model: &mut dyn Model, share: Share, decode_secs: f64) -> Result<()> {
+    let InHand { block, inputs, .. } = share.of.as_ref();
+    let mut scored = ScoredShare {
+        outputs: Vec::new(),
+        failures: Failures::new(&shared.outputs),
+        stage_secs: vec![(Stage::Decode.as_str(), decode_secs)],
+    };
     let mut arriving = match &shared.contents {
-        Some(contents) => Some(contents.begin(&inputs, &shared.runtime)?),
+        Some(contents) => {
+            let all = share.all();
+            let rows = inputs.slice(all.start, all.len());
+            Some(contents.begin(&rows, share.still_has(), &shared.runtime)?)
+        }
         None => None,
     };
     let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
-    for start in (0..total).step_by(shared.batch_rows) {
-        let rows = shared.batch_rows.min(total - start);
+    while let Some(Range { start, end }) = share.next() {
+        let rows = end - start;
         let origin = block.origin.slice(start, rows);
         let given = inputs.slice(start, rows);
         let filled = match &mut arriving {
             Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
             None => Filled::all(given),
         };
+        let failures = &mut scored.failures;
         let (present, kept) = failures.add(start, &origin, None, filled.failed, filled.kept)?;
         let converting = Instant::now();
         let decoded = shared.metrics.time(Stage::Convert, || {
@@ -167,24 +168,42 @@ fn score(
         shared.metrics.rows_inferred.add(inferred as u64);
         shared.metrics.rows_failed.add((rows - inferred) as u64);
         failures.add(start, &origin, kept, outcome.failed, None)?;
-        if outputs.is_empty() {
-            outputs = outcome.values;
-        } else {
-            for (output, value) in outputs.iter_mut().zip(outcome.values) {
-                output.append(value).map_err(|error| origin.at(error))?;
-            }
-        }
+        scored.append(outcome.values).map_err(|error| origin.at(error))?;
     }
-    let converting = Instant::now();
-    let scored = shared
-        .metrics
-        .time(Stage::Convert, || append(shared, block, outputs, &failures))?;
-    convert_secs += converting.elapsed().as_secs_f64();
+    let spent = &mut scored.stage_secs;
     spent.push((Stage::Convert.as_str(), convert_secs));
     spent.push((Stage::Infer.as_str(), infer_secs));
-    Ok(scored)
+    let of = share.of.clone();
+    let finished = share.finish(scored).map_err(|error| of.block.origin.at(error))?;
+    match finished {
+        Some((scored, ends_chunk)) => hand_over(shared, &of, scored, ends_chunk),
+        None => Ok(()),
+    }
 }
 
+/// Hands over a block of which all batches are scored.
+fn hand_over(shared: &Shared, of: &InHand, scored: ScoredShare, ends_chunk: Option<Spliced>) -> Result<()> {
+    let ScoredShare {
+        outputs,
+        failures,
+        mut stage_secs,
+    } = scored;
+    let converting = Instant::now();
+    let (rows, columns) = shared
+        .metrics
+        .time(Stage::Convert, || append(shared, &of.block, outputs, &failures))?;
+    stage_secs.push((Stage::Convert.as_str(), converting.elapsed().as_secs_f64()));
+    let scored = ScoredBlock {
+        rows,
+        columns,
+        ends_chunk,
+    };
+    shared.scheduler.scored(of.order, of.index, scored, &stage_secs);
+    Ok(())
+}
+
+/// The model's outputs as columns behind those that are encoded again, and the positions of all of them in the output's
+/// schema.
 fn append(
     shared: &Shared,
     block: &Block,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::budget::too_large;
 use super::decimals;
 use super::group::{FetchedGroup, OpenGroup};
-use super::layout::Chunk;
+use super::layout::{BlockRows, Chunk};
 use super::limits::BLOCK_BYTES;
 use super::selection::{Columns, Selection};
 use super::splicing::sort_out;
@@ -84,7 +84,7 @@ struct Current {
     run: Vec<FetchedGroup>,
 }
 
-/// Decodes a fetched chunk block by block. Every block but the last has exactly `block_rows` rows.
+/// Decodes a fetched chunk block by block. Every block but the last has exactly as many rows as `block_rows` says.
 pub struct ChunkReader {
     pieces: VecDeque<FetchedGroup>,
     current: Option<Box<Current>>,
@@ -96,7 +96,9 @@ pub struct ChunkReader {
     pending: Option<Block>,
     /// Of the columns that are decoded.
     schema: SchemaRef,
-    block_rows: usize,
+    block_rows: BlockRows,
+    /// Rows of the blocks that are still to come.
+    left: u64,
     decoded: Arc<Decoded>,
     /// What may be copied, until the row group is opened.
     splicing: Option<Box<Splicing>>,
@@ -132,6 +134,7 @@ impl ChunkReader {
             pending: None,
             schema: selection.schema.clone(),
             block_rows: chunk.block_rows,
+            left: chunk.rows,
             decoded: Arc::new(Decoded {
                 columns: all.clone(),
                 rewritten: all,
@@ -154,7 +157,8 @@ impl ChunkReader {
         let mut parts: Vec<Block> = self.pending.take().into_iter().collect();
         let mut rows: usize = parts.iter().map(|part| part.rows.num_rows()).sum();
         let mut bytes = 0;
-        while rows < self.block_rows {
+        let wanted = self.block_rows.next(self.left);
+        while rows < wanted {
             let Some(part) = self.next_part()? else { break };
             rows += part.rows.num_rows();
             bytes += part.rows.get_array_memory_size() as u64;
@@ -168,19 +172,20 @@ impl ChunkReader {
             return Ok(None);
         }
         let mut block = join(parts, &self.schema)?;
-        if rows > self.block_rows {
-            let beyond = rows - self.block_rows;
+        if rows > wanted {
+            let beyond = rows - wanted;
             self.pending = Some(Block {
-                rows: block.rows.slice(self.block_rows, beyond),
+                rows: block.rows.slice(wanted, beyond),
                 columns: block.columns.clone(),
-                origin: block.origin.slice(self.block_rows, beyond),
+                origin: block.origin.slice(wanted, beyond),
             });
             block = Block {
-                rows: block.rows.slice(0, self.block_rows),
+                rows: block.rows.slice(0, wanted),
                 columns: block.columns,
-                origin: block.origin.slice(0, self.block_rows),
+                origin: block.origin.slice(0, wanted),
             };
         }
+        self.left = self.left.saturating_sub(wanted as u64);
         Ok(Some(block))
     }
 
@@ -226,11 +231,16 @@ impl ChunkReader {
         };
         let origin = piece.origin();
         // Room is made for so many rows; there may be fewer in all.
-        let step = self.block_rows.min(origin.rows().max(1));
+        let step = self.step(origin.rows());
         let group = self.open_group(piece, step);
         let group = group.map_err(|error| in_row_group(error, &origin))?;
         self.current = Some(Box::new(Current::new(group, origin, Vec::new())));
         Ok(())
+    }
+
+    /// Rows of a row group that are decoded at once: those of the largest block, for which room is made.
+    fn step(&self, rows: usize) -> usize {
+        self.block_rows.next(self.left).min(rows.max(1))
     }
 
     /// Decodes the row groups of a run again, one by one, from the first row that has not been given.
@@ -244,7 +254,7 @@ impl ChunkReader {
 
     #[cfg(test)]
     pub(super) fn set_block_rows(&mut self, rows: usize) {
-        self.block_rows = rows;
+        self.block_rows = BlockRows::Even(rows);
     }
 
     #[cfg(test)]
@@ -261,7 +271,7 @@ impl ChunkReader {
                 origin.push(stretch.clone());
             }
         }
-        let step = self.block_rows.min(origin.rows().max(1));
+        let step = self.step(origin.rows());
         let Ok(Some(group)) = FetchedGroup::open_run(self.pieces.make_contiguous(), step) else {
             return false;
         };

@@ -54,6 +54,11 @@ impl Wanted {
             leaves,
         }
     }
+
+    /// The columns' places in the file.
+    pub fn leaves(&self) -> &[usize] {
+        &self.leaves
+    }
 }
 
 /// A fetched row group. Errors name its column; whoever calls knows file and row group.

@@ -4,6 +4,7 @@ use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use std::sync::Arc;
 
+use super::beginning::Beginnings;
 use super::footer::Footer;
 use super::group::{FetchedGroup, Wanted};
 use crate::error::{Error, Result};
@@ -50,7 +51,9 @@ pub(super) async fn first_rows(
     wanted: Wanted,
     rows: usize,
 ) -> Result<Vec<RecordBatch>> {
-    let bytes = footer.bytes(location, &wanted.ranges).await?;
+    let bytes = Beginnings::new(footer, row_group, &wanted, rows)
+        .fetch(location)
+        .await?;
     let group = FetchedGroup {
         footer: footer.clone(),
         row_group,

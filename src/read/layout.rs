@@ -28,6 +28,10 @@ const BLOCK_BYTES: u64 = 4 << 20;
 /// Most rows of a block, however narrow the rows are.
 const BLOCK_ROWS: u64 = 64 * 1024;
 
+/// A shrinking block is this share of what is left of its chunk, and has at least [`FEWEST_ROWS`].
+const SHRINKING_SHARE: u64 = 16;
+const FEWEST_ROWS: u64 = 16;
+
 /// A row group of one of the unit's files.
 #[derive(Clone)]
 pub struct Piece {
@@ -49,7 +53,7 @@ pub struct Chunk {
     /// Of these, bytes that the output takes as they are.
     pub spliced_bytes: u64,
     /// Rows decoded at once.
-    pub block_rows: usize,
+    pub block_rows: BlockRows,
     pub(super) columns: Columns,
     /// Where the file has the columns; only of a chunk of one piece.
     pub(super) origins: Option<Arc<Origins>>,
@@ -59,7 +63,42 @@ pub struct Chunk {
 impl Chunk {
     /// How many blocks it is decoded in.
     pub fn blocks(&self) -> usize {
-        self.rows.div_ceil(self.block_rows as u64) as usize
+        self.block_rows.blocks(self.rows)
+    }
+}
+
+/// How many rows the blocks of a chunk have; all but the last of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockRows {
+    /// So many.
+    Even(usize),
+    /// At most so many, and fewer towards the end of the chunk. For a model that forms batches itself a block is a piece of
+    /// work that nobody can share: large ones make good batches, small ones at the end let all workers end together.
+    Shrinking(usize),
+}
+
+impl BlockRows {
+    /// Rows of the next block of a chunk of which `left` rows are left; less only if there are no more.
+    pub fn next(&self, left: u64) -> usize {
+        match *self {
+            BlockRows::Even(rows) => rows,
+            BlockRows::Shrinking(most) => {
+                let share = (left / SHRINKING_SHARE).clamp(FEWEST_ROWS, BLOCK_ROWS);
+                (share as usize).min(most)
+            }
+        }
+    }
+
+    fn blocks(&self, rows: u64) -> usize {
+        if let BlockRows::Even(each) = self {
+            return rows.div_ceil(*each as u64) as usize;
+        }
+        let (mut left, mut blocks) = (rows, 0);
+        while left > 0 {
+            left = left.saturating_sub(self.next(left) as u64);
+            blocks += 1;
+        }
+        blocks
     }
 }
 
@@ -109,7 +148,7 @@ impl Layout {
                         rows,
                         bytes,
                         spliced_bytes: 0,
-                        block_rows: 0,
+                        block_rows: BlockRows::Even(1),
                         columns: Columns::default(),
                         origins: None,
                         extras: Vec::new(),
@@ -121,9 +160,8 @@ impl Layout {
         select(&mut chunks, selection);
         for chunk in &mut chunks {
             chunk.block_rows = match window_rows {
-                // A slow model: more rows a block would leave other workers idle.
-                Some(rows) => rows,
-                None => block_rows(chunk.rows, expanded_bytes(chunk), batch_rows),
+                Some(rows) => BlockRows::Shrinking(rows),
+                None => BlockRows::Even(block_rows(chunk.rows, expanded_bytes(chunk), batch_rows)),
             };
         }
         Layout { chunks }
@@ -234,6 +272,28 @@ fn block_rows(rows: u64, bytes: u64, batch_rows: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_that_nobody_can_share_shrink_towards_the_end_of_a_chunk() {
+        let cases = [
+            (0, 2048, vec![]),
+            (5, 2048, vec![16]),
+            (64, 128, vec![16, 16, 16, 16]),
+            (64, 8, vec![8; 8]),
+            (320, 2048, [vec![20, 18, 17, 16], vec![16; 16]].concat()),
+        ];
+        for (rows, most, expected) in cases {
+            let mut left = rows;
+            let blocks = std::iter::from_fn(|| {
+                let next = BlockRows::Shrinking(most).next(left);
+                (left > 0).then(|| left = left.saturating_sub(next as u64))?;
+                Some(next)
+            });
+            assert_eq!(blocks.collect::<Vec<_>>(), expected, "{rows} rows");
+            assert_eq!(BlockRows::Shrinking(most).blocks(rows), expected.len());
+        }
+        assert_eq!(BlockRows::Shrinking(2048).next(1 << 20), 2048);
+    }
 
     #[test]
     fn a_block_is_whole_batches() {

@@ -11,6 +11,7 @@
 //! model at once (a batch, at most `max_batch_rows`), and rows of an output row group (a chunk). All three depend on
 //! the input and the plan only, so the bytes of a unit do too.
 
+mod beginning;
 mod budget;
 pub mod chunk;
 mod decimals;

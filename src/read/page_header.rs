@@ -57,6 +57,23 @@ pub(super) fn read_all(chunk: &[u8], codec: Compression) -> Result<Vec<PageHeade
     Ok(pages)
 }
 
+/// Where the page ends with which `chunk`, the beginning of a column chunk, holds as many as `values` values; `None`, if it
+/// holds less, or is malformed as far as it goes.
+pub(super) fn end_of_values(chunk: &[u8], codec: Compression, values: u64) -> Option<usize> {
+    let (mut at, mut seen) = (0, 0u64);
+    while seen < values {
+        if at >= chunk.len() {
+            return None;
+        }
+        let (header, end) = read(chunk, at, codec).ok()?;
+        if let Some(header) = header.filter(|header| header.kind != Kind::Dictionary) {
+            seen = seen.saturating_add(header.values);
+        }
+        at = end;
+    }
+    Some(at)
+}
+
 /// The header at `at` (`None` for a page that holds no rows), and where the page ends.
 fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>, usize)> {
     let mut cursor = Cursor::new(&chunk[at..]);

@@ -6,6 +6,7 @@ use arrow::datatypes::Schema;
 use parquet::arrow::ProjectionMask;
 use std::sync::Arc;
 
+use super::beginning::Beginnings;
 use super::chunk::{conform, plain};
 use super::footer::Footer;
 use super::group::Wanted;
@@ -26,7 +27,7 @@ pub struct Sample {
     pub origin: Origin,
 }
 
-/// Reads these `columns` of `schema`, up to `rows` rows of the file's first row group that has any. `None` when there are no rows, or when their column chunks are too large to be fetched for a trial.
+/// Reads these `columns` of `schema`, up to `rows` rows of the file's first row group that has any. `None` when there are no rows, or when they are too large to be fetched for a trial.
 ///
 /// # Errors
 /// `Data`, `InputChanged` or `Storage`, naming the file.
@@ -51,13 +52,7 @@ pub async fn read(
     let roots: Vec<usize> = roots.collect::<Result<_>>().map_err(in_group)?;
     let mask = ProjectionMask::roots(footer.metadata().parquet_schema(), roots);
     let wanted = Wanted::new(footer, row_group, &mask);
-    if wanted
-        .ranges
-        .iter()
-        .map(|range| range.end - range.start)
-        .sum::<u64>()
-        > MOST_BYTES
-    {
+    if Beginnings::new(footer, row_group, &wanted, rows).bytes() > MOST_BYTES {
         return Ok(None);
     }
     let parts = first_rows(location, footer, row_group, mask, wanted, rows).await;
