@@ -6,7 +6,7 @@
 //!
 //! Source: `src/libImaging/Resample.c` and `Geometry.c` of Pillow; the order of the passes is that of Pillow 13, as found by trial.
 
-use super::decode::Rgb;
+use super::decode::{Pixel, Rgb};
 use super::wide::wide;
 
 /// How pixels between pixels are found, under Pillow's names.
@@ -154,8 +154,7 @@ pub struct Resizer {
     /// The weights across and down that were used last.
     across: Option<Axis>,
     down: Option<Axis>,
-    /// `across`, each weight once for every byte of a pixel.
-    spread: Vec<[i32; 4]>,
+    spread: Spread,
     between: Rgb,
     given: Rgb,
 }
@@ -173,8 +172,7 @@ impl Resizer {
         }
         if across {
             let axis = renewed(&mut self.across, image.width, width, filter);
-            self.spread.clear();
-            self.spread.extend(axis.weights.iter().map(|weight| [*weight; 4]));
+            self.spread.set(axis);
         }
         if down {
             renewed(&mut self.down, image.height, height, filter);
@@ -194,7 +192,7 @@ impl Resizer {
         } else {
             &mut self.given
         };
-        let axes = (&self.across, self.spread.as_slice(), &self.down);
+        let axes = (&self.spread, &self.down);
         pass(one, axes, image, first);
         if let Some(other) = other {
             pass(other, axes, &self.between, &mut self.given);
@@ -211,40 +209,90 @@ fn renewed(axis: &mut Option<Axis>, from: u32, to: u32, filter: Filter) -> &Axis
 }
 
 /// One pass, across or down.
-fn pass(is_across: bool, axes: (&Option<Axis>, &[[i32; 4]], &Option<Axis>), image: &Rgb, out: &mut Rgb) {
+fn pass(is_across: bool, axes: (&Spread, &Option<Axis>), image: &Rgb, out: &mut Rgb) {
     match axes {
-        (Some(axis), spread, _) if is_across => across(image, axis, spread, out),
-        (_, _, Some(axis)) => down(image, axis, out),
+        (spread, _) if is_across => across(image, spread, out),
+        (_, Some(axis)) => down(image, axis, out),
         _ => {}
     }
 }
 
-wide! {
-    fn across(image: &Rgb, axis: &Axis, spread: &[[i32; 4]], out: &mut Rgb) {
-        let (from, to) = (image.width as usize, axis.to as usize);
-        (out.width, out.height) = (axis.to, image.height);
-        out.pixels.resize(to * image.height as usize, [0; 4]);
-        for (row, out) in image.pixels.chunks_exact(from).zip(out.pixels.chunks_exact_mut(to)) {
-            for (place, out) in out.iter_mut().enumerate() {
-                let (first, count) = axis.spans[place];
-                let (weights, last_weight) = spread[place * axis.width..][..count].as_chunks::<2>();
-                let (pixels, last) = row[first..first + count].as_chunks::<2>();
-                let mut sums = [0i32; 8];
-                for (pixels, weights) in pixels.iter().zip(weights) {
-                    let (bytes, weights) = (pixels.as_flattened(), weights.as_flattened());
-                    for lane in 0..8 {
-                        sums[lane] = sums[lane].wrapping_add(i32::from(bytes[lane]).wrapping_mul(weights[lane]));
-                    }
-                }
-                if let ([pixel], [weights]) = (last, last_weight) {
-                    for lane in 0..4 {
-                        sums[lane] = sums[lane].wrapping_add(i32::from(pixel[lane]).wrapping_mul(weights[lane]));
-                    }
-                }
-                for (lane, byte) in out.iter_mut().enumerate() {
-                    *byte = to_byte(sums[lane].wrapping_add(sums[lane + 4]).wrapping_add(HALF));
-                }
+/// An axis as the pass across takes it: the same number of pairs of pixels everywhere, filled up with weights of zero, and
+/// each weight once for every byte of a pixel.
+#[derive(Default)]
+struct Spread {
+    pairs: usize,
+    firsts: Vec<usize>,
+    /// `pairs` for each pixel.
+    weights: Vec<[i32; 8]>,
+}
+
+impl Spread {
+    fn set(&mut self, axis: &Axis) {
+        let most = axis.spans.iter().map(|(_, count)| *count).max().unwrap_or(0);
+        self.pairs = most.div_ceil(2).max(1);
+        self.firsts.clear();
+        self.weights.clear();
+        for place in 0..axis.spans.len() {
+            let (first, weights) = axis.at(place);
+            // Zeros before the weights rather than pixels beyond the end of the row.
+            let start = first.min((axis.from as usize).saturating_sub(self.pairs * 2));
+            self.firsts.push(start);
+            let weight = |tap: usize| match (start + tap).checked_sub(first) {
+                Some(tap) => weights.get(tap).copied().unwrap_or(0),
+                None => 0,
+            };
+            for pair in 0..self.pairs {
+                let (one, other) = (weight(pair * 2), weight(pair * 2 + 1));
+                self.weights
+                    .push([one, one, one, one, other, other, other, other]);
             }
+        }
+    }
+}
+
+wide! {
+    fn across(image: &Rgb, spread: &Spread, out: &mut Rgb) {
+        let (from, to) = (image.width as usize, spread.firsts.len());
+        (out.width, out.height) = (to as u32, image.height);
+        out.pixels.resize(to * image.height as usize, [0; 4]);
+        // The last row has no pixel behind it, which a pair may need, if only to multiply it by zero.
+        let start = image.pixels.len() - from;
+        let mut last = Vec::with_capacity(from + 1);
+        last.extend_from_slice(&image.pixels[start..]);
+        last.push([0; 4]);
+        for (row, out) in out.pixels.chunks_exact_mut(to).enumerate() {
+            let row = image.pixels[row * from..].get(..from + 1).unwrap_or(&last);
+            // Loops of a known length are unrolled; filters that are wider have more to do in each.
+            match spread.pairs {
+                1 => across_row::<1>(row, spread, out),
+                2 => across_row::<2>(row, spread, out),
+                3 => across_row::<3>(row, spread, out),
+                4 => across_row::<4>(row, spread, out),
+                5 => across_row::<5>(row, spread, out),
+                6 => across_row::<6>(row, spread, out),
+                _ => across_row::<0>(row, spread, out),
+            }
+        }
+    }
+}
+
+/// Resizes a row, with `PAIRS` pairs of pixels for each, or with as many as there are if it is 0.
+#[inline(always)]
+fn across_row<const PAIRS: usize>(row: &[Pixel], spread: &Spread, out: &mut [Pixel]) {
+    let pairs = if PAIRS > 0 { PAIRS } else { spread.pairs };
+    let weights = spread.weights.chunks_exact(pairs);
+    for ((out, first), weights) in out.iter_mut().zip(&spread.firsts).zip(weights) {
+        let (pixels, _) = row[*first..*first + pairs * 2].as_chunks::<2>();
+        let mut sums = [0i32; 8];
+        for (pixels, weights) in pixels.iter().zip(weights) {
+            let bytes = pixels.as_flattened();
+            for lane in 0..8 {
+                sums[lane] = sums[lane].wrapping_add(i32::from(bytes[lane]).wrapping_mul(weights[lane]));
+            }
+        }
+        for (lane, byte) in out.iter_mut().enumerate() {
+            *byte = to_byte(sums[lane].wrapping_add(sums[lane + 4]).wrapping_add(HALF));
         }
     }
 }
@@ -271,7 +319,9 @@ wide! {
                         *sum = sum.wrapping_add(i32::from(*byte).wrapping_mul(*weight));
                     }
                 }
-                *chunk = sums.map(to_byte);
+                for (byte, sum) in chunk.iter_mut().zip(sums) {
+                    *byte = to_byte(sum);
+                }
             }
             for (index, out) in rest.iter_mut().enumerate() {
                 let rows = bytes[done + index..].iter().step_by(length).zip(weights);

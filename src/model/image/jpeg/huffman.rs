@@ -83,6 +83,9 @@ fn extended(number: u32, size: u32) -> i32 {
 }
 
 /// Entropy-coded data up to the next marker.
+///
+/// What is rarely called takes it by value, so that it can live in registers.
+#[derive(Clone, Copy)]
 pub struct Bits<'a> {
     data: &'a [u8],
     /// Next byte that is not in `word`.
@@ -139,12 +142,12 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
-        self.refill_slowly();
+        *self = self.refilled_slowly();
     }
 
     #[cold]
     #[inline(never)]
-    fn refill_slowly(&mut self) {
+    fn refilled_slowly(mut self) -> Bits<'a> {
         while self.count < 56 {
             let byte = match self.data.get(self.at..) {
                 Some([0xff, 0, ..]) => {
@@ -163,6 +166,7 @@ impl<'a> Bits<'a> {
             self.word |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
+        self
     }
 
     #[inline(always)]
@@ -211,20 +215,9 @@ impl<'a> Bits<'a> {
             self.skip(u32::from(entry & 0xff));
             return Ok(u32::from(entry >> 8));
         }
-        self.long_symbol(table)
-    }
-
-    #[cold]
-    fn long_symbol(&mut self, table: &Table) -> Result<u32, Fault> {
-        let next = (self.word >> 48) as u32;
-        let length = (PEEKED as usize + 1..=16).find(|length| next < table.ends[*length]);
-        let symbol = length.and_then(|length| {
-            let place = (next >> (16 - length)) as i32 + table.offsets[length];
-            self.skip(length as u32);
-            table.symbols.get(usize::try_from(place).ok()?)
-        });
-        let symbol = symbol.ok_or(Fault::Damaged("a code is in no Huffman table"))?;
-        Ok(u32::from(*symbol))
+        let (symbol, length) = long_symbol((self.word >> 48) as u32, table)?;
+        self.skip(length);
+        Ok(symbol)
     }
 
     /// The next AC symbol with its number, if both are short: `number << 16 | run << 8`, else 0 and nothing is taken.
@@ -234,4 +227,18 @@ impl<'a> Bits<'a> {
         self.skip(entry as u32 & 0xff);
         entry
     }
+}
+
+/// The symbol that the next 16 bits begin with, which is longer than what is peeked, and its length.
+#[cold]
+#[inline(never)]
+fn long_symbol(next: u32, table: &Table) -> Result<(u32, u32), Fault> {
+    let unknown = Fault::Damaged("a code is in no Huffman table");
+    let length = (PEEKED as usize + 1..=16).find(|length| next < table.ends[*length]);
+    let length = length.ok_or(unknown)?;
+    let place = (next >> (16 - length)) as i32 + table.offsets[length];
+    let symbol = usize::try_from(place)
+        .ok()
+        .and_then(|place| table.symbols.get(place));
+    Ok((u32::from(*symbol.ok_or(unknown)?), length as u32))
 }
