@@ -19,6 +19,7 @@ mod execution_providers;
 mod fuzzing;
 mod help;
 mod images;
+mod jpeg;
 mod launcher;
 mod layers;
 mod matrix;
