@@ -108,7 +108,7 @@ pub async fn check(args: JobArgs) -> Result<()> {
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let host = environment::host();
     let storage = storage(args.stages)?;
-    let model = job::open_model(&ModelOptions::at(&args.model), &host, &storage).await?;
+    let model = job::open_model(&ModelOptions::at(&args.model), None, None, &host, &storage).await?;
     if args.json {
         return say::json(&inspect::to_json(&*model));
     }
