@@ -24,6 +24,8 @@ const CUDA: Needs = Needs {
     backend: "ONNX Runtime's CUDA provider",
     capability: (7, 5),
     libraries: &[
+        // cuDNN's; the only one that is not NVIDIA's.
+        "libz.so.1",
         "libcudart.so.13",
         "libnvJitLink.so.13",
         "libcublasLt.so.13",
@@ -40,6 +42,8 @@ const TENSORRT: Needs = Needs {
     backend: "ONNX Runtime's TensorRT provider",
     capability: (7, 5),
     libraries: &[
+        // cuDNN's; the only one that is not NVIDIA's.
+        "libz.so.1",
         "libcudart.so.13",
         "libnvJitLink.so.13",
         "libcublasLt.so.13",
