@@ -97,7 +97,6 @@ fn ordinals(place: Place) -> Vec<u32> {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
 #[test]
 fn a_job_gets_all_gpus_or_those_it_asks_for() {
     let (_folder, driver) = Driver::SOUND.library();
