@@ -3,6 +3,7 @@
 //! The table is like a real one: 20 columns of which the model reads twelve. Each case differs from its neighbour in
 //! one property, which its name says.
 
+mod images;
 mod network;
 mod stages;
 mod table;
@@ -16,6 +17,7 @@ criterion_group!(
     stages::read,
     stages::decode,
     stages::infer,
+    images::images,
     stages::write,
     trees::trees,
     whole::end_to_end

@@ -5,6 +5,7 @@
 //! `cargo fuzz`; the tests of the program drive them as well, with the seeds and with damaged copies of them, so they
 //! always compile. Only the public interface of the library is used.
 
+pub mod images;
 pub mod input;
 pub mod job_file;
 pub mod marker_json;
@@ -75,6 +76,11 @@ pub const TARGETS: &[Target] = &[
         name: "onnx_precheck",
         run: onnx_precheck::run,
         seeds: onnx_precheck::seeds,
+    },
+    Target {
+        name: "images",
+        run: images::run,
+        seeds: images::seeds,
     },
     Target {
         name: "pretrained_folders",

@@ -156,32 +156,6 @@ replicas: 1
     assert_eq!(job.notes, Vec::<String>::new());
 }
 
-#[test]
-fn every_example_of_the_documentation_is_a_job() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/job-file.md")).unwrap();
-    let mut examples = 0;
-    for block in page.split("```").skip(1).step_by(2) {
-        let (language, text) = block.split_once('\n').unwrap();
-        if language != "yaml" && language != "json" {
-            continue;
-        }
-        examples += 1;
-        // Bodies of the Python client name neither model nor input: those are flags.
-        let flags = if text.contains("input_stage_location") || text.contains("data/flights") {
-            Overrides::default()
-        } else {
-            Overrides {
-                output: None,
-                ..smallest()
-            }
-        };
-        if let Err(error) = resolve(Some((text, "docs")), &flags, &Environment::default()) {
-            panic!("{error}\n{text}");
-        }
-    }
-    assert!(examples >= 4, "{examples}");
-}
-
 /// What snowflake-ml-python 2.x puts into `WITH SPECIFICATION`; input and model are clauses of its SQL command,
 /// so here they come as flags.
 const PYTHON_CLIENT_2: &str = r#"

@@ -206,6 +206,9 @@ pub struct OutputCard {
     /// Names of the places in a row, for `select: argmax`: the column then holds these instead of numbers.
     #[schemars(example = ["cat", "dog"], length(min = 1))]
     pub labels: Option<Vec<String>>,
+    /// Name of a second column, for `select: argmax`: the largest number itself, after `activation`.
+    #[schemars(example = &"score", length(min = 1))]
+    pub score: Option<String>,
 }
 
 /// A function of the numbers of one row.
@@ -452,6 +455,16 @@ fn check_contradictions(card: &Card, faults: &mut Faults) {
                             key,
                             "labels given, and they have a meaning only with select: argmax",
                         );
+                    }
+                    let key = || format!("functions.{function}.outputs.{output}.score");
+                    if card.score.is_some() && card.select.is_none() {
+                        faults.push(
+                            key(),
+                            "a name given, and it has a meaning only with select: argmax",
+                        );
+                    }
+                    if card.score.as_ref() == Some(card.name.as_ref().unwrap_or(output)) {
+                        faults.push(key(), "the name of the first column given, another one needed");
                     }
                 }
             }

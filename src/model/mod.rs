@@ -37,7 +37,6 @@ mod native;
 pub mod network;
 #[cfg(feature = "onnx")]
 pub mod onnx;
-#[cfg(feature = "onnx")]
 mod patience;
 pub mod postprocess;
 pub mod pretrained;
@@ -225,7 +224,10 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
         )),
         Some(Backend::Candle) if cfg!(not(feature = "candle")) => Err(not_in_this_build("candle")),
         None if built_in => open_echo(options),
-        _ => open_files(files, options),
+        _ => {
+            let options = options.clone();
+            patience::within(patience::LIMIT, move || open_files(files, &options))
+        }
     };
     opened.map_err(|error| error.with("model", location))
 }
@@ -275,9 +277,8 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
 
 #[cfg(feature = "onnx")]
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    let options = options.clone();
     let card = folder::read_card(&files)?;
-    let opened = patience::within(patience::LIMIT, move || onnx::OnnxModel::open(&files, &options))?;
+    let opened = onnx::OnnxModel::open(&files, options)?;
     image::with_images(Arc::new(opened), &card)
 }
 

@@ -1,6 +1,6 @@
 //! A limit to how long a model may take to open.
 //!
-//! Opening runs the model: ONNX Runtime folds its constants, and a trial run shows what it returns. A file can make
+//! Opening may run the model: ONNX Runtime folds its constants, and a trial run shows what it returns. A file can make
 //! either endless (a loop with 2⁶³ rounds), and native code can't be stopped from outside. So it runs on a thread of its
 //! own, which is left behind when the time is up; the program then ends with an error and takes the thread along.
 
@@ -48,7 +48,7 @@ pub fn within<T: Send + 'static>(
                 tracing::warn!(
                     secs = began.elapsed().as_secs(),
                     limit_secs = limit.as_secs(),
-                    "the model is still being opened: ONNX Runtime prepares it or tries it on two rows"
+                    "the model is still being opened: it is prepared, or tried on two rows"
                 );
             }
             Err(RecvTimeoutError::Timeout) => {

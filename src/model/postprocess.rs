@@ -17,6 +17,8 @@ pub struct Step {
     activation: Activation,
     select: Option<Select>,
     labels: Option<Vec<String>>,
+    /// Whether what was selected is followed by its number.
+    has_score: bool,
 }
 
 impl Step {
@@ -26,21 +28,22 @@ impl Step {
     }
 }
 
-/// What `card` asks for, and the `output` as it is afterwards.
+/// What `card` asks for, and the `output` as it is afterwards: one column, or two with a score.
 ///
 /// # Errors
 /// `Model`, when the output is not one of floating-point numbers, or has no last axis to look along.
-pub fn plan(card: &OutputCard, mut output: OutputFeature) -> Result<(Step, OutputFeature)> {
+pub fn plan(card: &OutputCard, mut output: OutputFeature) -> Result<(Step, Vec<OutputFeature>)> {
     let step = Step {
         activation: card.activation.unwrap_or_default(),
         select: card.select,
         labels: card.labels.clone(),
+        has_score: card.score.is_some(),
     };
     if let Some(name) = &card.name {
         output.column = name.clone();
     }
     if step.is_nothing() {
-        return Ok((step, output));
+        return Ok((step, vec![output]));
     }
     let refused = |why: String| {
         Error::model(format!(
@@ -76,13 +79,19 @@ pub fn plan(card: &OutputCard, mut output: OutputFeature) -> Result<(Step, Outpu
             )));
         }
         output.shape.pop();
+        let score = card.score.iter().map(|column| OutputFeature {
+            column: column.clone(),
+            ..output.clone()
+        });
+        let score: Vec<OutputFeature> = score.collect();
         output.dtype = if step.labels.is_some() {
             DType::String
         } else {
             DType::I64
         };
+        return Ok((step, [vec![output], score].concat()));
     }
-    Ok((step, output))
+    Ok((step, vec![output]))
 }
 
 /// A model whose outputs go through one [`Step`] each.
@@ -96,14 +105,17 @@ pub struct Postprocessed {
 impl Model for Postprocessed {
     fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
         let values = self.inner.infer(batch)?;
-        let steps = values.into_iter().zip(&self.steps);
-        steps.map(|(value, step)| apply(step, value)).collect()
+        let mut columns = Vec::with_capacity(values.len() + 1);
+        for (value, step) in values.into_iter().zip(&self.steps) {
+            columns.extend(apply(step, value)?);
+        }
+        Ok(columns)
     }
 }
 
-fn apply(step: &Step, value: Value) -> Result<Value> {
+fn apply(step: &Step, value: Value) -> Result<Vec<Value>> {
     if step.is_nothing() {
-        return Ok(value);
+        return Ok(vec![value]);
     }
     let Value::Tensor(Tensor { shape, data }) = value else {
         return Err(Error::model(
@@ -124,10 +136,15 @@ fn apply(step: &Step, value: Value) -> Result<Value> {
             other.dtype().as_str()
         ))),
     }
-    .map(Value::Tensor)
+    .map(|tensors| tensors.into_iter().map(Value::Tensor).collect())
 }
 
-fn apply_to<T: Float>(step: &Step, mut shape: Vec<usize>, width: usize, mut values: Vec<T>) -> Result<Tensor>
+fn apply_to<T: Float>(
+    step: &Step,
+    mut shape: Vec<usize>,
+    width: usize,
+    mut values: Vec<T>,
+) -> Result<Vec<Tensor>>
 where
     TensorData: From<Vec<T>>,
 {
@@ -135,7 +152,14 @@ where
         // Softmax and sigmoid keep the order, so the largest stays where it is.
         shape.pop();
         let places = argmax(&values, width)?;
-        return Tensor::new(shape, labelled(places, step.labels.as_deref())?);
+        let mut tensors = Vec::with_capacity(2);
+        if step.has_score {
+            let rows = values.chunks_exact(width).zip(&places);
+            let scores = rows.map(|(row, place)| T::from_f64(score(step.activation, row, *place as usize)));
+            tensors.push(Tensor::new(shape.clone(), scores.collect::<Vec<T>>())?);
+        }
+        tensors.insert(0, Tensor::new(shape, labelled(places, step.labels.as_deref())?)?);
+        return Ok(tensors);
     }
     match step.activation {
         Activation::None => {}
@@ -144,7 +168,23 @@ where
             .for_each(|value| *value = T::from_f64(sigmoid(value.to_f64()))),
         Activation::Softmax => values.chunks_exact_mut(width.max(1)).for_each(softmax),
     }
-    Tensor::new(shape, values)
+    Ok(vec![Tensor::new(shape, values)?])
+}
+
+/// The number at `place` of a row after `activation`.
+fn score<T: Float>(activation: Activation, row: &[T], place: usize) -> f64 {
+    let number = row[place].to_f64();
+    match activation {
+        Activation::None => number,
+        Activation::Sigmoid => sigmoid(number),
+        // The number is the largest of the row. NaN beside it makes NaN, as in `softmax`.
+        Activation::Softmax => {
+            1.0 / row
+                .iter()
+                .map(|other| (other.to_f64() - number).exp())
+                .sum::<f64>()
+        }
+    }
 }
 
 /// The place of the largest of each `width` numbers; the first of several. NaN is never the largest.
@@ -244,156 +284,4 @@ impl Float for f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn output(dtype: DType, shape: &[Dim]) -> OutputFeature {
-        OutputFeature {
-            name: "logits".into(),
-            column: "logits".into(),
-            dtype,
-            shape: shape.to_vec(),
-            kind: OutputKind::Tensor,
-        }
-    }
-
-    fn card(activation: Option<Activation>, select: Option<Select>, labels: Option<&[&str]>) -> OutputCard {
-        let labels = labels.map(|labels| labels.iter().map(|label| label.to_string()).collect());
-        OutputCard {
-            name: None,
-            activation,
-            select,
-            labels,
-        }
-    }
-
-    fn run(card: &OutputCard, value: Tensor) -> Result<Tensor> {
-        let shape: Vec<_> = value.shape[1..]
-            .iter()
-            .map(|&extent| Dim::Fixed(extent))
-            .collect();
-        let (step, after) = plan(card, output(value.dtype(), &shape))?;
-        let Value::Tensor(result) = apply(&step, Value::Tensor(value))? else {
-            panic!("a tensor stays a tensor")
-        };
-        assert_eq!(result.dtype(), after.dtype);
-        let promised: Vec<_> = result.shape[1..]
-            .iter()
-            .map(|&extent| Dim::Fixed(extent))
-            .collect();
-        assert_eq!(promised, after.shape);
-        Ok(result)
-    }
-
-    #[test]
-    fn softmax_sums_to_one_along_each_row_and_survives_large_numbers() {
-        let logits = Tensor::new(vec![2, 3], vec![1f32, 2., 3., 1000., 1000., -1000.]).unwrap();
-        let result = run(&card(Some(Activation::Softmax), None, None), logits).unwrap();
-        let TensorData::F32(values) = result.data else {
-            panic!("float32 stays float32")
-        };
-        let expected = [0.090_030_57, 0.244_728_47, 0.665_240_96, 0.5, 0.5, 0.0];
-        for (value, expected) in values.iter().zip(expected) {
-            assert!((value - expected).abs() < 1e-6, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn sigmoid_works_on_single_scores_and_far_from_zero() {
-        let scores = Tensor::new(vec![4], vec![0f64, 1., -800., 800.]).unwrap();
-        let result = run(&card(Some(Activation::Sigmoid), None, None), scores).unwrap();
-        assert_eq!(result.data, vec![0.5, 0.731_058_578_630_004_9, 0.0, 1.0].into());
-    }
-
-    #[test]
-    fn half_precision_stays_half_precision() {
-        let scores = Tensor::new(vec![1], vec![f16::from_f32(0.0)]).unwrap();
-        let result = run(&card(Some(Activation::Sigmoid), None, None), scores).unwrap();
-        assert_eq!(result.data, vec![f16::from_f32(0.5)].into());
-    }
-
-    #[test]
-    fn argmax_gives_places_or_labels_the_first_of_equals_and_passes_over_nan() {
-        let scores = Tensor::new(vec![3, 2], vec![1f32, 2., 5., 5., f32::NAN, -1.]).unwrap();
-        let places = run(&card(None, Some(Select::Argmax), None), scores.clone()).unwrap();
-        assert_eq!((places.shape, places.data), (vec![3], vec![1i64, 0, 1].into()));
-        let labels = run(
-            &card(
-                Some(Activation::Softmax),
-                Some(Select::Argmax),
-                Some(&["no", "yes"]),
-            ),
-            scores,
-        )
-        .unwrap();
-        assert_eq!(
-            labels.data,
-            ["yes", "no", "yes"].map(String::from).to_vec().into()
-        );
-    }
-
-    #[test]
-    fn argmax_looks_along_the_last_axis_only() {
-        let scores = Tensor::new(vec![1, 2, 2], vec![1f64, 0., 0., 1.]).unwrap();
-        let places = run(&card(None, Some(Select::Argmax), None), scores).unwrap();
-        assert_eq!((places.shape, places.data), (vec![1, 2], vec![0i64, 1].into()));
-    }
-
-    #[test]
-    fn a_row_of_nothing_but_nan_is_an_error_that_names_it() {
-        let scores = Tensor::new(vec![2, 2], vec![1f32, 2., f32::NAN, f32::NAN]).unwrap();
-        let error = run(&card(None, Some(Select::Argmax), None), scores)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(error, "argmax of row 1 of a batch: every score is NaN");
-    }
-
-    #[test]
-    fn what_an_output_can_not_do_is_refused_before_any_batch() {
-        let argmax = card(None, Some(Select::Argmax), Some(&["a", "b"]));
-        for (card, output, part) in [
-            (&argmax, output(DType::I64, &[Dim::Fixed(2)]), "holds int64"),
-            (&argmax, output(DType::F32, &[]), "at least two numbers"),
-            (
-                &argmax,
-                output(DType::F32, &[Dim::Fixed(1)]),
-                "at least two numbers",
-            ),
-            (
-                &argmax,
-                output(DType::F32, &[Dim::Fixed(3)]),
-                "3 places, and the card has 2 labels",
-            ),
-            (
-                &argmax,
-                OutputFeature {
-                    kind: OutputKind::Map { key: DType::I64 },
-                    ..output(DType::F32, &[])
-                },
-                "holds maps",
-            ),
-        ] {
-            let error = plan(card, output).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
-        let open = plan(&argmax, output(DType::F32, &[Dim::Dynamic])).unwrap();
-        assert_eq!(open.1.dtype, DType::String);
-        let wide = Value::Tensor(Tensor::new(vec![1, 3], vec![0f32, 0., 1.]).unwrap());
-        let error = apply(&open.0, wide).unwrap_err().to_string();
-        assert!(
-            error.contains("place 2, and the model card has 2 labels"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn renaming_alone_leaves_values_alone() {
-        let renamed = OutputCard {
-            name: Some("score".into()),
-            ..OutputCard::default()
-        };
-        let (step, after) = plan(&renamed, output(DType::String, &[])).unwrap();
-        assert!(step.is_nothing());
-        assert_eq!((after.name.as_str(), after.column.as_str()), ("logits", "score"));
-    }
-}
+mod tests;

@@ -26,12 +26,6 @@ const TOLERANCE: f64 = 1e-4;
 /// Largest difference between a row alone and the same row among others.
 const ALONE: f64 = 1e-5;
 
-/// The same for scores of JPEGs: decoders round in different ways, by a step or two of 255 in places, and random networks
-/// make more of that than trained ones. The table shows them apart.
-const OF_JPEG: f64 = 0.02;
-/// The same for vectors, whose numbers go up to 5.
-const VECTORS_OF_JPEG: f64 = 0.2;
-
 /// What is not as it should be yet: folders, and the words of the refusal or of the difference. What is right must not be
 /// here.
 const NOT_YET: &[(&str, &str)] = &[
@@ -281,12 +275,12 @@ fn compare_case(model: &dyn Loaded, case: &Json, outcome: &mut Outcome) -> Resul
     }
     for (row, (ours, theirs)) in std::iter::zip(&alone, expected).enumerate() {
         let image = inputs.get("images").and_then(|names| names[row].as_str());
-        let (largest, limit) = match image.is_some_and(|name| name.ends_with(".jpg")) {
-            true if theirs.get("labels").is_some() => (&mut outcome.largest_of_jpeg, OF_JPEG),
-            true => (&mut outcome.largest_of_jpeg, VECTORS_OF_JPEG),
-            false => (&mut outcome.largest, TOLERANCE),
+        // The table shows JPEG apart, whose pixels used to differ.
+        let largest = match image.is_some_and(|name| name.ends_with(".jpg")) {
+            true => &mut outcome.largest_of_jpeg,
+            false => &mut outcome.largest,
         };
-        *largest = largest.max(within(ours, theirs, limit, &format!("alone, row {row}"))?);
+        *largest = largest.max(within(ours, theirs, TOLERANCE, &format!("alone, row {row}"))?);
     }
     // Lists of different lengths make no batch.
     if inputs.values().any(|values| values[0].is_array()) {

@@ -1,9 +1,9 @@
 //! BEiT. After `transformers/models/beit/modeling_beit.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{LayerNorm, Linear};
+use candle_core::Tensor;
 
 use super::patches::{self, Layers, Names, Patches, Size, mean_from, prepend, token};
+use super::ops::{Dense, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
             false => None,
         },
         head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.linear("classifier", hidden, settings.labels())?),
+            true => Some(weights.dense("classifier", hidden, settings.labels())?),
             false => None,
         },
     }))
@@ -97,10 +97,10 @@ struct Beit {
     /// By layer; empty where patches are told by their positions alone.
     biases: Vec<Tensor>,
     layers: Layers,
-    norm: Option<LayerNorm>,
+    norm: Option<Norm>,
     /// For the average of the patches; else the first token stands for the image.
-    pooled_norm: Option<LayerNorm>,
-    head: Option<Linear>,
+    pooled_norm: Option<Norm>,
+    head: Option<Dense>,
 }
 
 impl Family for Beit {

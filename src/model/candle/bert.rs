@@ -84,7 +84,7 @@ fn head(
     let hidden = size.hidden;
     let dense = |weights: &Weights, name, activation| -> Result<Hidden> {
         Ok(Hidden {
-            dense: weights.linear(name, hidden, hidden)?,
+            dense: weights.dense(name, hidden, hidden)?,
             activation,
             norm: None,
         })
@@ -94,7 +94,7 @@ fn head(
         Kind::Sequence => Head {
             taken: Taken::First,
             hidden: Some(dense(network, "pooler.dense", Activation::Tanh)?),
-            last: weights.linear("classifier", hidden, settings.labels())?,
+            last: weights.dense("classifier", hidden, settings.labels())?,
             is_span: false,
         },
         Kind::Tokens => Head::of_tokens(weights, hidden, settings.labels())?,

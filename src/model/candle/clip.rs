@@ -1,10 +1,11 @@
 //! CLIP: a tower for texts and one for images, whose vectors lie in one space. After
 //! `transformers/models/clip/modeling_clip.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear};
+use candle_core::Tensor;
+use candle_nn::{Embedding, Module};
 
 use super::patches::{self, Layers, Names, Patches, Size, prepend, token};
+use super::ops::{Dense, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;
@@ -61,10 +62,10 @@ struct Images {
     first: Tensor,
     patches: Patches,
     positions: Tensor,
-    norm_before: LayerNorm,
+    norm_before: Norm,
     layers: Layers,
-    norm_after: LayerNorm,
-    projection: Linear,
+    norm_after: Norm,
+    projection: Dense,
 }
 
 impl Images {
@@ -81,7 +82,7 @@ impl Images {
             norm_before: network.norm("pre_layrnorm", hidden, size.eps)?,
             layers: Layers::load(&network.at("encoder.layers"), &size, &NAMES)?,
             norm_after: network.norm("post_layernorm", hidden, size.eps)?,
-            projection: all.linear("visual_projection", hidden, space)?,
+            projection: all.dense("visual_projection", hidden, space)?,
         })
     }
 
@@ -96,8 +97,8 @@ struct Texts {
     words: Embedding,
     positions: Embedding,
     layers: Layers,
-    norm: LayerNorm,
-    projection: Linear,
+    norm: Norm,
+    projection: Dense,
     /// The token whose vector stands for the text; `None`: the one with the largest id, which it was in CLIP's first models.
     end: Option<i64>,
 }
@@ -125,7 +126,7 @@ impl Texts {
             )?,
             layers: Layers::load(&network.at("encoder.layers"), &size, &NAMES)?,
             norm: network.norm("final_layer_norm", hidden, size.eps)?,
-            projection: all.linear("text_projection", hidden, space)?,
+            projection: all.dense("text_projection", hidden, space)?,
             end: (end != 2).then_some(end),
         })
     }

@@ -1,10 +1,11 @@
 //! ConvNeXT. After `transformers/models/convnext/modeling_convnext.py`.
 
 use candle_core::{Module, Tensor};
-use candle_nn::{Conv2d, LayerNorm, Linear};
+use candle_nn::Conv2d;
 
 use super::convolution::{Shape, biased};
 use super::encoder::Activation;
+use super::ops::{Dense, FeedForward, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         stages,
         norm: network.norm("layernorm", from, settings.number_or("layer_norm_eps", 1e-12))?,
         head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.linear("classifier", from, settings.labels())?),
+            true => Some(weights.dense("classifier", from, settings.labels())?),
             false => None,
         },
     }))
@@ -71,11 +72,9 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
 
 struct Layer {
     spatial: Conv2d,
-    norm: LayerNorm,
-    up: Linear,
-    down: Linear,
+    norm: Norm,
+    feed_forward: FeedForward,
     scale: Option<Tensor>,
-    activation: Activation,
 }
 
 impl Layer {
@@ -90,20 +89,22 @@ impl Layer {
         Ok(Layer {
             spatial: biased(&weights.at("dwconv"), each, 3)?,
             norm: weights.norm("layernorm", width, EPS)?,
-            up: weights.linear("pwconv1", width, 4 * width)?,
-            down: weights.linear("pwconv2", 4 * width, width)?,
+            feed_forward: FeedForward {
+                up: weights.dense("pwconv1", width, 4 * width)?,
+                activation,
+                gated: false,
+                down: weights.dense("pwconv2", 4 * width, width)?,
+            },
             scale: match weights.has("layer_scale_parameter") {
                 true => Some(weights.tensor("layer_scale_parameter", &[width])?),
                 false => None,
             },
-            activation,
         })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let y = self.spatial.forward(x)?.permute((0, 2, 3, 1))?.contiguous()?;
-        let y = self.up.forward(&self.norm.forward(&y)?)?;
-        let y = self.down.forward(&self.activation.apply(&y)?)?;
+        let y = self.feed_forward.forward(&self.norm.forward(&y)?)?;
         let y = match &self.scale {
             Some(scale) => y.broadcast_mul(scale)?,
             None => y,
@@ -114,20 +115,20 @@ impl Layer {
 
 struct Stage {
     /// Half the rows and columns, except in the first stage.
-    smaller: Option<(LayerNorm, Conv2d)>,
+    smaller: Option<(Norm, Conv2d)>,
     layers: Vec<Layer>,
 }
 
 struct Convnext {
     stem: Conv2d,
-    stem_norm: LayerNorm,
+    stem_norm: Norm,
     stages: Vec<Stage>,
-    norm: LayerNorm,
-    head: Option<Linear>,
+    norm: Norm,
+    head: Option<Dense>,
 }
 
 /// The channels of each pixel, normalised: `[rows, channels, height, width]`.
-fn norm_pixels(norm: &LayerNorm, x: &Tensor) -> candle_core::Result<Tensor> {
+fn norm_pixels(norm: &Norm, x: &Tensor) -> candle_core::Result<Tensor> {
     let pixels = x.permute((0, 2, 3, 1))?.contiguous()?;
     norm.forward(&pixels)?.permute((0, 3, 1, 2))?.contiguous()
 }

@@ -1,9 +1,9 @@
 //! DINOv2. After `transformers/models/dinov2/modeling_dinov2.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{LayerNorm, Linear};
+use candle_core::Tensor;
 
 use super::patches::{self, Layers, Names, Patches, Size, mean_from, prepend, token};
+use super::ops::{Dense, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         layers: Layers::load(&network.at("encoder.layer"), &size, &NAMES)?,
         norm: network.norm("layernorm", hidden, size.eps)?,
         head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.linear("classifier", 2 * hidden, settings.labels())?),
+            true => Some(weights.dense("classifier", 2 * hidden, settings.labels())?),
             false => None,
         },
     }))
@@ -49,8 +49,8 @@ struct Dinov2 {
     patches: Patches,
     positions: Tensor,
     layers: Layers,
-    norm: LayerNorm,
-    head: Option<Linear>,
+    norm: Norm,
+    head: Option<Dense>,
 }
 
 impl Family for Dinov2 {

@@ -62,18 +62,18 @@ fn head(settings: &Settings, weights: &Weights, size: &Size, words: Tensor) -> R
         Kind::Sequence => Head {
             taken: Taken::First,
             hidden: Some(Hidden {
-                dense: weights.linear("pre_classifier", hidden, hidden)?,
+                dense: weights.dense("pre_classifier", hidden, hidden)?,
                 activation: Activation::Relu,
                 norm: None,
             }),
-            last: weights.linear("classifier", hidden, labels)?,
+            last: weights.dense("classifier", hidden, labels)?,
             is_span: false,
         },
         Kind::Tokens => Head::of_tokens(weights, hidden, labels)?,
         Kind::Span => Head::of_spans(weights, hidden)?,
         Kind::Words => {
             let transform = Hidden {
-                dense: weights.linear("vocab_transform", hidden, hidden)?,
+                dense: weights.dense("vocab_transform", hidden, hidden)?,
                 activation: size.activation,
                 norm: Some(weights.norm("vocab_layer_norm", hidden, EPS)?),
             };

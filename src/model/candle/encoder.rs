@@ -4,10 +4,11 @@
 //! Families differ in names, in how positions are counted and in a bias on attention, nothing else. Queries, keys and
 //! values are one matrix here, and the scale of attention is in the query's weights already.
 
-use candle_core::{D, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear, Module};
+use candle_core::Tensor;
+use candle_nn::{Embedding, Module};
 
 use super::Inputs;
+use super::ops::{Attention, FeedForward, Norm};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -70,17 +71,6 @@ impl Activation {
             }
         })
     }
-
-    pub fn apply(self, x: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Activation::Gelu => x.gelu_erf(),
-            Activation::GeluTanh => x.gelu(),
-            Activation::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
-            Activation::Relu => x.relu(),
-            Activation::Silu => x.silu(),
-            Activation::Tanh => x.tanh(),
-        }
-    }
 }
 
 /// The names of a layer's parts.
@@ -100,7 +90,7 @@ pub struct Embeddings {
     pub words: Embedding,
     pub positions: Embedding,
     pub kinds: Option<Embedding>,
-    pub norm: LayerNorm,
+    pub norm: Norm,
     /// Positions are counted from the token after this one, which stands for no text; else from 0.
     pub padding: Option<i64>,
 }
@@ -148,89 +138,37 @@ fn counted_from(ids: &[i64], padding: i64) -> impl Iterator<Item = i64> {
 
 /// One layer.
 pub struct Layer {
-    query_key_value: Linear,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    up: Linear,
-    activation: Activation,
-    down: Linear,
-    output_norm: LayerNorm,
-    heads: usize,
+    attention: Attention,
+    attention_norm: Norm,
+    feed_forward: FeedForward,
+    output_norm: Norm,
 }
 
 impl Layer {
     pub fn load(weights: &Weights, size: &Size, names: &Names) -> Result<Layer> {
-        let hidden = size.hidden;
-        let scale = 1.0 / (size.head()? as f64).sqrt();
-        let linear = |name| weights.linear(name, hidden, hidden);
+        let (hidden, wide) = (size.hidden, size.intermediate);
+        let part = |name| weights.linear(name, hidden, hidden);
+        let parts = [part(names.query)?, part(names.key)?, part(names.value)?];
+        let output = weights.dense(names.attention_output, hidden, hidden)?;
         Ok(Layer {
-            query_key_value: fused(
-                [linear(names.query)?, linear(names.key)?, linear(names.value)?],
-                scale,
-            )?,
-            attention_output: linear(names.attention_output)?,
+            attention: Attention::of_parts(parts, output, size.heads, size.head()?)?,
             attention_norm: weights.norm(names.attention_norm, hidden, size.eps)?,
-            up: weights.linear(names.up, hidden, size.intermediate)?,
-            activation: size.activation,
-            down: weights.linear(names.down, size.intermediate, hidden)?,
+            feed_forward: FeedForward {
+                up: weights.dense(names.up, hidden, wide)?,
+                activation: size.activation,
+                gated: false,
+                down: weights.dense(names.down, wide, hidden)?,
+            },
             output_norm: weights.norm(names.output_norm, hidden, size.eps)?,
-            heads: size.heads,
         })
     }
 
     /// `bias` is added to the weights of attention before the softmax.
     pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let attended = attend(&self.query_key_value.forward(x)?, self.heads, bias)?;
-        let attended = self.attention_output.forward(&attended)?;
-        let x = self.attention_norm.forward(&(attended + x)?)?;
-        let inner = self.activation.apply(&self.up.forward(&x)?)?;
-        self.output_norm.forward(&(self.down.forward(&inner)? + x)?)
+        let attended = self.attention.forward(x, bias, None)?;
+        let x = self.attention_norm.of_sum(attended, x)?;
+        self.output_norm.of_sum(self.feed_forward.forward(&x)?, &x)
     }
-}
-
-/// Query, key and value as one dense layer; the query scaled.
-fn fused([query, key, value]: [Linear; 3], scale: f64) -> Result<Linear> {
-    let fuse = || -> candle_core::Result<Linear> {
-        let weight = Tensor::cat(&[&(query.weight() * scale)?, key.weight(), value.weight()], 0)?;
-        let bias = match (query.bias(), key.bias(), value.bias()) {
-            (Some(query), Some(key), Some(value)) => Some(Tensor::cat(&[&(query * scale)?, key, value], 0)?),
-            _ => None,
-        };
-        Ok(Linear::new(weight, bias))
-    };
-    fuse().map_err(|cause| Error::model("weights of attention don't fit together").with_source(cause))
-}
-
-/// Attention of `[rows, tokens, 3 * hidden]`: queries, already scaled, keys and values side by side.
-pub fn attend(joined: &Tensor, heads: usize, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    let (rows, tokens, width) = joined.dims3()?;
-    let head = width / 3 / heads;
-    let joined = joined
-        .reshape((rows, tokens, 3, heads, head))?
-        .permute((2, 0, 3, 1, 4))?
-        .contiguous()?;
-    let (query, key, value) = (joined.get(0)?, joined.get(1)?, joined.get(2)?);
-    weigh(&query, &key, &value, bias)
-}
-
-/// Attention of queries, already scaled, keys and values of `[rows, heads, tokens, head]`: `[rows, tokens, hidden]`.
-pub fn weigh(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
-    bias: Option<&Tensor>,
-) -> candle_core::Result<Tensor> {
-    let scores = query.matmul(&key.t()?)?;
-    let scores = match bias {
-        Some(bias) => scores.broadcast_add(bias)?,
-        None => scores,
-    };
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-    weights
-        .matmul(value)?
-        .transpose(1, 2)?
-        .contiguous()?
-        .flatten_from(D::Minus2)
 }
 
 /// What padding adds to attention: 0 where there is text, the least number where there is none; `None` without padding.

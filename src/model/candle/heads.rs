@@ -4,13 +4,12 @@
 //! say what these are called.
 
 use candle_core::Tensor;
-use candle_nn::{LayerNorm, Linear, Module};
-
 use super::Family;
 use super::Inputs;
 use super::encoder::Activation;
+use super::ops::{Dense, Norm};
 use super::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which vectors a head takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +24,16 @@ pub enum Taken {
 
 /// A dense layer before the last one.
 pub struct Hidden {
-    pub dense: Linear,
+    pub dense: Dense,
     pub activation: Activation,
-    pub norm: Option<LayerNorm>,
+    pub norm: Option<Norm>,
 }
 
 /// A head.
 pub struct Head {
     pub taken: Taken,
     pub hidden: Option<Hidden>,
-    pub last: Linear,
+    pub last: Dense,
     /// Its two numbers a token are the scores of an answer's beginning and end.
     pub is_span: bool,
 }
@@ -45,7 +44,7 @@ impl Head {
         Ok(Head {
             taken: Taken::All,
             hidden: None,
-            last: weights.linear("classifier", hidden, labels)?,
+            last: weights.dense("classifier", hidden, labels)?,
             is_span: false,
         })
     }
@@ -55,7 +54,7 @@ impl Head {
         Ok(Head {
             taken: Taken::All,
             hidden: None,
-            last: weights.linear("qa_outputs", hidden, 2)?,
+            last: weights.dense("qa_outputs", hidden, 2)?,
             is_span: true,
         })
     }
@@ -76,7 +75,7 @@ impl Head {
         Ok(Head {
             taken: Taken::All,
             hidden: Some(hidden),
-            last: Linear::new(table, Some(apart.tensor(bias, &shape[..1])?)),
+            last: words_layer(table, Some(apart.tensor(bias, &shape[..1])?))?,
             is_span: false,
         })
     }
@@ -112,6 +111,11 @@ fn mean(x: &Tensor, inputs: &Inputs) -> candle_core::Result<Tensor> {
         .to_dtype(x.dtype())?
         .unsqueeze(2)?;
     x.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&mask.sum(1)?)
+}
+
+/// The layer whose outputs are words; its weights may be the table of words, which is large.
+pub fn words_layer(table: Tensor, bias: Option<Tensor>) -> Result<Dense> {
+    Dense::sharing(table, bias).map_err(|cause| Error::model("a bias can't be read").with_source(cause))
 }
 
 /// The vectors of a text's tokens.

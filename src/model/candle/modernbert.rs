@@ -1,11 +1,12 @@
 //! ModernBERT: norms before each part, rotary positions, gated layers, and most layers see near tokens only. After
 //! `transformers/models/modernbert/modeling_modernbert.py`.
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear, Module};
+use candle_core::Tensor;
+use candle_nn::{Embedding, Linear, Module};
 
-use super::encoder::{Activation, padding_bias, weigh};
-use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
+use super::encoder::{Activation, padding_bias};
+use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork, words_layer};
+use super::ops::{Attention, FeedForward, Norm, Rotation, sum};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     let network = weights.network("model");
     let global_theta = settings.number_or("global_rope_theta", 160_000.0);
     let local_theta = settings.number_or("local_rope_theta", global_theta);
+    let activation = Activation::named(settings.word_or("hidden_activation", "gelu"))?;
     let every = settings.size_or("global_attn_every_n_layers", 3)?.max(1);
     let layer = |index: usize| -> Result<Layer> {
         let here = network.at("layers").at(index);
@@ -36,11 +38,19 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
                 0 => None,
                 _ => Some(here.norm("attn_norm", hidden, eps)?),
             },
-            joined: here.linear("attn.Wqkv", hidden, 3 * hidden)?,
-            attention_output: here.linear("attn.Wo", hidden, hidden)?,
+            attention: Attention::of_parts(
+                thirds(&here.linear("attn.Wqkv", hidden, 3 * hidden)?)?,
+                here.dense("attn.Wo", hidden, hidden)?,
+                heads,
+                hidden / heads,
+            )?,
             inner_norm: here.norm("mlp_norm", hidden, eps)?,
-            up: here.linear("mlp.Wi", hidden, 2 * intermediate)?,
-            down: here.linear("mlp.Wo", intermediate, hidden)?,
+            feed_forward: FeedForward {
+                up: here.dense("mlp.Wi", hidden, 2 * intermediate)?,
+                activation,
+                gated: true,
+                down: here.dense("mlp.Wo", intermediate, hidden)?,
+            },
             theta: if is_global { global_theta } else { local_theta },
             is_global,
         })
@@ -53,7 +63,6 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
             .map(layer)
             .collect::<Result<_>>()?,
         last_norm: network.norm("final_norm", hidden, eps)?,
-        activation: Activation::named(settings.word_or("hidden_activation", "gelu"))?,
         heads,
         reach: settings.size_or("local_attention", 128)? / 2,
     };
@@ -62,6 +71,21 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         head: head(settings, &weights, hidden, eps, words)?,
         encoder,
     }))
+}
+
+/// Query, key and value of a layer that computes them together.
+fn thirds(joined: &Linear) -> Result<[Linear; 3]> {
+    let third = |place: usize| -> candle_core::Result<Linear> {
+        let part = |tensor: &Tensor| {
+            let size = tensor.dim(0)? / 3;
+            tensor.narrow(0, place * size, size)
+        };
+        Ok(Linear::new(part(joined.weight())?, joined.bias().map(part).transpose()?))
+    };
+    let thirds = || Ok([third(0)?, third(1)?, third(2)?]);
+    thirds().map_err(|cause: candle_core::Error| {
+        Error::model("weights of attention can't be parted").with_source(cause)
+    })
 }
 
 fn head(
@@ -76,7 +100,7 @@ fn head(
         return Ok(None);
     }
     let dense = Hidden {
-        dense: weights.linear("head.dense", hidden, hidden)?,
+        dense: weights.dense("head.dense", hidden, hidden)?,
         activation: Activation::named(settings.word_or("classifier_activation", "gelu"))?,
         norm: Some(weights.norm("head.norm", hidden, eps)?),
     };
@@ -96,11 +120,11 @@ fn head(
                 true => weights.tensor("decoder.weight", &[entries, hidden])?,
                 false => words,
             };
-            Linear::new(table, bias)
+            words_layer(table, bias)?
         }
-        Kind::Span if weights.has("qa_outputs.weight") => weights.linear("qa_outputs", hidden, 2)?,
-        Kind::Span => weights.linear("classifier", hidden, 2)?,
-        _ => weights.linear("classifier", hidden, settings.labels())?,
+        Kind::Span if weights.has("qa_outputs.weight") => weights.dense("qa_outputs", hidden, 2)?,
+        Kind::Span => weights.dense("classifier", hidden, 2)?,
+        _ => weights.dense("classifier", hidden, settings.labels())?,
     };
     Ok(Some(Head {
         taken,
@@ -111,80 +135,25 @@ fn head(
 }
 
 struct Layer {
-    attention_norm: Option<LayerNorm>,
-    joined: Linear,
-    attention_output: Linear,
-    inner_norm: LayerNorm,
-    up: Linear,
-    down: Linear,
+    attention_norm: Option<Norm>,
+    attention: Attention,
+    inner_norm: Norm,
+    feed_forward: FeedForward,
     theta: f64,
     is_global: bool,
 }
 
 struct ModernBert {
     words: Embedding,
-    norm: LayerNorm,
+    norm: Norm,
     layers: Vec<Layer>,
-    last_norm: LayerNorm,
-    activation: Activation,
+    last_norm: Norm,
     heads: usize,
     /// How far a token sees in layers that see near tokens only.
     reach: usize,
 }
 
-/// Cosines and sines of rotary positions, `[tokens, head / 2]`.
-struct Rotation {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rotation {
-    fn new(
-        theta: f64,
-        tokens: usize,
-        head: usize,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Rotation> {
-        let frequency = |pair: usize| 1.0 / (theta as f32).powf(2.0 * pair as f32 / head as f32);
-        let angles: Vec<f32> = (0..tokens)
-            .flat_map(|token| (0..head / 2).map(move |pair| token as f32 * frequency(pair)))
-            .collect();
-        let angles = Tensor::from_vec(angles, (tokens, head / 2), device)?;
-        Ok(Rotation {
-            cos: angles.cos()?.to_dtype(dtype)?,
-            sin: angles.sin()?.to_dtype(dtype)?,
-        })
-    }
-
-    fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        candle_nn::rotary_emb::rope(x, &self.cos, &self.sin)
-    }
-}
-
 impl ModernBert {
-    fn attend(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        rotation: &Rotation,
-        bias: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        let (rows, tokens, hidden) = x.dims3()?;
-        let head = hidden / self.heads;
-        let joined = layer
-            .joined
-            .forward(x)?
-            .reshape((rows, tokens, 3, self.heads, head))?
-            .permute((2, 0, 3, 1, 4))?
-            .contiguous()?;
-        let query = (rotation.apply(&joined.get(0)?)? * (head as f64).powf(-0.5))?;
-        let key = rotation.apply(&joined.get(1)?)?;
-        layer
-            .attention_output
-            .forward(&weigh(&query, &key, &joined.get(2)?, bias)?)
-    }
-
     /// What tokens out of reach add to attention; `None` if none is.
     fn reach_bias(&self, tokens: usize, inputs: &Inputs) -> candle_core::Result<Option<Tensor>> {
         if tokens <= self.reach + 1 {
@@ -204,8 +173,8 @@ impl TextEncoder for ModernBert {
         let mut x = self.words.forward(&inputs.id_tensor("input_ids")?)?;
         x = self.norm.forward(&x)?;
         let (_, tokens, hidden) = x.dims3()?;
-        let rotation =
-            |theta| Rotation::new(theta, tokens, hidden / self.heads, inputs.dtype, &inputs.device);
+        let like = x.clone();
+        let rotation = |theta| Rotation::new(theta, tokens, hidden / self.heads, &like);
         let padding = padding_bias(inputs)?;
         let near = match (&padding, self.reach_bias(tokens, inputs)?) {
             // Two of the least numbers would be less than the least.
@@ -227,12 +196,8 @@ impl TextEncoder for ModernBert {
                 Some(norm) => norm.forward(&x)?,
                 None => x.clone(),
             };
-            x = (&x + self.attend(layer, &normed, rotation, bias.as_ref())?)?;
-            let inner = layer.up.forward(&layer.inner_norm.forward(&x)?)?;
-            let half = inner.dim(2)? / 2;
-            let gated = (self.activation.apply(&inner.narrow(2, 0, half)?.contiguous()?)?
-                * inner.narrow(2, half, half)?)?;
-            x = (&x + layer.down.forward(&gated)?)?;
+            x = sum(layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?, &x)?;
+            x = sum(layer.feed_forward.forward(&layer.inner_norm.forward(&x)?)?, &x)?;
         }
         self.last_norm.forward(&x)
     }

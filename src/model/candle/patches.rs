@@ -7,9 +7,10 @@
 //! ViT, DeiT, BEiT, DINOv2, CLIP and SigLIP differ in names, in the tokens that stand before the patches, and in scales.
 
 use candle_core::{Module, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig, LayerNorm, Linear, ops::softmax_last_dim};
+use candle_nn::{Conv2d, Conv2dConfig};
 
 use super::encoder::Activation;
+use super::ops::{Attention, Dense, FeedForward, Norm, sum};
 use super::weights::Weights;
 use super::{Inputs, Settings};
 use crate::error::{Error, Result};
@@ -76,80 +77,59 @@ pub const VIT: Names = Names {
 
 /// One layer.
 pub struct Layer {
-    norm_before: LayerNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    norm_after: LayerNorm,
-    up: Linear,
-    down: Linear,
-    scales: Option<[Tensor; 2]>,
-    heads: usize,
-    activation: Activation,
+    norm_before: Norm,
+    attention: Attention,
+    norm_after: Norm,
+    feed_forward: FeedForward,
 }
 
 impl Layer {
     /// The layer whose weights these are.
     pub fn load(weights: &Weights, size: &Size, names: &Names) -> Result<Layer> {
         let (hidden, wide) = (size.hidden, size.intermediate);
-        let scale = |name| weights.tensor(name, &[hidden]);
+        let part = |name| weights.linear(name, hidden, hidden);
+        let parts = [part(names.query)?, part(names.key)?, part(names.value)?];
+        let scales = match names.scales {
+            // Models trained without them have none.
+            Some([first, second]) if weights.has(first) => [Some(first), Some(second)],
+            _ => [None, None],
+        };
+        let scaled = |name, inputs, scale| scaled(weights, name, inputs, hidden, scale);
+        let output = scaled(names.output, hidden, scales[0])?;
         Ok(Layer {
             norm_before: weights.norm(names.norm_before, hidden, size.eps)?,
-            query: weights.linear(names.query, hidden, hidden)?,
-            key: weights.linear(names.key, hidden, hidden)?,
-            value: weights.linear(names.value, hidden, hidden)?,
-            output: weights.linear(names.output, hidden, hidden)?,
+            attention: Attention::of_parts(parts, output, size.heads, hidden / size.heads)?,
             norm_after: weights.norm(names.norm_after, hidden, size.eps)?,
-            up: weights.linear(names.up, hidden, wide)?,
-            down: weights.linear(names.down, wide, hidden)?,
-            scales: match names.scales {
-                // Models trained without them have none.
-                Some([first, second]) if weights.has(first) => Some([scale(first)?, scale(second)?]),
-                _ => None,
+            feed_forward: FeedForward {
+                up: weights.dense(names.up, hidden, wide)?,
+                activation: size.activation,
+                gated: false,
+                down: scaled(names.down, wide, scales[1])?,
             },
-            heads: size.heads,
-            activation: size.activation,
         })
     }
 
     /// `x` is `[rows, tokens, hidden]`; `bias` is added to the scores of attention, `[rows or 1, heads or 1, tokens, tokens]`.
     pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let attended = self.attention(&self.norm_before.forward(x)?, bias)?;
-        let x = (x + self.scaled(attended, 0)?)?;
-        let wide = self
-            .activation
-            .apply(&self.up.forward(&self.norm_after.forward(&x)?)?)?;
-        &x + self.scaled(self.down.forward(&wide)?, 1)?
+        let attended = self.attention.forward(&self.norm_before.forward(x)?, bias, None)?;
+        let x = sum(attended, x)?;
+        sum(self.feed_forward.forward(&self.norm_after.forward(&x)?)?, &x)
     }
+}
 
-    fn scaled(&self, x: Tensor, which: usize) -> candle_core::Result<Tensor> {
-        match &self.scales {
-            Some(scales) => x.broadcast_mul(&scales[which]),
-            None => Ok(x),
-        }
-    }
-
-    fn attention(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let (rows, tokens, hidden) = x.dims3()?;
-        let head = hidden / self.heads;
-        let split = |linear: &Linear| {
-            linear
-                .forward(x)?
-                .reshape((rows, tokens, self.heads, head))?
-                .transpose(1, 2)?
-                .contiguous()
-        };
-        let query = (split(&self.query)? * (head as f64).powf(-0.5))?;
-        let scores = query.matmul(&split(&self.key)?.t()?)?;
-        let scores = match bias {
-            Some(bias) => scores.broadcast_add(bias)?,
-            None => scores,
-        };
-        let mixed = softmax_last_dim(&scores)?.matmul(&split(&self.value)?)?;
-        let mixed = mixed.transpose(1, 2)?.reshape((rows, tokens, hidden))?;
-        self.output.forward(&mixed)
-    }
+/// A dense layer whose outputs are multiplied by the numbers of the tensor `scale`: they go into its weights.
+fn scaled(weights: &Weights, name: &str, inputs: usize, outputs: usize, scale: Option<&str>) -> Result<Dense> {
+    let Some(scale) = scale else {
+        return weights.dense(name, inputs, outputs);
+    };
+    let scale = weights.tensor(scale, &[outputs])?;
+    let plain = weights.linear(name, inputs, outputs)?;
+    let multiplied = || {
+        let weight = plain.weight().broadcast_mul(&scale.reshape((outputs, 1))?)?;
+        let bias = plain.bias().map(|bias| bias * &scale).transpose()?;
+        Dense::new(weight, bias)
+    };
+    multiplied().map_err(|cause| Error::model("weights can't be scaled").with_source(cause))
 }
 
 /// Layers one after the other.

@@ -1,10 +1,11 @@
 //! ResNet. After `transformers/models/resnet/modeling_resnet.py`.
 
 use candle_core::{Module, Tensor};
-use candle_nn::{Conv2d, Linear};
+use candle_nn::Conv2d;
 
 use super::convolution::{self, Shape};
 use super::encoder::Activation;
+use super::ops::Dense;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         stem,
         layers,
         head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.linear("classifier.1", from, settings.labels())?),
+            true => Some(weights.dense("classifier.1", from, settings.labels())?),
             false => None,
         },
     }))
@@ -150,7 +151,7 @@ impl Layer {
 struct Resnet {
     stem: Conv2d,
     layers: Vec<Layer>,
-    head: Option<Linear>,
+    head: Option<Dense>,
 }
 
 impl Family for Resnet {

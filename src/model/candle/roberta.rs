@@ -37,11 +37,11 @@ pub fn head(
         Kind::Sequence => Head {
             taken: Taken::First,
             hidden: Some(Hidden {
-                dense: weights.linear("classifier.dense", hidden, hidden)?,
+                dense: weights.dense("classifier.dense", hidden, hidden)?,
                 activation: Activation::Tanh,
                 norm: None,
             }),
-            last: weights.linear("classifier.out_proj", hidden, labels)?,
+            last: weights.dense("classifier.out_proj", hidden, labels)?,
             is_span: false,
         },
         Kind::Tokens => Head::of_tokens(weights, hidden, labels)?,
@@ -49,7 +49,7 @@ pub fn head(
         Kind::Words => {
             let here = weights.at("lm_head");
             let transform = Hidden {
-                dense: here.linear("dense", hidden, hidden)?,
+                dense: here.dense("dense", hidden, hidden)?,
                 activation,
                 norm: Some(here.norm("layer_norm", hidden, size.eps)?),
             };

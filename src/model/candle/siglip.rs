@@ -1,10 +1,9 @@
 //! SigLIP's tower for images. After `transformers/models/siglip/modeling_siglip.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{LayerNorm, Linear, ops::softmax_last_dim};
+use candle_core::Tensor;
 
 use super::clip::{NAMES, tower};
-use super::encoder::Activation;
+use super::ops::{Dense, FeedForward, Norm, sum, weigh};
 use super::patches::{self, Layers, Patches, Size};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
@@ -21,15 +20,12 @@ pub fn open(pretrained: &Pretrained, weights: Weights) -> Result<Box<dyn Family>
     let embeddings = network.at("embeddings");
     let head = network.at("head");
     let joined = head.at("attention");
-    let parts = || -> candle_core::Result<[Linear; 3]> {
+    let parts = || -> candle_core::Result<[Dense; 3]> {
         let weight = joined_tensor(&joined, "in_proj_weight", &[3 * hidden, hidden])?;
         let bias = joined_tensor(&joined, "in_proj_bias", &[3 * hidden])?;
-        let part = |at: usize| -> candle_core::Result<Linear> {
+        let part = |at: usize| -> candle_core::Result<Dense> {
             let weight = weight.narrow(0, at * hidden, hidden)?.contiguous()?;
-            Ok(Linear::new(
-                weight,
-                Some(bias.narrow(0, at * hidden, hidden)?.contiguous()?),
-            ))
+            Dense::new(weight, Some(bias.narrow(0, at * hidden, hidden)?.contiguous()?))
         };
         Ok([part(0)?, part(1)?, part(2)?])
     };
@@ -48,11 +44,14 @@ pub fn open(pretrained: &Pretrained, weights: Weights) -> Result<Box<dyn Family>
             query,
             key,
             value,
-            output: joined.linear("out_proj", hidden, hidden)?,
+            output: joined.dense("out_proj", hidden, hidden)?,
             norm: head.norm("layernorm", hidden, size.eps)?,
-            up: head.linear("mlp.fc1", hidden, size.intermediate)?,
-            down: head.linear("mlp.fc2", size.intermediate, hidden)?,
-            activation: size.activation,
+            feed_forward: FeedForward {
+                up: head.dense("mlp.fc1", hidden, size.intermediate)?,
+                activation: size.activation,
+                gated: false,
+                down: head.dense("mlp.fc2", size.intermediate, hidden)?,
+            },
             heads: size.heads,
         },
     }))
@@ -67,14 +66,12 @@ fn joined_tensor(weights: &Weights, name: &str, shape: &[usize]) -> candle_core:
 /// Attention of one learned token to all patches.
 struct Pool {
     probe: Tensor,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    norm: LayerNorm,
-    up: Linear,
-    down: Linear,
-    activation: Activation,
+    query: Dense,
+    key: Dense,
+    value: Dense,
+    output: Dense,
+    norm: Norm,
+    feed_forward: FeedForward,
     heads: usize,
 }
 
@@ -90,14 +87,9 @@ impl Pool {
         };
         let probe = self.probe.expand((rows, 1, hidden))?.contiguous()?;
         let query = (split(self.query.forward(&probe)?)? * (head as f64).powf(-0.5))?;
-        let scores = query.matmul(&split(self.key.forward(x)?)?.t()?)?;
-        let mixed = softmax_last_dim(&scores)?.matmul(&split(self.value.forward(x)?)?)?;
-        let mixed = mixed.transpose(1, 2)?.reshape((rows, hidden))?;
-        let x = self.output.forward(&mixed)?;
-        let wide = self
-            .activation
-            .apply(&self.up.forward(&self.norm.forward(&x)?)?)?;
-        &x + self.down.forward(&wide)?
+        let mixed = weigh(&query, &split(self.key.forward(x)?)?, &split(self.value.forward(x)?)?, None)?;
+        let x = self.output.forward(&mixed.squeeze(1)?)?;
+        sum(self.feed_forward.forward(&self.norm.forward(&x)?)?, &x)
     }
 }
 
@@ -105,7 +97,7 @@ struct Siglip {
     patches: Patches,
     positions: Tensor,
     layers: Layers,
-    norm: LayerNorm,
+    norm: Norm,
     pool: Pool,
 }
 

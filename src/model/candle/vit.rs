@@ -1,9 +1,9 @@
 //! ViT, and DeiT with its second token. After `transformers/models/{vit,deit}/modeling_*.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{LayerNorm, Linear};
+use candle_core::Tensor;
 
 use super::patches::{self, Layers, Patches, Size, VIT, prepend, token};
+use super::ops::{Dense, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;
@@ -23,19 +23,19 @@ pub fn open(settings: &Settings, weights: Weights, name: &str) -> Result<Box<dyn
     let positions = patches::count(settings, 224, 16)? + before.len();
     let labels = settings.labels();
     let classify = settings.task() == Task::ImageClassification;
-    let head = |name| -> Result<Option<Linear>> {
+    let head = |name| -> Result<Option<Dense>> {
         Ok(match classify && weights.at(name).has("weight") {
-            true => Some(weights.linear(name, hidden, labels)?),
+            true => Some(weights.dense(name, hidden, labels)?),
             false => None,
         })
     };
     let heads = match (head("cls_classifier")?, head("distillation_classifier")?) {
         (Some(first), Some(second)) => vec![first, second],
-        _ if classify => vec![weights.linear("classifier", hidden, labels)?],
+        _ if classify => vec![weights.dense("classifier", hidden, labels)?],
         _ => vec![],
     };
     let pooler = match !classify && network.has("pooler.dense.weight") {
-        true => Some(network.linear("pooler.dense", hidden, hidden)?),
+        true => Some(network.dense("pooler.dense", hidden, hidden)?),
         false => None,
     };
     Ok(Box::new(Vit {
@@ -55,10 +55,10 @@ struct Vit {
     patches: Patches,
     positions: Tensor,
     layers: Layers,
-    norm: LayerNorm,
-    pooler: Option<Linear>,
+    norm: Norm,
+    pooler: Option<Dense>,
     /// One for each of the first tokens; their average counts. None for features.
-    heads: Vec<Linear>,
+    heads: Vec<Dense>,
 }
 
 impl Family for Vit {

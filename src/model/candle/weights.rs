@@ -5,10 +5,11 @@
 
 use candle_core::safetensors::SliceSafetensors;
 use candle_core::{DType, Device, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear};
+use candle_nn::{Embedding, Linear};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::ops::{Dense, Norm};
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;
 use crate::model::pretrained::{self, Pretrained};
@@ -126,7 +127,13 @@ impl<'a> Weights<'a> {
         Ok(tensor)
     }
 
-    /// `name.weight` of shape `[outputs, inputs]` and, where there is one, `name.bias`.
+    /// A dense layer: `name.weight` of shape `[outputs, inputs]` and, where there is one, `name.bias`.
+    pub fn dense(&self, name: &str, inputs: usize, outputs: usize) -> Result<Dense> {
+        let linear = self.linear(name, inputs, outputs)?;
+        Dense::new(linear.weight().clone(), linear.bias().cloned()).map_err(no_memory)
+    }
+
+    /// Its weights alone, for those who change them first.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
         let here = self.at(name);
         let bias = match here.has("bias") {
@@ -137,7 +144,7 @@ impl<'a> Weights<'a> {
     }
 
     /// `name.weight` and `name.bias`, or their older names; without a bias where there is none.
-    pub fn norm(&self, name: &str, size: usize, eps: f64) -> Result<LayerNorm> {
+    pub fn norm(&self, name: &str, size: usize, eps: f64) -> Result<Norm> {
         let here = self.at(name);
         let old = here.has("gamma");
         let weight = here.tensor(if old { "gamma" } else { "weight" }, &[size])?;
@@ -145,11 +152,9 @@ impl<'a> Weights<'a> {
         // A bias of zeros changes nothing and lets Candle take its fast way.
         let bias = match here.has(bias) {
             true => here.tensor(bias, &[size])?,
-            false => weight
-                .zeros_like()
-                .map_err(|cause| Error::model("no memory for weights").with_source(cause))?,
+            false => weight.zeros_like().map_err(no_memory)?,
         };
-        Ok(LayerNorm::new(weight, bias, eps))
+        Norm::new(weight, bias, eps).map_err(no_memory)
     }
 
     /// `name.weight` of shape `[entries, size]`.
@@ -159,4 +164,8 @@ impl<'a> Weights<'a> {
             size,
         ))
     }
+}
+
+fn no_memory(cause: candle_core::Error) -> Error {
+    Error::model("no memory for weights").with_source(cause)
 }

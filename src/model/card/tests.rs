@@ -125,6 +125,14 @@ fn contradictions_are_found() {
             "only with select: argmax",
         ),
         (
+            "functions: {p: {outputs: {y: {score: s}}}}",
+            "y.score: a name given, and it has a meaning only with select: argmax",
+        ),
+        (
+            "functions: {p: {outputs: {y: {select: argmax, score: y}}}}",
+            "y.score: the name of the first column given",
+        ),
+        (
             "functions: {p: {outputs: [a, b, a]}}",
             "outputs[2]: a is given twice",
         ),

@@ -8,22 +8,25 @@
 //! that ends early is an error, and so is a panic of a decoder.
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbaImage};
 use std::io::Cursor;
 use std::panic::AssertUnwindSafe;
 
-use super::jpeg;
+use super::jpeg::{self, Fault};
 use crate::error::{Error, Result};
 
-/// Pixels of an image, row by row, three bytes each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Red, green, blue, and a zero that makes it a word of four bytes.
+pub type Pixel = [u8; 4];
+
+/// Pixels of an image, row by row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rgb {
     /// Pixels in a row.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// `width * height * 3` bytes.
-    pub pixels: Vec<u8>,
+    /// `width * height` of them.
+    pub pixels: Vec<Pixel>,
 }
 
 /// How large an image may be.
@@ -47,26 +50,95 @@ impl Default for Limits {
 /// The formats that are read, for messages.
 pub const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF";
 
-/// The pixels of the image in `bytes`.
+/// Where a worker decodes: buffers are used again.
+#[derive(Default)]
+pub struct Decoder {
+    jpeg: jpeg::Decoder,
+    /// Room for the pixels of the next JPEG image.
+    spare: Vec<Pixel>,
+}
+
+impl Decoder {
+    /// The pixels of the image in `bytes`.
+    ///
+    /// # Errors
+    /// `Data`, saying what is wrong: no image, a format that is not read, beyond the limits, damaged.
+    pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Rgb> {
+        let format = format_of(bytes)?;
+        // Decoders own nothing outside the closure but buffers, whose contents mean nothing to the next image.
+        let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| match format {
+            ImageFormat::Jpeg => self.decode_jpeg(bytes, limits),
+            format => to_rgb(open(bytes, format, limits)?, format),
+        }));
+        decoded.unwrap_or_else(|_| {
+            Err(Error::data(format!(
+                "the decoder gave up on a damaged {} image",
+                name(format)
+            )))
+        })
+    }
+
+    /// Takes an image back that is needed no more.
+    pub fn recycle(&mut self, image: Rgb) {
+        self.spare = image.pixels;
+    }
+
+    fn decode_jpeg(&mut self, bytes: &[u8], limits: &Limits) -> Result<Rgb> {
+        let mut pixels = std::mem::take(&mut self.spare);
+        let decoded = self.jpeg.decode(bytes, limits.pixels, limits.bytes, &mut pixels);
+        let header = decoded.map_err(|fault| of_jpeg(fault, limits))?;
+        let image = Rgb {
+            width: header.width,
+            height: header.height,
+            pixels,
+        };
+        let orientation = header.exif.as_deref().and_then(Orientation::from_exif_chunk);
+        match orientation {
+            None | Some(Orientation::NoTransforms) => Ok(image),
+            Some(orientation) => turned(image, orientation),
+        }
+    }
+}
+
+/// The pixels of one image; see [`Decoder::decode`].
 ///
 /// # Errors
-/// `Data`, saying what is wrong: no image, a format that is not read, beyond the limits, damaged.
+/// Those of [`Decoder::decode`].
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Rgb> {
-    let format = format_of(bytes)?;
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        return Err(
+    Decoder::default().decode(bytes, limits)
+}
+
+fn of_jpeg(fault: Fault, limits: &Limits) -> Error {
+    let again = "write the file again";
+    match fault {
+        Fault::CutOff => {
             Error::data("the JPEG image ends early").with_hint("the file was cut off: write it again")
-        );
+        }
+        Fault::Damaged(how) => Error::data(format!("the JPEG image is damaged: {how}")).with_hint(again),
+        Fault::Unusual(how) => Error::data(format!("a JPEG image of an unusual kind: {how}"))
+            .with_hint("save it as a baseline or progressive JPEG of 8 bits a sample"),
+        Fault::Pixels(width, height) => too_many_pixels(ImageFormat::Jpeg, width, height, limits),
+        Fault::Bytes(bytes) => too_many_bytes(ImageFormat::Jpeg, bytes, limits),
     }
-    // Decoders own nothing outside the closure.
-    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| open(bytes, format, limits)));
-    let image = decoded.unwrap_or_else(|_| {
-        Err(Error::data(format!(
-            "the decoder gave up on a damaged {} image",
-            name(format)
-        )))
-    })?;
-    to_rgb(image, format)
+}
+
+/// The image as it was held.
+fn turned(image: Rgb, orientation: Orientation) -> Result<Rgb> {
+    let Rgb {
+        width,
+        height,
+        pixels,
+    } = image;
+    let image = RgbaImage::from_raw(width, height, pixels.into_flattened())
+        .ok_or_else(|| Error::internal("an image of other extents than its pixels"))?;
+    let mut image = DynamicImage::ImageRgba8(image);
+    image.apply_orientation(orientation);
+    let image = image.into_rgba8();
+    Ok(Rgb {
+        width: image.width(),
+        height: image.height(),
+        pixels: image.as_raw().as_chunks::<4>().0.to_vec(),
+    })
 }
 
 fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
@@ -111,29 +183,35 @@ fn open(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<DynamicIma
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.pixels {
-        return Err(beyond(
-            format,
-            format!("{width} x {height} pixels, and {} are the most", limits.pixels),
-        ));
+        return Err(too_many_pixels(format, width, height, limits));
     }
     if pixels == 0 {
         return Err(Error::data(format!("the {} image has no pixels", name(format))));
     }
     if decoder.total_bytes() > limits.bytes {
-        return Err(beyond(
-            format,
-            format!(
-                "it takes {} bytes to decode, and {} are the most",
-                decoder.total_bytes(),
-                limits.bytes
-            ),
-        ));
+        return Err(too_many_bytes(format, decoder.total_bytes(), limits));
     }
     // A damaged EXIF block says nothing, and the pixels are there all the same.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+fn too_many_pixels(format: ImageFormat, width: u32, height: u32, limits: &Limits) -> Error {
+    let most = limits.pixels;
+    beyond(
+        format,
+        format!("{width} x {height} pixels, and {most} are the most"),
+    )
+}
+
+fn too_many_bytes(format: ImageFormat, bytes: u64, limits: &Limits) -> Error {
+    let most = limits.bytes;
+    beyond(
+        format,
+        format!("it takes {bytes} bytes to decode, and {most} are the most"),
+    )
 }
 
 fn beyond(format: ImageFormat, what: String) -> Error {
@@ -145,18 +223,17 @@ fn to_rgb(image: DynamicImage, format: ImageFormat) -> Result<Rgb> {
     fn upper(value: u16) -> u8 {
         (value >> 8) as u8
     }
-    /// Three bytes of each pixel of `N` samples.
-    fn each<const N: usize, T: Copy>(samples: &[T], pixel: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<u8> {
-        let (pixels, _) = samples.as_chunks::<N>();
-        let mut out = Vec::with_capacity(pixels.len() * 3);
-        for samples in pixels {
-            out.extend_from_slice(&pixel(samples));
-        }
-        out
+    /// A pixel of each `N` samples.
+    fn each<const N: usize, T: Copy>(samples: &[T], color: impl Fn(&[T; N]) -> [u8; 3]) -> Vec<Pixel> {
+        let pixel = |samples| {
+            let [red, green, blue] = color(samples);
+            [red, green, blue, 0]
+        };
+        samples.as_chunks::<N>().0.iter().map(pixel).collect()
     }
     let (width, height) = (image.width(), image.height());
     let pixels = match image {
-        DynamicImage::ImageRgb8(image) => image.into_raw(),
+        DynamicImage::ImageRgb8(image) => each(image.as_raw(), |pixel: &[u8; 3]| *pixel),
         DynamicImage::ImageLuma8(image) => each(image.as_raw(), |&[grey]| [grey; 3]),
         DynamicImage::ImageLumaA8(image) => each(image.as_raw(), |&[grey, _]| [grey; 3]),
         DynamicImage::ImageRgba8(image) => each(image.as_raw(), |&[red, green, blue, _]| [red, green, blue]),

@@ -254,6 +254,12 @@ impl Model for Worker {
                 let values = self.model.infer(&some)?;
                 append(&mut outcome, values)?;
             }
+            let each = self.images.iter_mut().zip(some.inputs);
+            each.for_each(|(images, tensor)| {
+                if let Some(images) = images {
+                    images.recycle(tensor);
+                }
+            });
         }
         Ok(outcome)
     }
@@ -269,7 +275,11 @@ impl Worker {
         rows: usize,
         failed: &mut Vec<RowError>,
     ) -> Result<(TensorBatch, usize)> {
-        let mut numbers: Vec<Vec<f32>> = vec![Vec::new(); self.images.len()];
+        let rooms = self.images.iter_mut().map(|images| match images {
+            Some(images) => images.room(rows),
+            None => Vec::new(),
+        });
+        let mut numbers: Vec<Vec<f32>> = rooms.collect();
         let mut kept = Vec::with_capacity(rows);
         for row in start..start + rows {
             let before: Vec<usize> = numbers.iter().map(Vec::len).collect();

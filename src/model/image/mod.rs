@@ -15,6 +15,7 @@ pub mod processor;
 pub mod resize;
 mod rows;
 mod task;
+mod wide;
 
 pub use self::inputs::with_images;
 pub use self::pretrained::open;

@@ -4,8 +4,8 @@
 //! (`image` of an input). Each step is one of Hugging Face's image processors', in their order and with their rounding.
 //! Scaling and normalising map 256 values of each channel, so they are done once, into a table.
 
-use super::decode::{Limits, Rgb};
-use super::resize::{Filter, resize};
+use super::decode::{Decoder, Limits, Pixel, Rgb};
+use super::resize::{Filter, Resizer};
 use crate::error::{Error, Result};
 
 /// What extents an image gets.
@@ -50,6 +50,8 @@ pub struct Preprocessor {
     steps: Preprocess,
     tables: [[f32; 256]; 3],
     limits: Limits,
+    decoder: Decoder,
+    resizer: Resizer,
 }
 
 impl Preprocess {
@@ -84,6 +86,8 @@ impl Preprocessor {
             tables: std::array::from_fn(|channel| steps.table(channel)),
             steps: steps.clone(),
             limits,
+            decoder: Decoder::default(),
+            resizer: Resizer::default(),
         }
     }
 
@@ -98,9 +102,38 @@ impl Preprocessor {
     /// `Data`, for bytes that are no image, and for one whose resized form would be beyond the limits or of other extents
     /// than `out`.
     pub fn write(&mut self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
-        let image = super::decode::decode(bytes, &self.limits)?;
-        let image = self.resized(image)?;
-        let (height, width) = self.steps.crop.unwrap_or((image.height, image.width));
+        let whole = self.decoder.decode(bytes, &self.limits)?;
+        let (height, width) = self.steps.resized(&whole, &self.limits)?;
+        let image = match self.steps.resize {
+            Some((_, filter)) => self.resizer.resize(&whole, width, height, filter),
+            None => &whole,
+        };
+        self.steps.lay_out(image, &self.tables, out)?;
+        self.decoder.recycle(whole);
+        Ok(())
+    }
+}
+
+impl Preprocess {
+    /// Height and width that an image is resized to.
+    fn resized(&self, image: &Rgb, limits: &Limits) -> Result<(u32, u32)> {
+        let Some((size, _)) = self.resize else {
+            return Ok((image.height, image.width));
+        };
+        let (height, width) = size.of(image.height, image.width);
+        if height == 0 || width == 0 || height.saturating_mul(width) > limits.pixels {
+            return Err(Error::data(format!(
+                "an image of {} x {} pixels can't be resized to {width} x {height}: {} pixels are the most, and none too few",
+                image.width, image.height, limits.pixels
+            )));
+        }
+        // Both are below the limit, which is of 32 bits.
+        Ok((height as u32, width as u32))
+    }
+
+    /// Cuts out the middle of `image` and writes what `tables` make of it into `out`.
+    fn lay_out(&self, image: &Rgb, tables: &[[f32; 256]; 3], out: &mut [f32]) -> Result<()> {
+        let (height, width) = self.crop.unwrap_or((image.height, image.width));
         let plane = height as usize * width as usize;
         if out.len() != plane * 3 {
             return Err(Error::data(format!(
@@ -109,36 +142,21 @@ impl Preprocessor {
             .with_hint("say in the model card to what size images are resized"));
         }
         if (height, width) != (image.height, image.width) {
-            let black = self.tables.map(|table| table[0]);
+            let black = tables.map(|table| table[0]);
             self.fill(out, plane, black);
         }
         let window = Window::middle((image.height, image.width), (height, width));
         for row in 0..window.rows {
-            let from = ((window.from.0 + row) * image.width as usize + window.from.1) * 3;
-            let pixels = &image.pixels[from..from + window.columns * 3];
+            let from = (window.from.0 + row) * image.width as usize + window.from.1;
+            let pixels = &image.pixels[from..from + window.columns];
             let to = (window.to.0 + row) * width as usize + window.to.1;
-            self.write_row(pixels, out, plane, to);
+            self.write_row(pixels, tables, out, plane, to);
         }
         Ok(())
     }
 
-    fn resized(&mut self, image: Rgb) -> Result<Rgb> {
-        let Some((size, filter)) = self.steps.resize else {
-            return Ok(image);
-        };
-        let (height, width) = size.of(image.height, image.width);
-        if height == 0 || width == 0 || height.saturating_mul(width) > self.limits.pixels {
-            return Err(Error::data(format!(
-                "an image of {} x {} pixels can't be resized to {width} x {height}: {} pixels are the most, and none too few",
-                image.width, image.height, self.limits.pixels
-            )));
-        }
-        // Both are below the limit, which is of 32 bits.
-        Ok(resize(image, width as u32, height as u32, filter))
-    }
-
     fn fill(&self, out: &mut [f32], plane: usize, color: [f32; 3]) {
-        if self.steps.channels_last {
+        if self.channels_last {
             let (pixels, _) = out.as_chunks_mut::<3>();
             pixels.fill(color);
         } else {
@@ -150,14 +168,20 @@ impl Preprocessor {
 
     /// Which of red, green and blue each channel of the tensor is.
     fn order(&self) -> [usize; 3] {
-        if self.steps.bgr { [2, 1, 0] } else { [0, 1, 2] }
+        if self.bgr { [2, 1, 0] } else { [0, 1, 2] }
     }
 
-    fn write_row(&self, pixels: &[u8], out: &mut [f32], plane: usize, to: usize) {
-        let (pixels, _) = pixels.as_chunks::<3>();
+    fn write_row(
+        &self,
+        pixels: &[Pixel],
+        tables: &[[f32; 256]; 3],
+        out: &mut [f32],
+        plane: usize,
+        to: usize,
+    ) {
         for (channel, color) in self.order().into_iter().enumerate() {
-            let table = &self.tables[channel];
-            if self.steps.channels_last {
+            let table = &tables[channel];
+            if self.channels_last {
                 let places = out[to * 3 + channel..].iter_mut().step_by(3);
                 for (place, pixel) in places.zip(pixels) {
                     *place = table[usize::from(pixel[color])];

@@ -20,6 +20,8 @@ pub struct Images {
     preprocessor: Preprocessor,
     /// Shape of one image.
     shape: [usize; 3],
+    /// Numbers of images that were scored: fresh memory costs more than filling it.
+    spare: Vec<f32>,
 }
 
 impl Images {
@@ -32,6 +34,7 @@ impl Images {
                 true => [height, width, 3],
                 false => [3, height, width],
             },
+            spare: Vec::new(),
         }
     }
 
@@ -39,6 +42,21 @@ impl Images {
     pub fn at_once(&self) -> usize {
         let image: usize = self.shape.iter().product::<usize>() * size_of::<f32>();
         (TENSOR_BYTES / image.max(1)).clamp(1, 64)
+    }
+
+    /// Where the numbers of so many images go.
+    pub fn room(&mut self, images: usize) -> Vec<f32> {
+        let mut numbers = std::mem::take(&mut self.spare);
+        numbers.clear();
+        numbers.reserve(images * self.shape.iter().product::<usize>());
+        numbers
+    }
+
+    /// Takes a tensor back that is needed no more.
+    pub fn recycle(&mut self, tensor: Tensor) {
+        if let TensorData::F32(numbers) = tensor.data {
+            self.spare = numbers;
+        }
     }
 
     /// Appends the numbers of an image; `numbers` stays as it is when it is none.
@@ -68,7 +86,7 @@ impl Images {
         first: usize,
         failed: &mut Vec<RowError>,
     ) -> Result<Tensor> {
-        let mut numbers = Vec::with_capacity(images.len() * self.shape.iter().product::<usize>());
+        let mut numbers = self.room(images.len());
         for (index, bytes) in images.iter().enumerate() {
             if let Err(error) = self.push(bytes, &mut numbers) {
                 let row = first + index;

@@ -188,10 +188,10 @@ impl OnnxModel {
         let mut steps = Vec::with_capacity(wanted.len());
         let mut outputs = Vec::with_capacity(wanted.len());
         for (wanted, output) in wanted.iter().zip(learned.outputs) {
-            let (step, output) =
+            let (step, columns) =
                 postprocess::plan(&wanted.card, output).map_err(|error| error.with("model", &file.label))?;
             steps.push(step);
-            outputs.push(output);
+            outputs.extend(columns);
         }
         let notes = inputs.notes.into_iter().chain(learned.notes);
         for note in notes.chain(left_over).chain(note) {

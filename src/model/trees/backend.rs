@@ -128,9 +128,9 @@ impl TreesModel {
         let ensemble = &shared.ensemble;
         let (mut pieces, mut outputs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for (piece, feature, card) in wanted(name, card, ensemble)? {
-            let (step, feature) = postprocess::plan(&card, feature)?;
+            let (step, columns) = postprocess::plan(&card, feature)?;
             pieces.push(piece);
-            outputs.push(feature);
+            outputs.extend(columns);
             steps.push(step);
         }
         self.functions.push(Function {

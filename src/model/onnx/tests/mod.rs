@@ -1,9 +1,11 @@
 //! Tests of ONNX models: on files made here byte by byte, and on the fixtures that real exporters made.
 
+mod dense;
 mod describe;
 mod fixtures;
 mod graph;
 mod infer;
+mod made;
 mod scaler;
 mod shared;
 

@@ -1,0 +1,164 @@
+//! JPEG files as Pillow decodes them, which is as libjpeg-turbo does by default: the same pixels, bit for bit.
+//!
+//! No crate gives that. Decoders in Rust (`zune-jpeg`, `jpeg-decoder`) round transform and colours in their own ways, by up
+//! to 3 of 255, which a network can make 1 % of a score of. libjpeg-turbo itself needs `nasm`, and mostly CMake,
+//! to be built; without `nasm` (`mozjpeg-sys`) it takes twice as long as Pillow. So this is a decoder of the kinds of JPEG that Pillow
+//! reads: sequential and progressive with Huffman codes, 8 bits, one, three or four components. `tests/it/jpeg.rs` holds it against Pillow.
+//!
+//! Damaged data is an error, where Pillow often goes on with grey; so is a file without its end.
+
+mod color;
+mod huffman;
+mod idct;
+mod planes;
+mod scans;
+mod segments;
+mod upsample;
+
+use self::color::Space;
+use self::planes::{Grid, Plane};
+use self::segments::{Frame, State, marker};
+use self::upsample::Growth;
+
+/// Why there are no pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The file ends before the image does.
+    CutOff,
+    /// It breaks the rules.
+    Damaged(&'static str),
+    /// It follows rules that are not implemented.
+    Unusual(&'static str),
+    /// More pixels than allowed.
+    Pixels(u32, u32),
+    /// More bytes than allowed to decode it.
+    Bytes(u64),
+}
+
+/// Where a worker decodes: its buffers are used again.
+#[derive(Default)]
+pub struct Decoder {
+    planes: Vec<Plane>,
+    rows: [Vec<u8>; 4],
+    sums: Vec<u16>,
+}
+
+/// An image, without its pixels.
+#[derive(Debug)]
+pub struct Header {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// The EXIF data, if there is any.
+    pub exif: Option<Vec<u8>>,
+}
+
+impl Decoder {
+    /// Decodes `bytes`; the pixels (red, green, blue, 0) take the place of what is in `pixels`.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or that it has more than `most_pixels` or takes more than `most_bytes`.
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        most_pixels: u64,
+        most_bytes: u64,
+        pixels: &mut Vec<[u8; 4]>,
+    ) -> Result<Header, Fault> {
+        let mut state = State::default();
+        let mut grid = Grid::default();
+        let mut at = 0;
+        loop {
+            match segments::next_marker(bytes, &mut at)? {
+                marker::END_OF_IMAGE => break,
+                marker::START_OF_IMAGE | marker::TEMPORARY | 0xd0..=0xd7 => {}
+                marker::START_OF_SCAN => {
+                    let scan = state.scan(segments::body(bytes, &mut at)?)?;
+                    for part in &scan.parts {
+                        self.begin(part.component, &state)?;
+                    }
+                    at = scans::read(bytes, at, &state, &scan, grid, &mut self.planes)?;
+                    for part in &scan.parts {
+                        let missing = &mut self.planes[part.component].missing;
+                        let known = missing.iter_mut().take(scan.last + 1).skip(scan.first);
+                        known.for_each(|bits| *bits = Some(scan.low as u8));
+                    }
+                }
+                code => {
+                    let had_frame = state.frame.is_some();
+                    state.take(code, segments::body(bytes, &mut at)?)?;
+                    if let Some(frame) = state.frame.as_ref().filter(|_| !had_frame) {
+                        grid = self.prepare(frame, most_pixels, most_bytes)?;
+                    }
+                }
+            }
+        }
+        let frame = state.frame.as_ref().ok_or(Fault::Damaged("it has no frame"))?;
+        self.write(frame, &grid, Space::of(&state), pixels)?;
+        Ok(Header {
+            width: frame.width,
+            height: frame.height,
+            exif: state.exif,
+        })
+    }
+
+    /// Makes room for a picture.
+    fn prepare(&mut self, frame: &Frame, most_pixels: u64, most_bytes: u64) -> Result<Grid, Fault> {
+        let pixels = u64::from(frame.width) * u64::from(frame.height);
+        if pixels == 0 {
+            return Err(Fault::Damaged("it has no pixels"));
+        }
+        if pixels > most_pixels {
+            return Err(Fault::Pixels(frame.width, frame.height));
+        }
+        let grid = Grid::of(frame);
+        let bytes = pixels * 4 + grid.bytes(frame);
+        if bytes > most_bytes {
+            return Err(Fault::Bytes(bytes));
+        }
+        self.planes.resize_with(frame.components.len(), Plane::default);
+        for (plane, component) in self.planes.iter_mut().zip(&frame.components) {
+            plane.prepare(frame, &grid, component.factors);
+        }
+        Ok(grid)
+    }
+
+    /// A component keeps the quantisers that are in force when its first scan begins.
+    fn begin(&mut self, component: usize, state: &State) -> Result<(), Fault> {
+        let frame = state.frame.as_ref().ok_or(Fault::Damaged("it has no frame"))?;
+        let table = state.quantisers[frame.components[component].table];
+        let quantisers = &mut self.planes[component].quantisers;
+        *quantisers = quantisers.or(table);
+        match quantisers {
+            Some(_) => Ok(()),
+            None => Err(Fault::Damaged("a table of quantisers is missing")),
+        }
+    }
+
+    /// Makes pixels of the components.
+    fn write(
+        &mut self,
+        frame: &Frame,
+        grid: &Grid,
+        space: Space,
+        pixels: &mut Vec<[u8; 4]>,
+    ) -> Result<(), Fault> {
+        let mut growths = [Growth::None; 4];
+        for (plane, growth) in self.planes.iter_mut().zip(&mut growths) {
+            plane.finish()?;
+            *growth = Growth::of(plane, grid)?;
+        }
+        let width = frame.width as usize;
+        pixels.resize(width * frame.height as usize, [0; 4]);
+        for (y, out) in pixels.chunks_exact_mut(width).enumerate() {
+            let mut rows: [&[u8]; 4] = [&[]; 4];
+            let each = self.planes.iter().zip(growths).zip(&mut self.rows);
+            for (row, ((plane, growth), scratch)) in rows.iter_mut().zip(each) {
+                *row = upsample::row(plane, growth, y, &mut self.sums, scratch);
+            }
+            color::row(space, rows, out);
+        }
+        Ok(())
+    }
+}
