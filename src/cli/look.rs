@@ -7,7 +7,7 @@ use floe::config::replica::Launch;
 use floe::config::schema::job_schema;
 use floe::error::{Error, ErrorKind, Result};
 use floe::job;
-use floe::model::{card, inspect};
+use floe::model::{card, device, inspect};
 use floe::storage::OutputStore;
 use floe::telemetry::units;
 use floe::write;
@@ -108,11 +108,17 @@ pub async fn check(args: JobArgs) -> Result<()> {
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let host = environment::host();
     let storage = storage(args.stages)?;
-    let model = job::open_model(&ModelOptions::at(&args.model), &host, &storage).await?;
+    let model = job::open_model(&ModelOptions::at(&args.model), None, None, &host, &storage).await?;
+    let devices = device::report(&host.onnxruntime_paths);
     if args.json {
-        return say::json(&inspect::to_json(&*model));
+        let mut document = inspect::to_json(&*model);
+        document["devices"] = devices.into();
+        return say::json(&document);
     }
-    println!("{}", inspect::to_text(&*model).trim_end());
+    println!("{}\n", inspect::to_text(&*model).trim_end());
+    for line in devices {
+        println!("device: {line}");
+    }
     Ok(())
 }
 

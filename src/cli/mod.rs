@@ -98,13 +98,13 @@ pub struct JobArgs {
     /// Who runs the model: onnx, echo [default: by what the folder holds]
     #[arg(long)]
     pub backend: Option<String>,
-    /// Where it runs: auto, cpu
+    /// Where it runs: auto, cpu, cuda (every GPU) or cuda:N
     #[arg(long)]
     pub device: Option<String>,
-    /// How exactly it computes: f32 (default), or bf16 where an execution provider can do it
+    /// How exactly it computes: f32 (default); bf16 or f16 where an execution provider or a GPU can do it
     #[arg(long)]
     pub precision: Option<String>,
-    /// Plug-ins of ONNX Runtime that compute what they can: openvino [default: none]
+    /// Plug-ins of ONNX Runtime that compute what they can: openvino, cuda, tensorrt [default: none]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub execution_providers: Option<Vec<String>>,
     /// Worker threads, each with a model of its own [default: one per core]

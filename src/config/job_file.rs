@@ -108,13 +108,13 @@ pub struct ModelSection {
     )]
     pub device: Option<String>,
     /// How exactly the model computes. `bf16` is several times as fast on processors that have it, changes results a
-    /// little, and needs an execution provider that can do it. What can't be had ends the job.
+    /// little, and needs an execution provider that can do it; on GPUs there is `f16`, too. What can't be had ends the job.
     ///
     /// Default: `f32`.
     #[schemars(example = &"bf16")]
     pub precision: Option<Precision>,
     /// Plug-ins of ONNX Runtime that compute what they can, best first; the rest its own kernels do. They are fetched
-    /// apart: `docs/models.md` says how.
+    /// apart: `docs/models.md` says how, and `docs/gpu.md` for `cuda` and `tensorrt`.
     ///
     /// Default: none.
     #[schemars(example = ["openvino"])]
@@ -264,7 +264,7 @@ pub struct ResourcesSection {
         extend("x-takes" = quantity::MEMORY)
     )]
     pub memory_requests: Option<Quantity>,
-    /// Whole GPUs.
+    /// Whole GPUs: so many of those that are there are used. Fewer than that end the job.
     ///
     /// Default: what the container or machine has.
     #[schemars(example = 1, example = &"1", extend("x-takes" = quantity::GPUS))]
@@ -318,9 +318,10 @@ pub struct StorageSection {
 #[serde(deny_unknown_fields)]
 pub struct InferenceSection {
     /// Worker threads, each with a model of its own. Snowflake's own worker takes 2·vCPU+1 on a CPU and 1 on a GPU,
-    /// which asks for more threads than there are cores; any number is taken here.
+    /// which asks for more threads than there are cores; any number is taken here. On GPUs it is the number of models, dealt
+    /// out in turn; threads that read, decode and write stay one per core.
     ///
-    /// Default: one per core.
+    /// Default: one per core; on GPUs one per GPU.
     #[schemars(example = 4, range(min = 1, max = 4096))]
     pub num_workers: Option<u32>,
     /// Most rows handed to the model at once.

@@ -114,6 +114,8 @@ pub enum Precision {
     F32,
     /// Products of matrices may be taken in bfloat16: 8 bits of mantissa instead of 24.
     Bf16,
+    /// The same in float16: 11 bits of mantissa, and nothing above 65504.
+    F16,
 }
 
 impl Precision {
@@ -122,6 +124,7 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
         }
     }
 }
@@ -132,6 +135,10 @@ impl Precision {
 pub enum ExecutionProvider {
     /// Intel's OpenVINO, on the processor.
     Openvino,
+    /// NVIDIA's CUDA, on GPUs; what `model.device: cuda` stands for.
+    Cuda,
+    /// NVIDIA's TensorRT, on GPUs.
+    Tensorrt,
 }
 
 impl ExecutionProvider {
@@ -139,7 +146,16 @@ impl ExecutionProvider {
     pub fn as_str(self) -> &'static str {
         match self {
             ExecutionProvider::Openvino => "openvino",
+            ExecutionProvider::Cuda => "cuda",
+            ExecutionProvider::Tensorrt => "tensorrt",
         }
+    }
+}
+
+impl ExecutionProvider {
+    /// Whether it computes on GPUs.
+    pub fn is_on_gpus(self) -> bool {
+        matches!(self, ExecutionProvider::Cuda | ExecutionProvider::Tensorrt)
     }
 }
 
@@ -151,7 +167,9 @@ pub enum Device {
     Auto,
     /// Processor cores.
     Cpu,
-    /// An NVIDIA GPU by its ordinal.
+    /// Every NVIDIA GPU that the job may use.
+    Gpus,
+    /// One NVIDIA GPU, by its ordinal.
     Cuda(u32),
 }
 

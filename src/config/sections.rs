@@ -12,8 +12,8 @@ use crate::config::naming;
 use crate::config::nesting::shown;
 use crate::config::quantity::{self, Quantity};
 use crate::config::{
-    Backend, Device, InferenceOptions, InputOptions, ModelOptions, OutputOptions, Precision, Resources,
-    SaveMode,
+    Backend, Device, ExecutionProvider, InferenceOptions, InputOptions, ModelOptions, OutputOptions,
+    Precision, Resources, SaveMode,
 };
 use crate::signature::OnNull;
 
@@ -54,7 +54,7 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
             ),
         );
     }
-    if backend == Some(Backend::Echo) && matches!(device, Device::Cuda(_)) {
+    if backend == Some(Backend::Echo) && matches!(device, Device::Gpus | Device::Cuda(_)) {
         faults.push(
             "model.device",
             "a GPU given, but the backend echo runs on the cpu only",
@@ -70,13 +70,18 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
             );
         }
     }
-    if precision == Precision::Bf16 && execution_providers.is_empty() {
+    let on_gpus = matches!(device, Device::Gpus | Device::Cuda(_));
+    if precision != Precision::F32 && execution_providers.is_empty() && !on_gpus {
         faults.push(
             "model.precision",
-            "bf16 given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can do it, \
-             execution_providers: [openvino], or leave the precision out",
+            format!(
+                "{} given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can do it, \
+                 execution_providers: [openvino], or leave the precision out",
+                precision.as_str()
+            ),
         );
     }
+    gpu_providers(device, &execution_providers, faults);
     ModelOptions {
         location,
         backend,
@@ -87,11 +92,34 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
     }
 }
 
+/// Execution providers for GPUs go with GPUs, and with no others.
+fn gpu_providers(device: Device, providers: &[ExecutionProvider], faults: &mut Faults) {
+    let Some(on_gpus) = providers.iter().find(|provider| provider.is_on_gpus()) else {
+        return;
+    };
+    let name = on_gpus.as_str();
+    if device == Device::Cpu {
+        faults.push(
+            "model.execution_providers",
+            format!("{name} given, but model.device is cpu; leave one of them out"),
+        );
+    }
+    if let Some(other) = providers.iter().find(|provider| !provider.is_on_gpus()) {
+        faults.push(
+            "model.execution_providers",
+            format!(
+                "{name} and {} given, but one computes on GPUs and the other on processors; leave one of them out",
+                other.as_str()
+            ),
+        );
+    }
+}
+
 fn parse_device(text: &str) -> Option<Device> {
     match text {
         "auto" => Some(Device::Auto),
         "cpu" => Some(Device::Cpu),
-        "cuda" => Some(Device::Cuda(0)),
+        "cuda" => Some(Device::Gpus),
         other => {
             let ordinal = other.strip_prefix("cuda:")?;
             // `parse` alone would take a sign.

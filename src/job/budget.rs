@@ -43,10 +43,16 @@ impl WorkerPool {
     /// By default one single-threaded worker per core: measured, that beats one model on all cores by 1.3 to 3 times and
     /// the 2·vCPU+1 workers of Snowflake's own server by whatever they cost in memory and switching. With fewer
     /// workers than cores, each model gets its share of the cores, so cores are neither idle nor oversubscribed.
-    pub fn of(job: &Job, host: &Host) -> WorkerPool {
+    ///
+    /// On GPUs (`on_gpus`) `num_workers` are the models that workers take turns at, and there is a worker per core: while
+    /// one waits for a GPU, the others read, decode and encode.
+    pub fn of(job: &Job, host: &Host, on_gpus: bool) -> WorkerPool {
         let asked = job.resources.cpus.map_or(host.cpus, |cpus| cpus.ceil() as usize);
         let cpus = asked.clamp(1, host.cpus.max(1));
-        let workers = job.inference.num_workers.unwrap_or(cpus).max(1);
+        let workers = match on_gpus {
+            true => cpus,
+            false => job.inference.num_workers.unwrap_or(cpus).max(1),
+        };
         let memory = job.resources.memory_bytes.unwrap_or(host.memory_bytes);
         WorkerPool {
             workers,

@@ -61,7 +61,7 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
         notes.push(store_class.meaning().to_string());
     }
     notes.extend(free_space(&places, plan.bytes()));
-    let pool = budget::WorkerPool::of(job, host);
+    let pool = budget::WorkerPool::of(job, host, scoring.model.is_on_gpus());
     Ok(CheckReport {
         model: scoring.model.describe(),
         function: scoring.function.name.clone(),

@@ -267,14 +267,14 @@ impl<'a> Replica<'a> {
             input: &self.places.input,
             plan,
             footers,
-            workers: WorkerPool::of(self.job, self.host).workers,
+            workers: WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus()).workers,
         }
     }
 
     /// The units of this replica, those that are not committed yet first; then, if it helps, those of others.
     async fn queue(&self, claimed: &Claimed) -> Result<UnitQueue> {
         let (plan, replica) = (&claimed.plan, self.job.replica);
-        let workers = WorkerPool::of(self.job, self.host).workers;
+        let workers = WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus()).workers;
         let queue = UnitQueue::new(
             self.store.clone(),
             claimed.clone(),
@@ -337,7 +337,7 @@ impl<'a> Replica<'a> {
     async fn pipeline(&self, claimed: &Claimed, footers: Vec<Arc<Footer>>) -> Result<Pipeline> {
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
-        let pool = WorkerPool::of(self.job, self.host);
+        let pool = WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus());
         let on_disk = self.places.input.is_on_disk() && self.places.output.is_on_disk();
         let models = self
             .scoring

@@ -52,7 +52,14 @@ impl Scoring {
     /// # Errors
     /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
     pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
-        let model = open_model(&job.model, host, storage).await?;
+        let model = open_model(
+            &job.model,
+            job.resources.gpus,
+            job.inference.num_workers,
+            host,
+            storage,
+        )
+        .await?;
         let function = choose(model.as_ref(), job.model.function_name.as_deref())?.clone();
         let function = function.fed_by(&job.input.columns)?;
         for note in model.notes() {
@@ -220,12 +227,18 @@ async fn files_of(job: &Job, storage: &Storage) -> Result<BTreeMap<String, Arc<R
     Ok(files)
 }
 
-/// Reads and opens a model.
+/// Reads and opens a model. `gpus`: how many were asked for; `models`: how many of it are to be on them.
 ///
 /// # Errors
 /// `Model` when there is no model or it cannot be used; `Config` when backend, device, precision or an execution
 /// provider cannot be had.
-pub async fn open_model(wanted: &ModelOptions, host: &Host, storage: &Storage) -> Result<Arc<dyn Loaded>> {
+pub async fn open_model(
+    wanted: &ModelOptions,
+    gpus: Option<u32>,
+    models: Option<usize>,
+    host: &Host,
+    storage: &Storage,
+) -> Result<Arc<dyn Loaded>> {
     let (location, backend) = (wanted.location.as_str(), wanted.backend);
     let files = if location == "echo" || backend == Some(Backend::Echo) {
         ModelFiles {
@@ -238,6 +251,8 @@ pub async fn open_model(wanted: &ModelOptions, host: &Host, storage: &Storage) -
     let options = OpenOptions {
         backend,
         device: wanted.device,
+        gpus,
+        models,
         precision: wanted.precision,
         execution_providers: wanted.execution_providers.clone(),
         onnxruntime_paths: host.onnxruntime_paths.clone(),

@@ -25,6 +25,7 @@ pub mod candle;
 pub mod card;
 #[cfg(feature = "onnx")]
 mod dense;
+pub mod device;
 pub mod echo;
 pub mod engine;
 pub mod files;
@@ -77,6 +78,11 @@ pub trait Loaded: Send + Sync {
     /// What the folder of a pretrained model was found to be, fact by fact.
     fn found(&self) -> &[(&'static str, String)] {
         &[]
+    }
+
+    /// Whether its workers take turns at a few models on GPUs: then there may be as many workers as cores.
+    fn is_on_gpus(&self) -> bool {
+        false
     }
 
     /// Whether a row's outputs do not depend on the rows that share its batch, rounding aside.
@@ -190,6 +196,10 @@ pub struct OpenOptions {
     pub backend: Option<Backend>,
     /// Where to run.
     pub device: Device,
+    /// GPUs that were asked for; `None`: those that are there.
+    pub gpus: Option<u32>,
+    /// Models on GPUs; `None`: one on each.
+    pub models: Option<usize>,
     /// How exactly to compute.
     pub precision: Precision,
     /// Who is to compute before ONNX Runtime itself, best first.
@@ -214,7 +224,6 @@ pub const BACKENDS: &[&str] = match (cfg!(feature = "onnx"), cfg!(feature = "can
 /// `Config`, for a backend or device that this build has not; `Model`, for files that are no model, not one that
 /// Floe reads, or one that fails its checks. The message names the way out.
 pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    check_device(options.device)?;
     let built_in = files.location == echo::LOCATION && files.files.is_empty();
     let location = files.location.clone();
     let opened = match options.backend {
@@ -233,6 +242,7 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
 }
 
 fn open_echo(options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    refuse_gpus("echo", options)?;
     refuse_providers("echo", options)?;
     Ok(Arc::new(echo::Echo::new()))
 }
@@ -241,8 +251,8 @@ fn open_echo(options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
 fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
     let key = match (options.execution_providers.first(), options.precision) {
         (Some(provider), _) => format!("model.execution_providers: {}", provider.as_str()),
-        (None, Precision::Bf16) => "model.precision: bf16".to_string(),
         (None, Precision::F32) => return Ok(()),
+        (None, precision) => format!("model.precision: {}", precision.as_str()),
     };
     Err(Error::config(format!(
         "{key} can't be had: the backend {backend} computes by itself; it goes with the backend onnx only"
@@ -266,6 +276,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
         .with_hint("give the folder that save_pretrained wrote, or leave model.backend out")),
         Some(Backend::Onnx) => open_onnx(files.clone(), options),
         _ if trees::backend::claims(&files)? => {
+            refuse_gpus("trees", options)?;
             refuse_providers("trees", options)?;
             let trees = trees::backend::TreesModel::open(&files)?;
             Ok(Arc::new(trees) as Arc<dyn Loaded>)
@@ -294,13 +305,14 @@ fn not_in_this_build(backend: &str) -> Error {
     ))
 }
 
-fn check_device(device: Device) -> Result<()> {
-    match device {
+/// For a backend that computes on processors only.
+fn refuse_gpus(backend: &str, options: &OpenOptions) -> Result<()> {
+    let why = format!("the backend {backend} computes on processors");
+    let hint = "set model.device to cpu or auto".to_string();
+    match options.device {
+        // A GPU that was requested and is not of use is no reason to end a job that didn't say what for.
         Device::Auto | Device::Cpu => Ok(()),
-        Device::Cuda(ordinal) => Err(Error::config(format!(
-            "model.device: cuda:{ordinal} can't be had; this build runs models on: cpu"
-        ))
-        .with_hint("set model.device to cpu or auto")),
+        _ => device::place(options, Err((why, hint))).map(|_| ()),
     }
 }
 
@@ -364,7 +376,7 @@ mod tests {
         let cuda = refused(files("echo", &[]), None, Device::Cuda(1));
         assert!(
             cuda.to_string()
-                .contains("cuda:1 can't be had; this build runs models on: cpu"),
+                .contains("cuda:1 can't be had: the backend echo computes on processors"),
             "{cuda}"
         );
         let echo = refused(files("m", &[("m.onnx", b"x")]), Some(Backend::Echo), Device::Cpu);

@@ -24,6 +24,11 @@ pub trait Networks: Send + Sync {
     /// Who computes, with its version and device, e.g. `candle 0.11 on cpu`.
     fn describe(&self) -> String;
 
+    /// Whether its workers take turns at a few models on GPUs.
+    fn is_on_gpus(&self) -> bool {
+        false
+    }
+
     /// The inputs it takes: others are not given to it.
     fn inputs(&self) -> &[String];
 

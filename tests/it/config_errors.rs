@@ -209,11 +209,11 @@ fn wrong_values_say_what_was_given_and_what_is_allowed() {
         ),
         (
             model("location: m, precision: fp16, execution_providers: [openvino]"),
-            "model.precision: \"fp16\" given, f32 or bf16 allowed; the nearest is bf16",
+            "model.precision: \"fp16\" given, f32, bf16 or f16 allowed; the nearest is f16",
         ),
         (
             model("location: m, execution_providers: [openvin]"),
-            "model.execution_providers[0]: \"openvin\" given, openvino allowed; the nearest is openvino",
+            "model.execution_providers[0]: \"openvin\" given, openvino, cuda or tensorrt allowed; the nearest is openvino",
         ),
         (
             job_out("resources: {cpu_requests: two}"),
@@ -319,6 +319,15 @@ fn what_contradicts_itself_is_refused() {
             model("location: m, precision: bf16"),
             "model.precision: bf16 given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can \
              do it, execution_providers: [openvino], or leave the precision out",
+        ),
+        (
+            model("location: m, device: cpu, execution_providers: [tensorrt, cuda]"),
+            "model.execution_providers: tensorrt given, but model.device is cpu; leave one of them out",
+        ),
+        (
+            model("location: m, execution_providers: [cuda, openvino]"),
+            "model.execution_providers: cuda and openvino given, but one computes on GPUs and the other on processors; \
+             leave one of them out",
         ),
         (
             model("location: m, execution_providers: [openvino, openvino]"),

@@ -8,10 +8,11 @@ use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
 use self::weights::Checkpoint;
+use super::device::Place;
 use super::network::{Named, Network, Networks};
 use super::pretrained::Pretrained;
 use super::{ModelFiles, OpenOptions};
-use crate::config::{self, Precision};
+use crate::config::Precision;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::tensor;
 
@@ -23,6 +24,7 @@ mod convolution;
 mod dinov2;
 mod distilbert;
 mod encoder;
+mod gpus;
 mod heads;
 mod kernels;
 mod modernbert;
@@ -75,18 +77,23 @@ trait Family: Send + Sync {
 /// `Model`, for an architecture without code, a wrong configuration, or weights that are missing or of another shape;
 /// `Config`, for a device or precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Networks>> {
-    let device = device(options.device)?;
-    let dtype = dtype(options.precision, &device)?;
     let checkpoint = Checkpoint::open(files, pretrained)?;
-    let weights = checkpoint.weights(dtype, &device);
-    let family = family(pretrained, weights).map_err(|error| error.with("model", &files.location))?;
-    let inputs = family.inputs().iter().map(|name| name.to_string()).collect();
-    Ok(Arc::new(CandleNetworks {
-        family,
-        inputs,
-        device,
-        dtype,
-    }))
+    let on = |device: Device| -> Result<Arc<CandleNetworks>> {
+        let dtype = dtype(options.precision, &device)?;
+        let weights = checkpoint.weights(dtype, &device);
+        let family = family(pretrained, weights).map_err(|error| error.with("model", &files.location))?;
+        let inputs = family.inputs().iter().map(|name| name.to_string()).collect();
+        Ok(Arc::new(CandleNetworks {
+            family,
+            inputs,
+            device,
+            dtype,
+        }))
+    };
+    match gpus::place(options)? {
+        Place::Processor(_) => Ok(on(Device::Cpu)?),
+        Place::Gpus(gpus) => Ok(Arc::new(gpus::OnGpus::open(gpus, options, on)?)),
+    }
 }
 
 /// The one place that maps a `model_type` to its code.
@@ -113,39 +120,15 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
     }
 }
 
-fn device(wanted: config::Device) -> Result<Device> {
-    match wanted {
-        #[cfg(feature = "cuda")]
-        config::Device::Auto if candle_core::utils::cuda_is_available() => cuda(0),
-        config::Device::Auto | config::Device::Cpu => Ok(Device::Cpu),
-        config::Device::Cuda(ordinal) => cuda(ordinal as usize),
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(ordinal: usize) -> Result<Device> {
-    Device::new_cuda(ordinal).map_err(|cause| {
-        Error::config(format!("model.device: cuda:{ordinal} can't be had"))
-            .with_source(cause)
-            .with_hint("set model.device to cpu or auto; nvidia-smi lists the devices")
-    })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(ordinal: usize) -> Result<Device> {
-    Err(Error::config(format!(
-        "model.device: cuda:{ordinal} can't be had; this build of Candle computes on: cpu"
-    ))
-    .with_hint("set model.device to cpu or auto, or build with --features cuda"))
-}
-
 fn dtype(precision: Precision, device: &Device) -> Result<DType> {
     match precision {
         Precision::F32 => Ok(DType::F32),
         Precision::Bf16 if device.is_cuda() => Ok(DType::BF16),
-        Precision::Bf16 => Err(Error::config(
-            "model.precision: bf16 can't be had: Candle computes in bfloat16 on GPUs only",
-        )
+        Precision::F16 if device.is_cuda() => Ok(DType::F16),
+        half => Err(Error::config(format!(
+            "model.precision: {} can't be had: Candle computes in half precision on GPUs only",
+            half.as_str()
+        ))
         .with_hint("leave model.precision out")),
     }
 }

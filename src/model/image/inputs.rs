@@ -200,6 +200,10 @@ impl Loaded for WithImages {
         }
     }
 
+    fn is_on_gpus(&self) -> bool {
+        self.inner.is_on_gpus()
+    }
+
     fn providers(&self) -> Vec<String> {
         self.inner.providers()
     }

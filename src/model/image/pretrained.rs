@@ -117,6 +117,10 @@ impl Loaded for ImageModel {
         &self.notes
     }
 
+    fn is_on_gpus(&self) -> bool {
+        self.networks.is_on_gpus()
+    }
+
     fn engines(&self, _function: &Function) -> Vec<Engine> {
         vec![self.engine]
     }

@@ -14,15 +14,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::card::{self, Card, FunctionCard};
+use super::device::turns::Turns;
 use super::folder::{self, DEFAULT_FUNCTION, label, listed};
 use super::postprocess::{self, Postprocessed, Step};
 use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, dense, foreign, native};
-use crate::config::Backend;
+use crate::config::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::signature::Function;
 
 mod api;
 pub mod describe;
+mod gpus;
 pub mod graph;
 pub mod network;
 mod proto;
@@ -42,6 +44,7 @@ mod wire;
 pub(in crate::model) mod zipmap;
 
 use self::api::Shared;
+use self::gpus::InTurn;
 use self::graph::Facts;
 use self::providers::Providers;
 use self::runtime::Runtime;
@@ -81,6 +84,8 @@ struct ModelFile {
     spare: Mutex<Option<Session>>,
     /// By the function's name: the session that all its workers run.
     shared: Mutex<BTreeMap<String, Arc<Shared>>>,
+    /// By the function's name: the sessions on GPUs that all its workers take turns at.
+    turns: Mutex<BTreeMap<String, Arc<Turns<OnnxSession>>>>,
 }
 
 struct Part {
@@ -97,6 +102,22 @@ impl OnnxModel {
     /// `Model`, for files that are no ONNX model or fail a check, for a card that does not fit, for a library that
     /// can't be found or loaded, and for a model that ONNX Runtime refuses.
     pub fn open(files: &ModelFiles, options: &OpenOptions) -> Result<OnnxModel> {
+        let opened = OnnxModel::open_on(files, options);
+        match opened {
+            // Nobody asked for GPUs: where they are of no use, the model is as good without.
+            Err(Unopened::OfNoUse(why)) if options.device == Device::Auto && options.gpus.is_none() => {
+                tracing::info!(model = %files.location, "the model runs on the processor: {why}");
+                let options = OpenOptions {
+                    device: Device::Cpu,
+                    ..options.clone()
+                };
+                OnnxModel::open_on(files, &options).map_err(Unopened::into_error)
+            }
+            opened => opened.map_err(Unopened::into_error),
+        }
+    }
+
+    fn open_on(files: &ModelFiles, options: &OpenOptions) -> std::result::Result<OnnxModel, Unopened> {
         let card = folder::read_card(files)?;
         let plan = functions_of(files, &card, options)?;
         let mut model_files = BTreeMap::new();
@@ -121,9 +142,9 @@ impl OnnxModel {
                 .and_then(|inputs| Ok((inputs, describe::outputs(facts, name, card.as_ref())?)));
             described.push(one.map_err(|error| error.with("model", label))?);
         }
-        let runtime = runtime::load(&options.onnxruntime_paths)?;
+        let (runtime, providers) = gpus::load(&where_trees_run(options, &model_files))?;
         let mut model = OnnxModel {
-            providers: Providers::load(&runtime, &options.execution_providers, options.precision)?,
+            providers,
             runtime,
             files: model_files,
             backend: options.backend,
@@ -144,7 +165,7 @@ impl OnnxModel {
         path: String,
         inputs: describe::Inputs,
         wanted: Vec<describe::Wanted>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Unopened> {
         let file = &self.files[&path];
         let program = |inputs: &describe::Inputs| {
             let slots = inputs.features.iter().map(|input| Slot {
@@ -182,7 +203,7 @@ impl OnnxModel {
         let left_over = self
             .providers
             .left_over(&session)
-            .map_err(|error| error.with("model", &file.label))?;
+            .map_err(|error| Unopened::OfNoUse(error.with("model", &file.label)))?;
         file.put_back(session);
 
         let mut steps = Vec::with_capacity(wanted.len());
@@ -264,6 +285,38 @@ impl OnnxModel {
     }
 }
 
+/// Why a model could not be opened.
+enum Unopened {
+    /// A provider has nothing to do in it.
+    OfNoUse(Error),
+    Failed(Error),
+}
+
+impl Unopened {
+    fn into_error(self) -> Error {
+        match self {
+            Unopened::OfNoUse(error) | Unopened::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Unopened {
+    fn from(error: Error) -> Unopened {
+        Unopened::Failed(error)
+    }
+}
+
+/// Trees are computed by processors, here or in ONNX Runtime: no GPU is looked for unless somebody asked for it.
+fn where_trees_run(options: &OpenOptions, files: &BTreeMap<String, ModelFile>) -> OpenOptions {
+    let mut options = options.clone();
+    let has_trees = files.values().any(|file| file.facts.has_tree_ensemble);
+    let is_left_open = options.device == Device::Auto && options.execution_providers.is_empty();
+    if has_trees && is_left_open {
+        options.device = Device::Cpu;
+    }
+    options
+}
+
 impl OnnxModel {
     fn part(&self, function: &Function) -> Option<&Part> {
         let known = self
@@ -294,6 +347,7 @@ impl ModelFile {
             facts,
             spare: Mutex::new(None),
             shared: Mutex::default(),
+            turns: Mutex::default(),
         })
     }
 
@@ -337,6 +391,24 @@ impl ModelFile {
         Ok(session)
     }
 
+    /// The sessions of `function` on GPUs, made by whoever comes first.
+    fn turns(
+        &self,
+        runtime: &Runtime,
+        providers: &Providers,
+        function: &str,
+        program: &Arc<Program>,
+    ) -> Result<Arc<Turns<OnnxSession>>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = turns.get(function) {
+            return Ok(Arc::clone(known));
+        }
+        // The first is that of the trial run, which is on the first GPU.
+        let made = gpus::sessions(providers, program, |one| self.session(runtime, one, 1))?;
+        turns.insert(function.to_string(), Arc::clone(&made));
+        Ok(made)
+    }
+
     fn put_back(&self, session: Session) {
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
@@ -365,6 +437,10 @@ impl Loaded for OnnxModel {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn is_on_gpus(&self) -> bool {
+        self.providers.are_on_gpus()
     }
 
     fn rows_are_independent(&self, function: &Function) -> bool {
@@ -404,6 +480,10 @@ impl Loaded for OnnxModel {
         let inner: Box<dyn Model> = match (engine, native) {
             (engine, Some(native)) if engine == native.engine() => {
                 Box::new(native::NativeWorker::new(Arc::clone(native), file.label.clone()))
+            }
+            (Engine::OnnxRuntime, _) if self.providers.are_on_gpus() => {
+                let turns = file.turns(&self.runtime, &self.providers, &function.name, program)?;
+                Box::new(InTurn::new(turns))
             }
             (Engine::OnnxRuntime, _) if file.is_shared(&self.providers, threads) => {
                 let shared = file.shared(&self.runtime, &function.name, program)?;

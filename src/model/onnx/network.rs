@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use super::gpus::{self, InTurn};
 use super::graph::Kind;
 use super::providers::Providers;
-use super::runtime::{self, Runtime};
+use super::runtime::Runtime;
 use super::session::{OnnxSession, Output, Program, SharedSession, Slot};
 use super::{ModelFile, OpenOptions, label};
 use crate::error::{Error, Result};
@@ -68,9 +69,9 @@ pub fn open(files: &ModelFiles, path: &str, options: &OpenOptions) -> Result<Arc
             .collect(),
         fixed_batch_rows: None,
     };
-    let runtime = runtime::load(&options.onnxruntime_paths)?;
+    let (runtime, providers) = gpus::load(options)?;
     Ok(Arc::new(OnnxNetworks {
-        providers: Providers::load(&runtime, &options.execution_providers, options.precision)?,
+        providers,
         runtime,
         file,
         inputs: program.inputs.iter().map(|slot| slot.name.clone()).collect(),
@@ -87,6 +88,10 @@ impl Networks for OnnxNetworks {
         )
     }
 
+    fn is_on_gpus(&self) -> bool {
+        self.providers.are_on_gpus()
+    }
+
     fn inputs(&self) -> &[String] {
         &self.inputs
     }
@@ -94,6 +99,12 @@ impl Networks for OnnxNetworks {
     fn network(self: Arc<Self>, threads: usize) -> Result<Box<dyn Network>> {
         let program = Arc::clone(&self.program);
         let session: Box<dyn Model> = match self.file.is_shared(&self.providers, threads) {
+            _ if self.providers.are_on_gpus() => {
+                let turns = self
+                    .file
+                    .turns(&self.runtime, &self.providers, FUNCTION, &program)?;
+                Box::new(InTurn::new(turns))
+            }
             true => {
                 let shared = self.file.shared(&self.runtime, FUNCTION, &program)?;
                 Box::new(SharedSession::new(shared, program))

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::api;
+use super::gpus::OnGpus;
 use super::runtime::Runtime;
 use crate::config::{ExecutionProvider, Precision};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 /// The version of OpenVINO's plug-in that `scripts/fetch-onnxruntime --with openvino` fetches.
 pub const OPENVINO_VERSION: &str = "1.8.1";
 
-/// Every provider that this build knows.
+/// Every plug-in that this build knows; GPUs are reported by [`crate::model::device::report`].
 const KNOWN: &[ExecutionProvider] = &[ExecutionProvider::Openvino];
 
 /// ONNX Runtime's own kernels.
@@ -31,6 +32,9 @@ const OWN_KERNELS: &str = "CPUExecutionProvider";
 pub struct Providers {
     chosen: Vec<Plugged>,
     precision: Precision,
+    gpus: Option<OnGpus>,
+    /// Which of the models on GPUs these are for.
+    model: usize,
 }
 
 /// A plug-in that was loaded and has a device here.
@@ -55,18 +59,48 @@ impl Providers {
         let providers = Providers {
             chosen: plugged.collect::<Result<_>>()?,
             precision,
+            ..Providers::default()
         };
         providers.check_precision()?;
         Ok(providers)
     }
 
+    /// Providers that compute on GPUs.
+    pub fn on_gpus(gpus: OnGpus) -> Providers {
+        Providers {
+            gpus: Some(gpus),
+            ..Providers::default()
+        }
+    }
+
+    /// Whether sessions run on GPUs.
+    pub fn are_on_gpus(&self) -> bool {
+        self.gpus.is_some()
+    }
+
+    /// How many models workers take turns at.
+    pub fn models(&self) -> usize {
+        self.gpus.as_ref().map_or(1, OnGpus::models)
+    }
+
+    /// The same for the `model`th of them.
+    pub fn of_model(&self, model: usize) -> Providers {
+        Providers {
+            model,
+            ..self.clone()
+        }
+    }
+
     /// Whether ONNX Runtime is on its own.
     pub fn is_empty(&self) -> bool {
-        self.chosen.is_empty()
+        self.chosen.is_empty() && self.gpus.is_none()
     }
 
     /// E.g. `, openvino 1.8.1 at bf16`; empty without a provider.
     pub fn describe(&self) -> String {
+        if let Some(gpus) = &self.gpus {
+            return gpus.describe();
+        }
         let each = self.chosen.iter().map(|plugged| {
             let name = plugged.provider.as_str();
             format!(", {name} {} at {}", plugged.version, self.precision.as_str())
@@ -76,7 +110,11 @@ impl Providers {
 
     /// OpenVINO computes in f32 without a word where a processor has no bf16: so it is asked before.
     fn check_precision(&self) -> Result<()> {
-        let has_it = |plugged: &Plugged| plugged.precisions.iter().any(|word| word == "BF16");
+        let wanted = match self.precision {
+            Precision::F16 => "FP16",
+            _ => "BF16",
+        };
+        let has_it = |plugged: &Plugged| plugged.precisions.iter().any(|word| word == wanted);
         if self.precision == Precision::F32 || self.chosen.iter().any(has_it) {
             return Ok(());
         }
@@ -87,7 +125,8 @@ impl Providers {
             had.join("; ")
         };
         Err(Error::config(format!(
-            "model.precision: bf16 can't be had: {had}, and ONNX Runtime's own kernels compute in f32"
+            "model.precision: {} can't be had: {had}, and ONNX Runtime's own kernels compute in f32",
+            self.precision.as_str()
         ))
         .with_hint("set model.precision to f32, or run on processors with bfloat16 (AMX or AVX-512 BF16)"))
     }
@@ -103,6 +142,9 @@ impl Providers {
             return Ok(builder);
         }
         builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1")?;
+        if let Some(gpus) = &self.gpus {
+            return gpus.apply(builder, self.model);
+        }
         for plugged in &self.chosen {
             let options = [(
                 format!("{}.load_config", ep_name(plugged.provider)),
@@ -128,6 +170,15 @@ impl Providers {
             let own = assigned.iter().filter(|(provider, _)| provider == name);
             own.map(|(_, nodes)| nodes).sum()
         };
+        // Of TensorRT and CUDA one may take everything.
+        if let Some(gpus) = &self.gpus
+            && gpus.ep_names().iter().all(|name| nodes_of(name) == 0)
+        {
+            return Err(
+                Error::config("model.device: cuda can't be had: GPUs take no part of this model")
+                    .with_hint("set model.device to cpu: ONNX Runtime computes everything there anyway"),
+            );
+        }
         for plugged in &self.chosen {
             if nodes_of(ep_name(plugged.provider)) == 0 {
                 let name = plugged.provider.as_str();
@@ -140,7 +191,8 @@ impl Providers {
         let left = nodes_of(OWN_KERNELS);
         let all: usize = assigned.iter().map(|(_, nodes)| nodes).sum();
         Ok((left > 0).then(|| {
-            format!("{left} of {all} nodes of the model are left to ONNX Runtime's own kernels, in f32")
+            let precision = if self.gpus.is_some() { "" } else { ", in f32" };
+            format!("{left} of {all} nodes of the model are left to ONNX Runtime's own kernels{precision}")
         }))
     }
 }
@@ -230,7 +282,7 @@ fn plug_in(runtime: &Runtime, provider: ExecutionProvider) -> Result<Plugged> {
 
 /// Beside ONNX Runtime's library, in a folder of its own: versions never mix.
 fn library(runtime: &Runtime, provider: ExecutionProvider) -> PathBuf {
-    let ExecutionProvider::Openvino = provider;
+    debug_assert_eq!(provider, ExecutionProvider::Openvino, "the only plug-in");
     let folder = runtime.library.parent().unwrap_or(&runtime.library);
     folder
         .join(format!("openvino-{OPENVINO_VERSION}"))
@@ -241,6 +293,8 @@ fn library(runtime: &Runtime, provider: ExecutionProvider) -> PathBuf {
 fn ep_name(provider: ExecutionProvider) -> &'static str {
     match provider {
         ExecutionProvider::Openvino => "OpenVINOExecutionProvider",
+        ExecutionProvider::Cuda => "CUDAExecutionProvider",
+        ExecutionProvider::Tensorrt => "TensorrtExecutionProvider",
     }
 }
 
@@ -282,7 +336,12 @@ mod tests {
     }
 
     fn check(precision: Precision, chosen: Vec<Plugged>) -> Result<()> {
-        Providers { chosen, precision }.check_precision()
+        Providers {
+            chosen,
+            precision,
+            ..Providers::default()
+        }
+        .check_precision()
     }
 
     #[test]
@@ -310,6 +369,7 @@ mod tests {
         let providers = Providers {
             chosen: vec![openvino(&["BF16"])],
             precision: Precision::Bf16,
+            ..Providers::default()
         };
         assert_eq!(providers.describe(), ", openvino 1.8.1 at bf16");
         assert_eq!(Providers::default().describe(), "");

@@ -230,6 +230,10 @@ impl Loaded for Described {
         &self.found
     }
 
+    fn is_on_gpus(&self) -> bool {
+        self.model.is_on_gpus()
+    }
+
     fn rows_are_independent(&self, function: &Function) -> bool {
         self.below(function)
             .is_ok_and(|function| self.model.rows_are_independent(function))

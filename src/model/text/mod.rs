@@ -208,6 +208,10 @@ impl Loaded for TextModel {
         &self.notes
     }
 
+    fn is_on_gpus(&self) -> bool {
+        self.networks.is_on_gpus()
+    }
+
     fn engines(&self, _function: &Function) -> Vec<Engine> {
         vec![self.engine]
     }
