@@ -56,31 +56,6 @@ pub(super) struct ScoredShare {
 }
 
 impl InHand {
-    /// A block and the share that is all of it.
-    pub(super) fn new(
-        (order, index): (usize, usize),
-        block: Block,
-        inputs: RecordBatch,
-        batch_rows: usize,
-        ends_chunk: Option<Spliced>,
-    ) -> Share {
-        let batches = block.rows.num_rows().div_ceil(batch_rows);
-        let shares = Shares {
-            open: BTreeMap::from([(0, 0..batches)]),
-            scored: BTreeMap::new(),
-            ends_chunk,
-        };
-        let of = Arc::new(InHand {
-            order,
-            index,
-            block,
-            inputs,
-            batch_rows,
-            shares: Mutex::new(shares),
-        });
-        Share { of, first: 0 }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Shares> {
         // No code that can panic runs under the lock.
         self.shares
@@ -124,6 +99,31 @@ impl InHand {
 }
 
 impl Share {
+    /// All of a block.
+    pub(super) fn new(
+        (order, index): (usize, usize),
+        block: Block,
+        inputs: RecordBatch,
+        batch_rows: usize,
+        ends_chunk: Option<Spliced>,
+    ) -> Share {
+        let batches = block.rows.num_rows().div_ceil(batch_rows);
+        let shares = Shares {
+            open: BTreeMap::from([(0, 0..batches)]),
+            scored: BTreeMap::new(),
+            ends_chunk,
+        };
+        let of = Arc::new(InHand {
+            order,
+            index,
+            block,
+            inputs,
+            batch_rows,
+            shares: Mutex::new(shares),
+        });
+        Share { of, first: 0 }
+    }
+
     /// The rows of the next batch, by their index in the block; `None` when the share is through.
     pub(super) fn next(&self) -> Option<Range<usize>> {
         let mut shares = self.of.lock();
@@ -220,7 +220,7 @@ mod tests {
             origin: Origin::of(&"a.parquet".into(), 0, 0, rows.num_rows()),
             rows: rows.clone(),
         };
-        InHand::new((0, 0), block, rows, batch_rows, None)
+        Share::new((0, 0), block, rows, batch_rows, None)
     }
 
     fn nothing() -> ScoredShare {

@@ -106,7 +106,7 @@ fn score_block(
     shared.metrics.rows_read.add(rows.rows.num_rows() as u64);
     place.replace(rows.origin.clone());
     let inputs = rows.project(&shared.inputs)?;
-    let share = InHand::new((order, block), rows, inputs, shared.batch_rows, ends_with);
+    let share = Share::new((order, block), rows, inputs, shared.batch_rows, ends_with);
     shared
         .scheduler
         .decoded(slot, (!ends_chunk).then_some(chunk), &share.of);

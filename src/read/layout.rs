@@ -29,7 +29,7 @@ const BLOCK_BYTES: u64 = 4 << 20;
 const BLOCK_ROWS: u64 = 64 * 1024;
 
 /// A shrinking block is this share of what is left of its chunk, and has at least [`FEWEST_ROWS`].
-const SHRINKING_SHARE: u64 = 16;
+const SHRINKING_SHARE: u64 = 8;
 const FEWEST_ROWS: u64 = 16;
 
 /// A row group of one of the unit's files.
@@ -280,7 +280,11 @@ mod tests {
             (5, 2048, vec![16]),
             (64, 128, vec![16, 16, 16, 16]),
             (64, 8, vec![8; 8]),
-            (320, 2048, [vec![20, 18, 17, 16], vec![16; 16]].concat()),
+            (
+                320,
+                2048,
+                [vec![40, 35, 30, 26, 23, 20, 18], vec![16; 8]].concat(),
+            ),
         ];
         for (rows, most, expected) in cases {
             let mut left = rows;

@@ -240,6 +240,13 @@ fn a_missing_or_forbidden_file_is_an_error_of_its_row() {
         pictures.scenario.path().join("secret.png"),
     )
     .unwrap();
+    pictures.with_paths(vec![Some("pictures/rgb.png"), Some("pictures/none.png")]);
+    let handling = "  column_handling: {IMAGE: {input_format: full_stage_path, convert_to: raw_bytes}}\n";
+    let run = pictures.run(handling);
+    assert_ne!(run.code, Some(0));
+    for words in ["is not there", "a.parquet", "row 1", "column IMAGE"] {
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
     pictures.with_paths(vec![
         Some("pictures/rgb.png"),
         Some("pictures/none.png"),
@@ -248,12 +255,6 @@ fn a_missing_or_forbidden_file_is_an_error_of_its_row() {
         Some("pictures/broken.png"),
         Some("https://example.org/a.png"),
     ]);
-    let handling = "  column_handling: {IMAGE: {input_format: full_stage_path, convert_to: raw_bytes}}\n";
-    let run = pictures.run(handling);
-    assert_ne!(run.code, Some(0));
-    for words in ["is not there", "a.parquet", "row 1", "column IMAGE"] {
-        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
-    }
     pictures.run(&format!("{handling}  on_row_error: null\n")).ok();
     let rows = pictures.rows();
     assert!(rows[0].1.is_some() && rows[0].2.is_none());

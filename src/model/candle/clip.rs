@@ -4,8 +4,8 @@
 use candle_core::Tensor;
 use candle_nn::{Embedding, Module};
 
-use super::patches::{self, Layers, Names, Patches, Size, prepend, token};
 use super::ops::{Dense, Norm};
+use super::patches::{self, Layers, Names, Patches, Size, prepend, token};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;

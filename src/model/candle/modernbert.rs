@@ -80,7 +80,10 @@ fn thirds(joined: &Linear) -> Result<[Linear; 3]> {
             let size = tensor.dim(0)? / 3;
             tensor.narrow(0, place * size, size)
         };
-        Ok(Linear::new(part(joined.weight())?, joined.bias().map(part).transpose()?))
+        Ok(Linear::new(
+            part(joined.weight())?,
+            joined.bias().map(part).transpose()?,
+        ))
     };
     let thirds = || Ok([third(0)?, third(1)?, third(2)?]);
     thirds().map_err(|cause: candle_core::Error| {
@@ -196,7 +199,10 @@ impl TextEncoder for ModernBert {
                 Some(norm) => norm.forward(&x)?,
                 None => x.clone(),
             };
-            x = sum(layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?, &x)?;
+            x = sum(
+                layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?,
+                &x,
+            )?;
             x = sum(layer.feed_forward.forward(&layer.inner_norm.forward(&x)?)?, &x)?;
         }
         self.last_norm.forward(&x)

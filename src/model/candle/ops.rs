@@ -109,7 +109,10 @@ pub struct Dense(Weights);
 enum Weights {
     Packed(Packed),
     /// As they are: for another device, or since they are a table of words as well.
-    Plain { linear: Linear, start: Vec<f32> },
+    Plain {
+        linear: Linear,
+        start: Vec<f32>,
+    },
 }
 
 impl Dense {
@@ -128,7 +131,8 @@ impl Dense {
             None => None,
         };
         let weight = &weight;
-        let packed = with_numbers!(weight => Packed::new(Isa::best(), weight, bias.as_deref(), inputs, outputs));
+        let packed =
+            with_numbers!(weight => Packed::new(Isa::best(), weight, bias.as_deref(), inputs, outputs));
         Ok(Dense(Weights::Packed(packed)))
     }
 
@@ -277,8 +281,7 @@ impl FeedForward {
         }
         let half = wide.dim(D::Minus1)? / 2;
         let first = activation.apply(&wide.narrow(D::Minus1, 0, half)?.contiguous()?)?;
-        self.down
-            .forward(&(first * wide.narrow(D::Minus1, half, half)?)?)
+        self.down.forward(&(first * wide.narrow(D::Minus1, half, half)?)?)
     }
 }
 
@@ -344,7 +347,12 @@ impl Attention {
 
     /// From `x` of `[rows, tokens, hidden]`; `bias` is added to the scores before the softmax and broadcasts to
     /// `[rows, heads, tokens, tokens]`.
-    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, rotation: Option<&Rotation>) -> Computed<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        rotation: Option<&Rotation>,
+    ) -> Computed<Tensor> {
         let (rows, tokens, hidden) = x.dims3()?;
         let head = hidden / self.heads;
         let Weights::Packed(joined) = &self.joined.0 else {
@@ -359,9 +367,7 @@ impl Attention {
                 None => Ok(x),
             };
             let (query, key) = (turned(joined.get(0)?)?, turned(joined.get(1)?)?);
-            return self
-                .output
-                .forward(&weigh(&query, &key, &joined.get(2)?, bias)?);
+            return self.output.forward(&weigh(&query, &key, &joined.get(2)?, bias)?);
         };
         if joined.inputs != hidden || joined.outputs != 3 * hidden {
             candle_core::bail!("{:?} go into attention of {} inputs", x.dims(), joined.inputs);

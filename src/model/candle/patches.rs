@@ -111,14 +111,22 @@ impl Layer {
 
     /// `x` is `[rows, tokens, hidden]`; `bias` is added to the scores of attention, `[rows or 1, heads or 1, tokens, tokens]`.
     pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let attended = self.attention.forward(&self.norm_before.forward(x)?, bias, None)?;
+        let attended = self
+            .attention
+            .forward(&self.norm_before.forward(x)?, bias, None)?;
         let x = sum(attended, x)?;
         sum(self.feed_forward.forward(&self.norm_after.forward(&x)?)?, &x)
     }
 }
 
 /// A dense layer whose outputs are multiplied by the numbers of the tensor `scale`: they go into its weights.
-fn scaled(weights: &Weights, name: &str, inputs: usize, outputs: usize, scale: Option<&str>) -> Result<Dense> {
+fn scaled(
+    weights: &Weights,
+    name: &str,
+    inputs: usize,
+    outputs: usize,
+    scale: Option<&str>,
+) -> Result<Dense> {
     let Some(scale) = scale else {
         return weights.dense(name, inputs, outputs);
     };

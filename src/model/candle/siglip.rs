@@ -87,7 +87,12 @@ impl Pool {
         };
         let probe = self.probe.expand((rows, 1, hidden))?.contiguous()?;
         let query = (split(self.query.forward(&probe)?)? * (head as f64).powf(-0.5))?;
-        let mixed = weigh(&query, &split(self.key.forward(x)?)?, &split(self.value.forward(x)?)?, None)?;
+        let mixed = weigh(
+            &query,
+            &split(self.key.forward(x)?)?,
+            &split(self.value.forward(x)?)?,
+            None,
+        )?;
         let x = self.output.forward(&mixed.squeeze(1)?)?;
         sum(self.feed_forward.forward(&self.norm.forward(&x)?)?, &x)
     }
