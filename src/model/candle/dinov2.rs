@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::patches::{self, Layers, Names, Patches, Size, mean_from, prepend, token};
 use super::ops::{Dense, Norm};
+use super::patches::{self, Layers, Names, Patches, Size, mean_from, prepend, token};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};

@@ -3,13 +3,13 @@
 //! All heads are alike: some vectors, at most one dense layer with an activation and a norm, and a last layer. Families
 //! say what these are called.
 
-use candle_core::Tensor;
 use super::Family;
 use super::Inputs;
 use super::encoder::Activation;
 use super::ops::{Dense, Norm};
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use candle_core::Tensor;
 
 /// Which vectors a head takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 //! `transformers/models/modernbert/modeling_modernbert.py`.
 
 use candle_core::Tensor;
-use candle_nn::{Embedding, Linear, Module};
+use candle_nn::{Embedding, Linear};
 
 use super::encoder::{Activation, padding_bias};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork, words_layer};
-use super::ops::{Attention, FeedForward, Norm, Rotation, sum};
+use super::ops::{Attention, FeedForward, Norm, Rotation, looked_up, sum};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -80,7 +80,10 @@ fn thirds(joined: &Linear) -> Result<[Linear; 3]> {
             let size = tensor.dim(0)? / 3;
             tensor.narrow(0, place * size, size)
         };
-        Ok(Linear::new(part(joined.weight())?, joined.bias().map(part).transpose()?))
+        Ok(Linear::new(
+            part(joined.weight())?,
+            joined.bias().map(part).transpose()?,
+        ))
     };
     let thirds = || Ok([third(0)?, third(1)?, third(2)?]);
     thirds().map_err(|cause: candle_core::Error| {
@@ -170,7 +173,8 @@ impl ModernBert {
 
 impl TextEncoder for ModernBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let mut x = self.words.forward(&inputs.id_tensor("input_ids")?)?;
+        let (ids, extents) = inputs.ids("input_ids")?;
+        let mut x = looked_up(&[(&self.words, ids)], extents)?;
         x = self.norm.forward(&x)?;
         let (_, tokens, hidden) = x.dims3()?;
         let like = x.clone();
@@ -196,7 +200,10 @@ impl TextEncoder for ModernBert {
                 Some(norm) => norm.forward(&x)?,
                 None => x.clone(),
             };
-            x = sum(layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?, &x)?;
+            x = sum(
+                layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?,
+                &x,
+            )?;
             x = sum(layer.feed_forward.forward(&layer.inner_norm.forward(&x)?)?, &x)?;
         }
         self.last_norm.forward(&x)

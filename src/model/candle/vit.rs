@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::patches::{self, Layers, Patches, Size, VIT, prepend, token};
 use super::ops::{Dense, Norm};
+use super::patches::{self, Layers, Patches, Size, VIT, prepend, token};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;

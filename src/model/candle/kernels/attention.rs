@@ -67,58 +67,61 @@ pub fn attention(
     let padded = key_panels * width;
     let zeros = [0.0; MOST_WIDTH];
     let none = From::Bias(&zeros[..width]);
-    each(blocks.collect(), |(text, first, out): (usize, usize, &mut [f32])| {
-        let count = out.len() / hidden;
-        scratch(|memory| {
-            let (keys, values) = (padded * head, value_panels * width * tokens);
-            memory.resize(keys + values + count * padded, 0.0);
-            let (keys, rest) = memory.split_at_mut(keys);
-            let (values, scores) = rest.split_at_mut(values);
-            for at in 0..heads {
-                let source = key.of(text, at);
-                for (index, panel) in keys.chunks_exact_mut(width * head).enumerate() {
-                    let from = index * width;
-                    let columns = width.min(tokens - from);
-                    pack_columns(&source[from * key.token..], key.token, columns, head, panel);
-                }
-                let asks = Rows {
-                    numbers: &query.of(text, at)[first * query.token..],
-                    stride: query.token,
-                    count,
-                };
-                for (index, panel) in keys.chunks_exact(width * head).enumerate() {
-                    let place = (&mut scores[index * width..], padded);
-                    tiles::multiply(isa, asks, panel, none, place, width);
-                }
-                if let Some(bias) = bias {
-                    let start = text * bias.text + at * bias.head;
-                    for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
-                        let start = start + (first + row) * bias.token;
-                        add(isa, &mut scores[..tokens], &bias.numbers[start..][..tokens]);
+    each(
+        blocks.collect(),
+        |(text, first, out): (usize, usize, &mut [f32])| {
+            let count = out.len() / hidden;
+            scratch(|memory| {
+                let (keys, values) = (padded * head, value_panels * width * tokens);
+                memory.resize(keys + values + count * padded, 0.0);
+                let (keys, rest) = memory.split_at_mut(keys);
+                let (values, scores) = rest.split_at_mut(values);
+                for at in 0..heads {
+                    let source = key.of(text, at);
+                    for (index, panel) in keys.chunks_exact_mut(width * head).enumerate() {
+                        let from = index * width;
+                        let columns = width.min(tokens - from);
+                        pack_columns(&source[from * key.token..], key.token, columns, head, panel);
+                    }
+                    let asks = Rows {
+                        numbers: &query.of(text, at)[first * query.token..],
+                        stride: query.token,
+                        count,
+                    };
+                    for (index, panel) in keys.chunks_exact(width * head).enumerate() {
+                        let place = (&mut scores[index * width..], padded);
+                        tiles::multiply(isa, asks, panel, none, place, width);
+                    }
+                    if let Some(bias) = bias {
+                        let start = text * bias.text + at * bias.head;
+                        for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
+                            let start = start + (first + row) * bias.token;
+                            add(isa, &mut scores[..tokens], &bias.numbers[start..][..tokens]);
+                        }
+                    }
+                    softmax(isa, scores, padded, tokens);
+                    let source = value.of(text, at);
+                    for (index, panel) in values.chunks_exact_mut(width * tokens).enumerate() {
+                        let from = index * width;
+                        let columns = width.min(head - from);
+                        for (token, place) in panel.chunks_exact_mut(width).enumerate() {
+                            place[..columns]
+                                .copy_from_slice(&source[token * value.token + from..][..columns]);
+                            place[columns..].fill(0.0);
+                        }
+                    }
+                    let weights = Rows {
+                        numbers: scores,
+                        stride: padded,
+                        count,
+                    };
+                    for (index, panel) in values.chunks_exact(width * tokens).enumerate() {
+                        let from = index * width;
+                        let place = (&mut out[at * head + from..], hidden);
+                        tiles::multiply(isa, weights, panel, none, place, width.min(head - from));
                     }
                 }
-                softmax(isa, scores, padded, tokens);
-                let source = value.of(text, at);
-                for (index, panel) in values.chunks_exact_mut(width * tokens).enumerate() {
-                    let from = index * width;
-                    let columns = width.min(head - from);
-                    for (token, place) in panel.chunks_exact_mut(width).enumerate() {
-                        place[..columns]
-                            .copy_from_slice(&source[token * value.token + from..][..columns]);
-                        place[columns..].fill(0.0);
-                    }
-                }
-                let weights = Rows {
-                    numbers: scores,
-                    stride: padded,
-                    count,
-                };
-                for (index, panel) in values.chunks_exact(width * tokens).enumerate() {
-                    let from = index * width;
-                    let place = (&mut out[at * head + from..], hidden);
-                    tiles::multiply(isa, weights, panel, none, place, width.min(head - from));
-                }
-            }
-        });
-    });
+            });
+        },
+    );
 }

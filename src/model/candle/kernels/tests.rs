@@ -47,7 +47,9 @@ fn erfc(x: f64) -> f64 {
         return 2.0 - erfc(-x);
     }
     if x > 2.5 {
-        let fraction = (1..200).rev().fold(0.0, |rest, term| 0.5 * f64::from(term) / (x + rest));
+        let fraction = (1..200)
+            .rev()
+            .fold(0.0, |rest, term| 0.5 * f64::from(term) / (x + rest));
         return (-x * x).exp() / (x + fraction) / std::f64::consts::PI.sqrt();
     }
     let (mut term, mut sum) = (x, x);
@@ -199,7 +201,9 @@ fn activations_are_right_over_their_whole_range() {
     let extremes = [-1e30, -200.0, -88.5, 0.0, -0.0, 88.5, 200.0, 1e30];
     let inputs: Vec<f32> = inputs.into_iter().chain(extremes).collect();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    let tanh = |x: f64| (0.5 * x) * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+    let tanh = |x: f64| {
+        (0.5 * x) * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+    };
     let cases: [(Activation, &dyn Fn(f64) -> f64); 6] = [
         (Activation::Gelu, &gelu),
         (Activation::GeluTanh, &tanh),
@@ -215,7 +219,10 @@ fn activations_are_right_over_their_whole_range() {
             for (x, got) in inputs.iter().zip(&got) {
                 let expected = expected(f64::from(*x)) as f32;
                 let tolerance = 3e-7 * expected.abs().max(1.0);
-                assert!((got - expected).abs() <= tolerance, "{activation:?} on {isa:?} of {x}: {got}, not {expected}");
+                assert!(
+                    (got - expected).abs() <= tolerance,
+                    "{activation:?} on {isa:?} of {x}: {got}, not {expected}"
+                );
             }
         }
     }
@@ -224,7 +231,13 @@ fn activations_are_right_over_their_whole_range() {
 #[test]
 fn what_is_no_number_stays_none() {
     for isa in Isa::available() {
-        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu, Activation::Tanh] {
+        for activation in [
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::QuickGelu,
+            Activation::Silu,
+            Activation::Tanh,
+        ] {
             let mut numbers = [f32::NAN; 3];
             activate(isa, activation, &mut numbers);
             assert!(numbers.iter().all(|x| x.is_nan()), "{activation:?} on {isa:?}");

@@ -88,15 +88,7 @@ pub fn multiply(
 /// # Safety
 /// The processor has `isa`; each of `rows` has `depth` numbers, `panel` has as many times its width, a bias has one per
 /// column, and as many numbers can be read and written at `out` for each row.
-unsafe fn tiles(
-    isa: Isa,
-    rows: Rows,
-    depth: usize,
-    panel: &[f32],
-    from: From,
-    out: *mut f32,
-    stride: usize,
-) {
+unsafe fn tiles(isa: Isa, rows: Rows, depth: usize, panel: &[f32], from: From, out: *mut f32, stride: usize) {
     let bias = match from {
         From::Bias(bias) => Some(bias.as_ptr()),
         From::There => None,
