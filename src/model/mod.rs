@@ -263,9 +263,10 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
 /// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
 fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     if let Some(pretrained) = pretrained::find(&files, options.backend)? {
-        let model = match pretrained.task.takes_images() {
-            true => image::open(&files, &pretrained, options)?,
-            false => text::open(&files, &pretrained, options)?,
+        let model = match pretrained.task {
+            pretrained::Task::TextImageEmbedding => text::open_towers(&files, &pretrained, options)?,
+            task if task.takes_images() => image::open(&files, &pretrained, options)?,
+            _ => text::open(&files, &pretrained, options)?,
         };
         return pretrained::methods::describe(&files, &pretrained, model);
     }

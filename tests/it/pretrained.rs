@@ -28,11 +28,7 @@ const ALONE: f64 = 1e-5;
 
 /// What is not as it should be yet: folders, and the words of the refusal or of the difference. What is right must not be
 /// here.
-const NOT_YET: &[(&str, &str)] = &[
-    ("clip", "there is no function get_text_features"),
-    ("siglip", "there is no function get_text_features"),
-    ("swin", "model_type swin"),
-];
+const NOT_YET: &[(&str, &str)] = &[("swin", "model_type swin")];
 
 fn fixtures() -> PathBuf {
     project().join("tests/fixtures/pretrained")

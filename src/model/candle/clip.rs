@@ -2,9 +2,9 @@
 //! `transformers/models/clip/modeling_clip.py`.
 
 use candle_core::Tensor;
-use candle_nn::{Embedding, Module};
+use candle_nn::Embedding;
 
-use super::ops::{Dense, Norm};
+use super::ops::{Dense, Norm, looked_up};
 use super::patches::{self, Layers, Names, Patches, Size, prepend, token};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
@@ -133,9 +133,8 @@ impl Texts {
 
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         let (ids, (rows, tokens)) = inputs.ids("input_ids")?;
-        let places = inputs.whole_numbers(0..tokens as i64, (1, tokens))?;
-        let words = self.words.forward(&inputs.id_tensor("input_ids")?)?;
-        let x = words.broadcast_add(&self.positions.forward(&places)?)?;
+        let places: Vec<i64> = (0..rows).flat_map(|_| 0..tokens as i64).collect();
+        let x = looked_up(&[(&self.words, ids), (&self.positions, &places)], (rows, tokens))?;
         let x = self.layers.forward(x, Some(&self.bias(inputs)?))?;
         let x = self.norm.forward(&x)?;
         let mut vectors = Vec::with_capacity(rows);

@@ -5,10 +5,10 @@
 //! values are one matrix here, and the scale of attention is in the query's weights already.
 
 use candle_core::Tensor;
-use candle_nn::{Embedding, Module};
+use candle_nn::Embedding;
 
 use super::Inputs;
-use super::ops::{Attention, FeedForward, Norm};
+use super::ops::{Attention, FeedForward, Norm, looked_up};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -97,30 +97,20 @@ pub struct Embeddings {
 
 impl Embeddings {
     pub fn forward(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let words = self.words.forward(&inputs.id_tensor("input_ids")?)?;
         let (ids, (rows, tokens)) = inputs.ids("input_ids")?;
-        let kinds = match &self.kinds {
-            Some(kinds) => Some(kinds.forward(&inputs.id_tensor("token_type_ids")?)?),
-            None => None,
+        let places: Vec<i64> = match self.padding {
+            None => (0..rows).flat_map(|_| 0..tokens as i64).collect(),
+            Some(padding) => ids
+                .chunks(tokens.max(1))
+                .flat_map(|row| counted_from(row, padding))
+                .collect(),
         };
-        let words = match kinds {
-            Some(kinds) => (words + kinds)?,
-            None => words,
-        };
-        let sum = match self.padding {
-            None => {
-                let places = inputs.whole_numbers(0..tokens as i64, (1, tokens))?;
-                words.broadcast_add(&self.positions.forward(&places)?)?
-            }
-            Some(padding) => {
-                let places = ids
-                    .chunks(tokens.max(1))
-                    .flat_map(|row| counted_from(row, padding));
-                let places = inputs.whole_numbers(places, (rows, tokens))?;
-                (words + self.positions.forward(&places)?)?
-            }
-        };
-        self.norm.forward(&sum)
+        let mut tables = vec![(&self.words, ids)];
+        if let Some(kinds) = &self.kinds {
+            tables.push((kinds, inputs.ids("token_type_ids")?.0));
+        }
+        tables.push((&self.positions, &places));
+        self.norm.forward(&looked_up(&tables, (rows, tokens))?)
     }
 }
 

@@ -2,11 +2,11 @@
 //! `transformers/models/modernbert/modeling_modernbert.py`.
 
 use candle_core::Tensor;
-use candle_nn::{Embedding, Linear, Module};
+use candle_nn::{Embedding, Linear};
 
 use super::encoder::{Activation, padding_bias};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork, words_layer};
-use super::ops::{Attention, FeedForward, Norm, Rotation, sum};
+use super::ops::{Attention, FeedForward, Norm, Rotation, looked_up, sum};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -173,7 +173,8 @@ impl ModernBert {
 
 impl TextEncoder for ModernBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let mut x = self.words.forward(&inputs.id_tensor("input_ids")?)?;
+        let (ids, extents) = inputs.ids("input_ids")?;
+        let mut x = looked_up(&[(&self.words, ids)], extents)?;
         x = self.norm.forward(&x)?;
         let (_, tokens, hidden) = x.dims3()?;
         let like = x.clone();

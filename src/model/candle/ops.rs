@@ -3,7 +3,7 @@
 //! know.
 
 use candle_core::{CpuStorage, D, DType, Device, InplaceOp2, Layout, Storage, Tensor};
-use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
+use candle_nn::{Embedding, LayerNorm, Linear, Module, ops::softmax_last_dim};
 
 use super::encoder::Activation;
 use super::kernels::attention::{Bias, Extent, View, attention};
@@ -85,7 +85,7 @@ fn change(
     y.inplace_op2(
         &x,
         &Change(|y: &mut [f32], x: &[f32]| {
-            let size = ROWS * width;
+            let size = (ROWS * width).max(1);
             each(y.chunks_mut(size).zip(x.chunks(size)).collect(), |(y, x)| {
                 change(y, x)
             });
@@ -101,6 +101,49 @@ pub fn sum(y: Tensor, x: &Tensor) -> Computed<Tensor> {
     }
     let width = x.dim(D::Minus1)?;
     change(y, x, width, |y, x| elementwise::add(Isa::best(), y, x))
+}
+
+/// For each token the sum of its rows in some tables, `[rows, tokens, hidden]`. Each table comes with a row's number per token.
+pub fn looked_up(tables: &[(&Embedding, &[i64])], (rows, tokens): (usize, usize)) -> Computed<Tensor> {
+    let Some((first, others)) = tables.split_first() else {
+        candle_core::bail!("nothing to look up");
+    };
+    let table = first.0.embeddings();
+    let hidden = table.dim(1)?;
+    if !is_ours(table) {
+        let of = |(table, ids): &(&Embedding, &[i64])| -> Computed<Tensor> {
+            let ids: Vec<u32> = ids.iter().map(|id| row_number(*id)).collect::<Computed<_>>()?;
+            table.forward(&Tensor::from_vec(
+                ids,
+                (rows, tokens),
+                table.embeddings().device(),
+            )?)
+        };
+        return others.iter().try_fold(of(first)?, |sum, other| sum + of(other)?);
+    }
+    let mut out = Vec::with_capacity(rows * tokens * hidden);
+    for (place, (table, ids)) in tables.iter().enumerate() {
+        let table = table.embeddings();
+        let entries = table.dim(0)?;
+        with_numbers!(table => {
+            for (token, id) in ids.iter().enumerate() {
+                let id = row_number(*id)? as usize;
+                if id >= entries {
+                    candle_core::bail!("the id {id} in a table of {entries}");
+                }
+                let row = &table[id * hidden..][..hidden];
+                match place {
+                    0 => out.extend_from_slice(row),
+                    _ => elementwise::add(Isa::best(), &mut out[token * hidden..][..hidden], row),
+                }
+            }
+        });
+    }
+    made(out, &[rows, tokens, hidden])
+}
+
+fn row_number(id: i64) -> Computed<u32> {
+    u32::try_from(id).map_err(|_| candle_core::Error::Msg(format!("the id {id}")))
 }
 
 /// A dense layer.
@@ -228,9 +271,12 @@ impl Norm {
             candle_core::bail!("{:?} go into a norm of {width}", x.dims());
         }
         let mut out = with_numbers!(x => x.to_vec());
-        each(out.chunks_mut(ROWS * width).collect(), |rows: &mut [f32]| {
-            elementwise::norm(Isa::best(), rows, None, &self.weight, &self.bias, self.eps);
-        });
+        each(
+            out.chunks_mut((ROWS * width).max(1)).collect(),
+            |rows: &mut [f32]| {
+                elementwise::norm(Isa::best(), rows, None, &self.weight, &self.bias, self.eps);
+            },
+        );
         made(out, x.dims())
     }
 

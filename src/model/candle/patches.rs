@@ -6,8 +6,7 @@
 //!
 //! ViT, DeiT, BEiT, DINOv2, CLIP and SigLIP differ in names, in the tokens that stand before the patches, and in scales.
 
-use candle_core::{Module, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig};
+use candle_core::Tensor;
 
 use super::encoder::Activation;
 use super::ops::{Attention, Dense, FeedForward, Norm, sum};
@@ -38,7 +37,7 @@ impl Size {
             eps: settings.number_or("layer_norm_eps", eps),
             activation: Activation::named(settings.word_or("hidden_act", "gelu"))?,
         };
-        if size.heads == 0 || !hidden.is_multiple_of(size.heads) {
+        if hidden == 0 || size.heads == 0 || !hidden.is_multiple_of(size.heads) {
             return Err(Error::model(format!(
                 "config.json: {hidden} numbers a token can't be shared by {} heads",
                 size.heads
@@ -161,8 +160,11 @@ impl Layers {
     }
 }
 
-/// Patches of an image as tokens.
-pub struct Patches(Conv2d);
+/// Patches of an image as tokens: a convolution whose filters don't overlap is a dense layer over each patch.
+pub struct Patches {
+    filters: Dense,
+    side: usize,
+}
 
 impl Patches {
     /// `name.weight` of `hidden` filters of the side `patch_size`.
@@ -173,25 +175,33 @@ impl Patches {
         hidden: usize,
         patch: usize,
     ) -> Result<Patches> {
-        let side = settings.size_or("patch_size", patch)?;
+        let side = settings.size_or("patch_size", patch)?.max(1);
         let channels = settings.size_or("num_channels", 3)?;
         let here = weights.at(name);
-        let config = Conv2dConfig {
-            stride: side,
-            ..Conv2dConfig::default()
-        };
         let bias = match here.has("bias") {
             true => Some(here.tensor("bias", &[hidden])?),
             false => None,
         };
         let weight = here.tensor("weight", &[hidden, channels, side, side])?;
-        Ok(Patches(Conv2d::new(weight, bias, config)))
+        let filters = weight.flatten_from(1).and_then(|weight| Dense::new(weight, bias));
+        Ok(Patches {
+            filters: filters.map_err(|cause| Error::model("no memory for weights").with_source(cause))?,
+            side,
+        })
     }
 
-    /// `[rows, patches, hidden]`, row by row of the image.
+    /// `[rows, patches, hidden]`, row by row of the image. What is left over at the right and below is not seen.
     pub fn forward(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let patches = self.0.forward(&inputs.numbers("pixel_values")?)?;
-        patches.flatten_from(2)?.transpose(1, 2)?.contiguous()
+        let pixels = inputs.numbers("pixel_values")?;
+        let (rows, channels, height, width) = pixels.dims4()?;
+        let (side, down, across) = (self.side, height / self.side, width / self.side);
+        let pixels = pixels.narrow(2, 0, down * side)?.narrow(3, 0, across * side)?;
+        let patches = pixels
+            .contiguous()?
+            .reshape(&[rows, channels, down, side, across, side][..])?
+            .permute(vec![0, 2, 4, 1, 3, 5])?
+            .reshape((rows, down * across, channels * side * side))?;
+        self.filters.forward(&patches)
     }
 }
 

@@ -18,7 +18,7 @@ mod task;
 mod wide;
 
 pub use self::inputs::with_images;
-pub use self::pretrained::open;
+pub use self::pretrained::{ImageModel, open};
 
 #[cfg(test)]
 mod tests;

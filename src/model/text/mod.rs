@@ -33,7 +33,10 @@ mod run;
 mod scores;
 mod sentence;
 mod tokenizer;
+mod towers;
 mod zero_shot;
+
+pub use self::towers::open as open_towers;
 
 /// The function of a pipeline.
 const CALL: &str = "__call__";
@@ -84,34 +87,46 @@ struct TextModel {
 /// `Model`, for an architecture or a task that Floe has no code for, and files that are missing or damaged; `Config`, for a
 /// device or precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
-    let tokenizer = Tokenizer::open(files, pretrained)?;
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let padding = tokenizer.padding;
-    let most = tokenizer.most_tokens;
-    let made = match pretrained.task {
-        Task::SentenceEmbedding => sentence::functions(tokenizer, files, pretrained)?,
-        Task::FeatureExtraction => features::functions(tokenizer)?,
-        Task::TextClassification => labels::functions(tokenizer, pretrained)?,
-        Task::TokenClassification => entities::functions(tokenizer, pretrained)?,
-        Task::FillMask => mask::functions(tokenizer)?,
-        Task::QuestionAnswering => answers::functions(tokenizer)?,
-        Task::ZeroShotClassification => zero_shot::functions(tokenizer, pretrained)?,
-        Task::ImageClassification | Task::ImageFeatureExtraction | Task::TextImageEmbedding => {
-            return Err(Error::internal("a task of images is not for texts"));
-        }
-    };
-    let (functions, parts) = made.into_iter().unzip();
-    let mut model = TextModel {
-        networks,
-        engine,
-        padding,
-        parts,
-        functions,
-        digest: digest_of(files, pretrained),
-        notes: vec![format!("texts of more than {most} tokens are cut")],
-    };
-    model.try_out()?;
-    Ok(Arc::new(model))
+    Ok(Arc::new(TextModel::open(files, pretrained, networks, engine)?))
+}
+
+impl TextModel {
+    fn open(
+        files: &ModelFiles,
+        pretrained: &Pretrained,
+        networks: Arc<dyn Networks>,
+        engine: Engine,
+    ) -> Result<TextModel> {
+        let tokenizer = Tokenizer::open(files, pretrained)?;
+        let padding = tokenizer.padding;
+        let most = tokenizer.most_tokens;
+        let made = match pretrained.task {
+            Task::SentenceEmbedding => sentence::functions(tokenizer, files, pretrained)?,
+            Task::FeatureExtraction => features::functions(tokenizer)?,
+            Task::TextClassification => labels::functions(tokenizer, pretrained)?,
+            Task::TokenClassification => entities::functions(tokenizer, pretrained)?,
+            Task::FillMask => mask::functions(tokenizer)?,
+            Task::QuestionAnswering => answers::functions(tokenizer)?,
+            Task::ZeroShotClassification => zero_shot::functions(tokenizer, pretrained)?,
+            Task::TextImageEmbedding => towers::functions(tokenizer, pretrained)?,
+            Task::ImageClassification | Task::ImageFeatureExtraction => {
+                return Err(Error::internal("a task of images is not for texts"));
+            }
+        };
+        let (functions, parts) = made.into_iter().unzip();
+        let mut model = TextModel {
+            networks,
+            engine,
+            padding,
+            parts,
+            functions,
+            digest: digest_of(files, pretrained),
+            notes: vec![format!("texts of more than {most} tokens are cut")],
+        };
+        model.try_out()?;
+        Ok(model)
+    }
 }
 
 /// Of weights and whatever else of the folder may decide an output.
@@ -172,7 +187,10 @@ impl TextModel {
             tokens: part.most_tokens(BATCH_TOKENS),
             rows: BATCH_ROWS,
         };
-        Ok(Runner::new(network, self.networks.inputs(), self.padding, limits))
+        // A model of two towers takes images as well, but not with texts.
+        let inputs = self.networks.inputs().iter();
+        let wanted: Vec<String> = inputs.filter(|name| *name != "pixel_values").cloned().collect();
+        Ok(Runner::new(network, &wanted, self.padding, limits))
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// 0 for the first text's tokens, 1 for the second's.
     pub kinds: Vec<u32>,
+    /// How many of the first tokens others attend to: all, unless some are filling that the model wants to see.
+    pub attended: usize,
 }
 
 impl From<&Encoding> for Tokens {
@@ -19,6 +21,7 @@ impl From<&Encoding> for Tokens {
         Tokens {
             ids: encoding.get_ids().to_vec(),
             kinds: encoding.get_type_ids().to_vec(),
+            attended: encoding.len(),
         }
     }
 }
@@ -136,7 +139,7 @@ impl Runner {
                 let end = values.len() + longest;
                 match name.as_str() {
                     "input_ids" => values.extend(text.ids.iter().map(|id| i64::from(*id))),
-                    "attention_mask" => values.resize(values.len() + text.ids.len(), 1),
+                    "attention_mask" => values.resize(values.len() + text.attended, 1),
                     "token_type_ids" => values.extend(text.kinds.iter().map(|kind| i64::from(*kind))),
                     other => {
                         return Err(Error::model(format!(

@@ -28,6 +28,8 @@ pub struct Tokenizer {
     pub padding: i64,
     /// Most tokens of a text, special ones included.
     pub most_tokens: usize,
+    /// Whether the library's tokenizer says which tokens are filling; else a network sees that as well.
+    pub gives_mask: bool,
     /// Special tokens by their role in `tokenizer_config.json`, e.g. `mask_token`.
     roles: Map<String, Value>,
 }
@@ -73,6 +75,7 @@ impl Tokenizer {
             inner,
             padding: i64::from(padding),
             most_tokens: most_tokens(pretrained, &config),
+            gives_mask: gives_mask(&config),
             roles,
         })
     }
@@ -225,15 +228,29 @@ fn role<'a>(roles: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     }
 }
 
+/// Whether `attention_mask` is among what the library's tokenizer gives: SigLIP's is the one that gives none.
+fn gives_mask(config: &Map<String, Value>) -> bool {
+    match config.get("model_input_names").and_then(Value::as_array) {
+        Some(names) => names.iter().any(|name| name == "attention_mask"),
+        None => {
+            let class = config.get("tokenizer_class").and_then(Value::as_str);
+            !class.is_some_and(|class| class.starts_with("Siglip"))
+        }
+    }
+}
+
 /// The least of what tokenizer, network and sentence-transformers allow.
 fn most_tokens(pretrained: &Pretrained, config: &Map<String, Value>) -> usize {
     let stated = |value: Option<&Value>| {
         let number = value.and_then(Value::as_f64).filter(|number| *number < NO_LIMIT);
         number.map(|number| number as usize).filter(|number| *number > 0)
     };
+    // Of models with a tower for images too, the tower for texts says so.
+    let tower = pretrained.config.get("text_config").and_then(Value::as_object);
+    let network = tower.unwrap_or(&pretrained.config);
     let positions = ["max_position_embeddings", "n_positions"]
         .into_iter()
-        .find_map(|name| stated(pretrained.config.get(name)))
+        .find_map(|name| stated(network.get(name)))
         .map(|positions| match pretrained.model_type.as_str() {
             // Positions begin after that of the padding token.
             "roberta" | "xlm-roberta" | "camembert" | "mpnet" => {

@@ -65,7 +65,7 @@ impl Packed {
 
     /// `[rows, outputs]` of rows of `inputs`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
-        let blocks = out.chunks_mut(ROWS * self.outputs).enumerate().collect();
+        let blocks = out.chunks_mut((ROWS * self.outputs).max(1)).enumerate().collect();
         each(blocks, |(block, out)| {
             let count = out.len() / self.outputs;
             let rows = Rows {
@@ -88,7 +88,7 @@ impl Packed {
                 numbers: &rows.numbers[first..],
                 ..rows
             };
-            for (index, panel) in self.panels.chunks_exact(width * self.inputs).enumerate() {
+            for (index, panel) in self.panels.chunks_exact((width * self.inputs).max(1)).enumerate() {
                 let column = index * width;
                 let from = match first {
                     0 => From::Bias(&self.bias[column..][..width]),
@@ -110,6 +110,9 @@ impl Packed {
 /// A dense layer whose weights stay as they are, since something else uses them too: `weight` is `[outputs, inputs]`.
 pub fn forward_unpacked(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
     let outputs = bias.len();
+    if outputs == 0 {
+        return;
+    }
     let inputs = weight.len() / outputs;
     let width = tiles::width(isa);
     let count = x.len() / inputs;
@@ -140,7 +143,7 @@ pub fn feed_forward(
     down: &Packed,
     out: &mut [f32],
 ) {
-    let blocks = out.chunks_mut(ROWS * down.outputs).enumerate().collect();
+    let blocks = out.chunks_mut((ROWS * down.outputs).max(1)).enumerate().collect();
     each(blocks, |(block, out)| {
         let count = out.len() / down.outputs;
         let rows = Rows {
