@@ -148,7 +148,7 @@ impl Driver {
         // SAFETY: a driver's library does nothing when it is loaded that this process could mind; whoever can put another
         // one in its place can replace this program, too.
         let loaded = unsafe { Library::new(library) };
-        let library = loaded.map_err(|cause| Missing::Driver(cause.to_string()))?;
+        let library = loaded.map_err(|cause| Missing::Driver(words(&cause)))?;
         Ok(Driver { library })
     }
 
@@ -246,6 +246,11 @@ impl Driver {
         // SAFETY: `T` is what `cuda.h` declares for the name: each caller above writes it beside the name.
         unsafe { self.library.get(name.as_bytes()) }.map_err(|_| Missing::Function(name))
     }
+}
+
+/// What the system's loader says: the error itself only says that it failed.
+pub fn words(cause: &libloading::Error) -> String {
+    std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string)
 }
 
 /// What the kernel module says it is: `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  …`.
