@@ -286,9 +286,9 @@ mod tests {
         let absent = survey(Path::new("/nowhere/libcuda.so.1")).unwrap_err();
         assert!(matches!(absent, Missing::Driver(_)), "{absent:?}");
         assert!(
-            absent
-                .why()
-                .starts_with("there is no NVIDIA driver for this process")
+            absent.why().starts_with(
+                "there is no NVIDIA driver for this process (/nowhere/libcuda.so.1: cannot open"
+            )
         );
         assert_eq!(absent.seen(), None);
     }
