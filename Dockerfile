@@ -1,6 +1,7 @@
 # The Floe worker as a container image: one program, ONNX Runtime beside it, and nothing else.
 #
 #   docker build -t floe .                 builds target `cpu`, the default
+#   docker build --target gpu -t floe:gpu .   for NVIDIA's GPUs; see below
 #   scripts/container-test --build         builds it, measures it, and runs a job with it in three containers
 #
 # Needs BuildKit (Docker 20.10 or newer; DOCKER_BUILDKIT=1 where it is not the default). There is no `# syntax=`
@@ -8,6 +9,12 @@
 #
 # The image holds ONNX Runtime alone. An execution provider (docs/models.md) is added by name, here 96 MB more:
 #   --build-arg EXECUTION_PROVIDERS=openvino
+#
+# Target `gpu` is the same program with the feature `cuda`, ONNX Runtime's build for GPUs and CUDA 13.0's libraries beside the
+# one for processors: 2.4 GB more, out of pinned wheels, on the same base. The driver (580 or newer) is put in by the engine
+# that runs the image (nvidia-container-toolkit, Kubernetes' device plugin, SPCS). It is built without a GPU, and
+# starts without one: then it says so. The oldest GPUs that it is for, by compute capability (docs/gpu.md):
+#   --build-arg CUDA_COMPUTE_CAP=75
 #
 # Base images are named by tag here. A release should pin what it was built from by digest; a digest belongs to
 # the registry one pulls from, so it is given at build time:
@@ -55,6 +62,57 @@ COPY --from=onnxruntime /opt/onnxruntime/ /usr/local/lib/floe/
 RUN ["/usr/local/bin/floe", "--version"]
 RUN --mount=type=bind,source=examples/flights/model,target=/tmp/model \
     ["/usr/local/bin/floe", "inspect", "/tmp/model"]
+
+# ---- the same for GPUs -------------------------------------------------------------------------------------
+FROM onnxruntime AS onnxruntime-gpu
+RUN /build/scripts/fetch-onnxruntime --to /opt/onnxruntime --with cuda \
+    # cuDNN needs zlib, which the runtime image lacks.
+    && cp -L /lib/x86_64-linux-gnu/libz.so.1 /opt/onnxruntime/cuda-13/
+
+FROM ${RUST_IMAGE} AS builder-gpu
+# The CUDA compiler comes out of wheels, and calls the C++ compiler.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY scripts/cuda-toolkit scripts/cuda-toolkit
+ENV CUDA_TOOLKIT_DIR=/opt/cuda-toolkit
+RUN scripts/cuda-toolkit > /dev/null
+COPY . .
+ARG CUDA_COMPUTE_CAP=80
+# As for the other; Candle's kernels, a quarter of an hour of one core, are kept in the target folder, too.
+RUN --mount=type=cache,id=floe-cargo-registry,target=/usr/local/cargo/registry \
+    --mount=type=cache,id=floe-target-gpu,target=/build/target,sharing=locked \
+    find src -name '*.rs' -exec touch {} + \
+    && eval "$(scripts/cuda-toolkit)" \
+    && cargo build --release --locked --features cuda --bin floe \
+    && install -D target/release/floe /opt/floe/bin/floe
+
+FROM base AS assembled-gpu
+COPY --from=builder-gpu /opt/floe/bin/floe /usr/local/bin/floe
+COPY --from=onnxruntime-gpu /opt/onnxruntime/ /usr/local/lib/floe/
+# There is no GPU here: that the program starts and runs models on the processor is all that can be tried.
+RUN ["/usr/local/bin/floe", "--version"]
+RUN --mount=type=bind,source=examples/flights/model,target=/tmp/model \
+    ["/usr/local/bin/floe", "inspect", "/tmp/model"]
+
+# ---- target gpu ---------------------------------------------------------------------------------------------
+FROM base AS gpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="floe" \
+      org.opencontainers.image.description="Batch inference worker for Snowpark Container Services, for NVIDIA GPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# What asks the engine for the driver's libraries and tools, and where some engines put them.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64
+COPY --from=assembled-gpu /usr/local/ /usr/local/
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/floe"]
+CMD ["run"]
 
 # ---- target cpu, the default -------------------------------------------------------------------------------
 FROM base AS cpu

@@ -40,6 +40,8 @@ fn model(runtime: &Runtime) -> (Arc<dyn Loaded>, Function) {
     let model = runtime
         .block_on(open_model(
             &ModelOptions::at(location),
+            None,
+            None,
             &host(),
             &Storage::local(),
         ))

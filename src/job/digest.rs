@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-use crate::config::{Job, OnRowError, Precision};
+use crate::config::{Device, Job, OnRowError, Precision};
 use crate::signature::OnNull;
 
 /// `sha256:<hex>` of the parts of a job that decide its output.
@@ -35,6 +35,10 @@ pub fn of(job: &Job, function_name: &str) -> String {
     // Other kernels round differently. Left out where nothing was asked for, so that digests stay what they were.
     if job.model.precision != Precision::default() {
         facts["precision"] = job.model.precision.as_str().into();
+    }
+    // Which of the GPUs doesn't matter.
+    if matches!(job.model.device, Device::Gpus | Device::Cuda(_)) {
+        facts["device"] = "cuda".into();
     }
     if input.on_row_error != OnRowError::default() {
         facts["on_row_error"] = format!("{:?}", input.on_row_error).into();
@@ -93,5 +97,13 @@ mod tests {
         };
         let said = resolve(None, &said, &Environment::default()).unwrap().job;
         assert_eq!(of(&said, "predict"), plain);
+        let on = |device| {
+            let mut job = resolve(None, &flags, &Environment::default()).unwrap().job;
+            job.model.device = device;
+            of(&job, "predict")
+        };
+        assert_eq!(on(Device::Cpu), plain);
+        assert_ne!(on(Device::Gpus), plain);
+        assert_eq!(on(Device::Gpus), on(Device::Cuda(1)));
     }
 }

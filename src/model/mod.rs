@@ -262,6 +262,9 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
 
 /// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
 fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
+    if options.backend == Some(Backend::Trees) {
+        refuse_gpus("trees", options)?;
+    }
     if let Some(pretrained) = pretrained::find(&files, options.backend)? {
         let model = match pretrained.task {
             pretrained::Task::TextImageEmbedding => text::open_towers(&files, &pretrained, options)?,

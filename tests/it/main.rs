@@ -17,6 +17,7 @@ mod drift;
 mod end_to_end;
 mod execution_providers;
 mod fuzzing;
+mod gpu;
 mod help;
 mod images;
 mod jpeg;

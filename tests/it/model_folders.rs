@@ -78,6 +78,8 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
     let opened = runtime
         .block_on(floe::job::open_model(
             &floe::config::ModelOptions::at(location),
+            None,
+            None,
             &host,
             &Storage::local(),
             None,

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use std::sync::Arc;
 
 use self::weights::Checkpoint;
-use super::device::Place;
+use super::device::{CANDLE_CAPABILITY, Place};
 use super::network::{Named, Network, Networks};
 use super::pretrained::Pretrained;
 use super::{ModelFiles, OpenOptions};
@@ -123,6 +123,10 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
 fn dtype(precision: Precision, device: &Device) -> Result<DType> {
     match precision {
         Precision::F32 => Ok(DType::F32),
+        Precision::Bf16 if device.is_cuda() && CANDLE_CAPABILITY < (8, 0) => Err(Error::config(
+            "model.precision: bf16 can't be had: this build of Candle is for GPUs that have no bfloat16, too",
+        )
+        .with_hint("set model.precision to f16, or build with CUDA_COMPUTE_CAP=80")),
         Precision::Bf16 if device.is_cuda() => Ok(DType::BF16),
         Precision::F16 if device.is_cuda() => Ok(DType::F16),
         half => Err(Error::config(format!(

@@ -148,7 +148,7 @@ impl Driver {
         // SAFETY: a driver's library does nothing when it is loaded that this process could mind; whoever can put another
         // one in its place can replace this program, too.
         let loaded = unsafe { Library::new(library) };
-        let library = loaded.map_err(|cause| Missing::Driver(cause.to_string()))?;
+        let library = loaded.map_err(|cause| Missing::Driver(words(&cause)))?;
         Ok(Driver { library })
     }
 
@@ -248,6 +248,11 @@ impl Driver {
     }
 }
 
+/// What the system's loader says: the error itself only says that it failed.
+pub fn words(cause: &libloading::Error) -> String {
+    std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string)
+}
+
 /// What the kernel module says it is: `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  …`.
 fn module_version() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
@@ -281,9 +286,9 @@ mod tests {
         let absent = survey(Path::new("/nowhere/libcuda.so.1")).unwrap_err();
         assert!(matches!(absent, Missing::Driver(_)), "{absent:?}");
         assert!(
-            absent
-                .why()
-                .starts_with("there is no NVIDIA driver for this process")
+            absent.why().starts_with(
+                "there is no NVIDIA driver for this process (/nowhere/libcuda.so.1: cannot open"
+            )
         );
         assert_eq!(absent.seen(), None);
     }

@@ -14,7 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::driver::DRIVER;
+use super::driver::{DRIVER, words};
 use super::libraries;
 
 /// A function of a library: its name, where its address goes, and what has its name in this program.
@@ -137,8 +137,8 @@ functions! {
 /// For a driver that is not there. A function that a library lacks answers with an error when it is called.
 pub fn resolve(driver: &Path) -> Result<(), String> {
     // SAFETY: it was loaded before, by the survey.
-    let driver =
-        unsafe { Library::new(driver) }.map_err(|cause| format!("{DRIVER} can't be loaded: {cause}"))?;
+    let driver = unsafe { Library::new(driver) }
+        .map_err(|cause| format!("{DRIVER} can't be loaded: {}", words(&cause)))?;
     for function in FUNCTIONS {
         let found = match function.library == DRIVER {
             // SAFETY: the address is only kept; who calls the function knows what it takes.

@@ -13,6 +13,8 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::driver::words;
+
 /// The folder beside ONNX Runtime's library, by the major version of CUDA.
 pub const FOLDER: &str = "cuda-13";
 
@@ -60,7 +62,7 @@ pub fn load(names: &'static [&'static str], folders: &[PathBuf]) -> Result<(), S
                 loaded.insert(name, library);
             }
             Err(cause) if path.is_absolute() => {
-                return Err(format!("{name}, which can't be loaded: {cause}"));
+                return Err(format!("{name}, which can't be loaded: {}", words(&cause)));
             }
             Err(_) => missing.push(name),
         }

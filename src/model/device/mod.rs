@@ -73,7 +73,11 @@ impl fmt::Display for Gpu {
 /// # Errors
 /// `Config`, for GPUs that were asked for and can't be had.
 pub fn place(options: &OpenOptions, needs: std::result::Result<&Needs, (String, String)>) -> Result<Place> {
-    place_with(options, needs, Path::new(DRIVER))
+    let placed = place_with(options, needs, Path::new(DRIVER))?;
+    if let Place::Processor(Some(why)) = &placed {
+        tracing::info!("{why}");
+    }
+    Ok(placed)
 }
 
 fn place_with(

@@ -3,17 +3,19 @@ use crate::config::Device;
 use crate::error::ErrorKind;
 use std::process::Command;
 
+/// Name, GiB and compute capability.
+type Described<'a> = (&'a str, u64, (i32, i32));
+
 /// What a driver answers, in C.
 struct Driver<'a> {
     /// Of `cuInit`.
     init: i32,
     cuda: i32,
-    /// Name, GiB and compute capability of each device.
-    gpus: &'a [(&'a str, u64, (i32, i32))],
+    gpus: &'a [Described<'a>],
 }
 
-const HOPPER: (&str, u64, (i32, i32)) = ("NVIDIA H100 80GB HBM3", 80, (9, 0));
-const TURING: (&str, u64, (i32, i32)) = ("Tesla T4", 16, (7, 5));
+const HOPPER: Described = ("NVIDIA H100 80GB HBM3", 80, (9, 0));
+const TURING: Described = ("Tesla T4", 16, (7, 5));
 
 impl Driver<'_> {
     const SOUND: Driver<'static> = Driver {
@@ -25,7 +27,7 @@ impl Driver<'_> {
     /// Compiles a library that answers so.
     fn library(&self) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let list = |each: &dyn Fn(&(&str, u64, (i32, i32))) -> String| -> String {
+        let list = |each: &dyn Fn(&Described) -> String| -> String {
             let mut all: Vec<_> = self.gpus.iter().map(each).collect();
             all.push("0".into());
             all.join(",")

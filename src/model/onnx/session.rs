@@ -6,7 +6,7 @@
 //! repeating its last row, since a row of zeros may be one that the model fails on.
 
 use bytes::Bytes;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{
     HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs,
 };
@@ -84,7 +84,7 @@ pub fn commit(
     bytes: &Bytes,
     threads: usize,
 ) -> Result<Session> {
-    build(runtime, providers, bytes, threads).map_err(|cause| {
+    let refused = |cause: ort::Error| {
         Error::model(format!(
             "ONNX Runtime {} doesn't accept the model: {}",
             runtime.version,
@@ -92,10 +92,21 @@ pub fn commit(
         ))
         .with("model", label)
         .with_hint("check the model in Python: onnx.checker.check_model(onnx.load(path), full_check=True)")
-    })
+    };
+    let builder = builder(runtime, threads).map_err(refused)?;
+    let builder = providers.apply(builder, runtime, threads);
+    let mut builder = builder.map_err(|cause| match providers.are_on_gpus() {
+        true => Error::config(format!(
+            "model.device: cuda can't be had: ONNX Runtime's provider doesn't start: {}",
+            shortened(&cause)
+        ))
+        .with_hint("floe inspect tells driver, devices and libraries; or set model.device to cpu"),
+        false => refused(cause),
+    })?;
+    builder.commit_from_memory(bytes).map_err(refused)
 }
 
-fn build(runtime: &Runtime, providers: &Providers, bytes: &Bytes, threads: usize) -> ort::Result<Session> {
+fn builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads.max(1))?
@@ -111,9 +122,7 @@ fn build(runtime: &Runtime, providers: &Providers, bytes: &Bytes, threads: usize
         .with_config_entry("session.load_model_format", "ONNX")?
         // Weights are made once and stay: in the arena, which grows in powers of two, they would cost up to twice.
         .with_device_allocated_initializers()?;
-    providers
-        .apply(builder, runtime, threads)?
-        .commit_from_memory(bytes)
+    Ok(builder)
 }
 
 /// A session with the function that it runs.
