@@ -82,8 +82,6 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
             None,
             &host,
             &Storage::local(),
-            None,
-            None,
         ))
         .unwrap();
     // As somebody does who waits for the check to be over.
