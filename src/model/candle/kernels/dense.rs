@@ -11,16 +11,16 @@ use super::tiles::{self, From, MOST_WIDTH, Rows};
 use super::{each, scratch};
 use crate::model::candle::encoder::Activation;
 
-/// Most rows of a block.
-const MOST_ROWS: usize = 252;
+/// Most rows of a block: a batch of 256 tokens is one, and none is left with a few rows for all weights.
+const MOST_ROWS: usize = 264;
 
 /// Rows of a block are a multiple of this: whole tiles of every instruction set.
 const TILES: usize = 12;
 
-/// Rows of a block when there are `rows` in all: some for each thread.
+/// Rows of a block when there are `rows` in all: equal parts, and some for each thread.
 fn block_rows(rows: usize) -> usize {
-    let share = rows.div_ceil(rayon::current_num_threads());
-    share.next_multiple_of(TILES).clamp(TILES, MOST_ROWS)
+    let blocks = rows.div_ceil(MOST_ROWS).max(rayon::current_num_threads());
+    rows.div_ceil(blocks).next_multiple_of(TILES).max(TILES)
 }
 
 /// Most terms of a sum at once: a panel of them takes 24 KiB, of 16 columns.
