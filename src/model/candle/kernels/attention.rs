@@ -1,10 +1,13 @@
 //! Attention on the CPU: a block of a text's tokens at a time, head by head, with scores that never leave the caches.
 
-use super::dense::{ROWS, pack_columns};
+use super::dense::pack_columns;
 use super::elementwise::{add, softmax};
 use super::isa::Isa;
 use super::tiles::{self, From, MOST_WIDTH, Rows};
 use super::{each, scratch};
+
+/// Tokens that ask at once.
+const ROWS: usize = 96;
 
 /// Numbers by text, head and token; those of one head of a token lie side by side.
 #[derive(Clone, Copy)]

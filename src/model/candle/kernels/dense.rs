@@ -1,8 +1,9 @@
 //! A dense layer on the CPU: weights laid out once as the tiles read them, and layers one behind the other that never
 //! write what is between them to memory.
 //!
-//! Rows are taken by blocks that stay in the second cache while all panels pass by; sums of many terms are cut where a
-//! panel would leave the first.
+//! Rows are taken by blocks, a batch of texts being one, since all weights pass by once for each: they come from far, and where
+//! others use the memory too that is what takes the time. Sums of many terms are cut where a panel would leave the first
+//! cache.
 
 use super::elementwise::{activate, gate};
 use super::isa::Isa;
@@ -10,8 +11,17 @@ use super::tiles::{self, From, MOST_WIDTH, Rows};
 use super::{each, scratch};
 use crate::model::candle::encoder::Activation;
 
-/// Rows of a block.
-pub const ROWS: usize = 96;
+/// Most rows of a block: a batch of 256 tokens is one, and none is left with a few rows for all weights.
+const MOST_ROWS: usize = 264;
+
+/// Rows of a block are a multiple of this: whole tiles of every instruction set.
+const TILES: usize = 12;
+
+/// Rows of a block when there are `rows` in all: equal parts, and some for each thread.
+fn block_rows(rows: usize) -> usize {
+    let blocks = rows.div_ceil(MOST_ROWS).max(rayon::current_num_threads());
+    rows.div_ceil(blocks).next_multiple_of(TILES).max(TILES)
+}
 
 /// Most terms of a sum at once: a panel of them takes 24 KiB, of 16 columns.
 const TERMS: usize = 384;
@@ -65,11 +75,12 @@ impl Packed {
 
     /// `[rows, outputs]` of rows of `inputs`.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
-        let blocks = out.chunks_mut((ROWS * self.outputs).max(1)).enumerate().collect();
+        let most = block_rows(out.len() / self.outputs.max(1));
+        let blocks = out.chunks_mut((most * self.outputs).max(1)).enumerate().collect();
         each(blocks, |(block, out)| {
             let count = out.len() / self.outputs;
             let rows = Rows {
-                numbers: &x[block * ROWS * self.inputs..],
+                numbers: &x[block * most * self.inputs..],
                 stride: self.inputs,
                 count,
             };
@@ -143,11 +154,12 @@ pub fn feed_forward(
     down: &Packed,
     out: &mut [f32],
 ) {
-    let blocks = out.chunks_mut((ROWS * down.outputs).max(1)).enumerate().collect();
+    let most = block_rows(out.len() / down.outputs.max(1));
+    let blocks = out.chunks_mut((most * down.outputs).max(1)).enumerate().collect();
     each(blocks, |(block, out)| {
         let count = out.len() / down.outputs;
         let rows = Rows {
-            numbers: &x[block * ROWS * up.inputs..],
+            numbers: &x[block * most * up.inputs..],
             stride: up.inputs,
             count,
         };
