@@ -36,6 +36,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("candle_core", &["model/candle"]),
     ("candle_nn", &["model/candle"]),
     ("tokenizers", &["model/text"]),
+    ("libloading", &["model/device"]),
     // Candle computes on the threads of the pool that it is called in.
     ("rayon", &["pipeline", "write", "model/candle"]),
 ];

@@ -173,6 +173,56 @@ mod tests {
     }
 
     #[test]
+    fn arguments_and_results_pass_through_untouched() {
+        unsafe extern "C" {
+            // Of `cuda.h`'s eleven arguments five lie on the stack.
+            fn cuLaunchKernel(
+                a: *const c_void,
+                b: u32,
+                c: u32,
+                d: u32,
+                e: u32,
+                f: u32,
+                g: u32,
+                h: u32,
+                i: *const c_void,
+                j: *const c_void,
+                k: *const c_void,
+            ) -> c_int;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (source, library) = (folder.path().join("cuda.c"), folder.path().join("libcuda.so.1"));
+        let text = "int cuLaunchKernel(long a, int b, int c, int d, int e, int f, int g, int h, long i, long j, long k) {
+            return a == 1 && b == 2 && c == 3 && d == 4 && e == 5 && f == 6 && g == 7 && h == 8 && i == 9 && j == 10 ? k : -1;
+        }";
+        std::fs::write(&source, text).unwrap();
+        let compiled = std::process::Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .status();
+        assert!(compiled.expect("a C compiler").success());
+        resolve(&library).unwrap();
+        let pointer = |number: usize| std::ptr::without_provenance::<c_void>(number);
+        // SAFETY: what is called is the function above, which takes numbers.
+        let status = unsafe {
+            cuLaunchKernel(
+                pointer(1),
+                2,
+                3,
+                4,
+                5,
+                6,
+                7,
+                8,
+                pointer(9),
+                pointer(10),
+                pointer(11),
+            )
+        };
+        assert_eq!(status, 11);
+    }
+
+    #[test]
     fn each_function_is_listed_once() {
         let mut names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
         let all = names.len();
