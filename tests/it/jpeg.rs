@@ -1,44 +1,60 @@
-//! JPEG files of every sort beside Pillow: the same pixels, bit for bit.
+//! JPEG files of every sort beside Pillow: the same pixels, bit for bit, and the same when they are resized.
 //!
 //! `tests/peers/jpegs.py` writes the files, and reads them with the libjpeg-turbo that Pillow brings along.
 
-use floe::model::image::decode::{Decoder, Limits};
+use floe::model::image::decode::{Decoder, Limits, Rgb};
+use floe::model::image::resize::{Filter, Resizer};
+use std::path::Path;
 
 use crate::support::{project, python};
 
-const FILES: &str = "400";
+const FILES: usize = 400;
+
+/// What Pillow made of an image, and the code of the filter.
+fn theirs(path: &Path) -> (Rgb, u64) {
+    let bytes = std::fs::read(path).unwrap();
+    let (header, pixels) = bytes.split_at(12);
+    let number = |place: usize| u32::from_le_bytes(header.as_chunks::<4>().0[place]);
+    let pixels = pixels.as_chunks::<3>().0.iter();
+    let image = Rgb {
+        width: number(0),
+        height: number(1),
+        pixels: pixels
+            .map(|[red, green, blue]| [*red, *green, *blue, 0])
+            .collect(),
+    };
+    (image, number(2).into())
+}
 
 #[test]
-fn pixels_of_a_jpeg_are_those_of_pillow() {
+fn pixels_of_a_jpeg_are_those_of_pillow_and_stay_so_at_other_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let done = std::process::Command::new(python())
         .arg(project().join("tests/peers/jpegs.py"))
-        .args([folder.path().as_os_str(), FILES.as_ref()])
+        .args([folder.path().as_os_str(), FILES.to_string().as_ref()])
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    // One decoder for all: what a picture leaves in its buffers must not show in the next.
-    let mut decoder = Decoder::default();
-    let (mut compared, mut different) = (0, Vec::new());
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "jpg") {
-            continue;
-        }
-        let theirs = std::fs::read(path.with_extension("rgb")).unwrap();
+    // One of each for all: what a picture leaves in buffers must not show in the next.
+    let (mut decoder, mut resizer) = (Decoder::default(), Resizer::default());
+    let mut different = Vec::new();
+    for number in 0..FILES {
+        let path = folder.path().join(format!("{number:04}.jpg"));
         let ours = decoder.decode(&std::fs::read(&path).unwrap(), &Limits::default());
-        let ours = ours.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let extents = [ours.width.to_le_bytes(), ours.height.to_le_bytes()].concat();
-        let colors = ours
-            .pixels
-            .iter()
-            .flat_map(|[red, green, blue, _]| [*red, *green, *blue]);
-        if theirs != extents.into_iter().chain(colors).collect::<Vec<u8>>() {
-            different.push(path.file_name().unwrap().to_owned());
+        let ours = ours.unwrap_or_else(|error| panic!("{number}: {error}"));
+        let (image, _) = theirs(&path.with_extension("rgb"));
+        if ours != image {
+            different.push(format!("{number}: {} x {}", image.width, image.height));
+        }
+        let (resized, code) = theirs(&path.with_extension("resized"));
+        let filter = Filter::of_code(code).unwrap();
+        if *resizer.resize(&image, resized.width, resized.height, filter) != resized {
+            different.push(format!(
+                "{number}: {filter:?} to {} x {}",
+                resized.width, resized.height
+            ));
         }
         decoder.recycle(ours);
-        compared += 1;
     }
-    assert_eq!(compared.to_string(), FILES);
-    assert!(different.is_empty(), "{different:?}");
+    assert!(different.is_empty(), "{different:#?}");
 }

@@ -1,6 +1,9 @@
 """Makes JPEG files of every sort that Pillow writes, and their pixels as Pillow reads them.
 
-    jpegs.py FOLDER COUNT        NNNN.jpg, and beside it NNNN.rgb: width and height (32 bits each, little-endian), then three bytes a pixel
+    jpegs.py FOLDER COUNT
+
+Makes NNNN.jpg; NNNN.rgb: width, height and 0 (32 bits each, little-endian), then three bytes a pixel; NNNN.resized: the same of
+the image in another size, with the code of the filter for 0.
 
 Noise, waves and edges; sizes from one pixel on; one, three and four components; all samplings, also those that Pillow can't write
 (sampling factors changed in the file); progressive or not; restart markers; Adobe's transforms. Seeds are fixed.
@@ -99,14 +102,17 @@ def main(folder, count):
         try:
             data = changed(encoded(made))
             with Image.open(io.BytesIO(data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
+                image = image.convert("RGB")
         except OSError:
             # Some settings don't go together, or overflow the writer's buffer.
             continue
         name = pathlib.Path(folder) / f"{made:04}"
         name.with_suffix(".jpg").write_bytes(data)
-        size = struct.pack("<II", pixels.shape[1], pixels.shape[0])
-        name.with_suffix(".rgb").write_bytes(size + pixels.tobytes())
+        code = random.randrange(6)
+        resized = image.resize(extents(), Image.Resampling(code))
+        for kind, of, image in [(".rgb", 0, image), (".resized", code, resized)]:
+            header = struct.pack("<III", *image.size, of)
+            name.with_suffix(kind).write_bytes(header + np.asarray(image).tobytes())
         made += 1
 
 

@@ -7,6 +7,7 @@
 mod classification;
 pub mod decode;
 mod features;
+mod filter;
 mod inputs;
 mod jpeg;
 pub mod preprocess;

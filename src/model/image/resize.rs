@@ -7,78 +7,8 @@
 //! Source: `src/libImaging/Resample.c` and `Geometry.c` of Pillow; the order of the passes is that of Pillow 13, as found by trial.
 
 use super::decode::{Pixel, Rgb};
+pub use super::filter::Filter;
 use super::wide::wide;
-
-/// How pixels between pixels are found, under Pillow's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// The nearest pixel.
-    Nearest,
-    /// Six pixels wide.
-    Lanczos,
-    /// Straight lines.
-    Bilinear,
-    /// Cubic curves (a = -0.5).
-    Bicubic,
-    /// Averages.
-    Box,
-    /// As sharp as bicubic, as cheap as bilinear.
-    Hamming,
-}
-
-impl Filter {
-    /// The filter of Pillow's `Resampling` code.
-    pub fn of_code(code: u64) -> Option<Filter> {
-        [
-            Filter::Nearest,
-            Filter::Lanczos,
-            Filter::Bilinear,
-            Filter::Bicubic,
-            Filter::Box,
-            Filter::Hamming,
-        ]
-        .get(usize::try_from(code).ok()?)
-        .copied()
-    }
-
-    /// Half of its width in pixels.
-    fn support(self) -> f64 {
-        match self {
-            Filter::Nearest => 0.0,
-            Filter::Box => 0.5,
-            Filter::Bilinear | Filter::Hamming => 1.0,
-            Filter::Bicubic => 2.0,
-            Filter::Lanczos => 3.0,
-        }
-    }
-
-    /// The weight of a pixel that is `x` pixels away.
-    fn weight(self, x: f64) -> f64 {
-        fn sinc(x: f64) -> f64 {
-            let x = x * std::f64::consts::PI;
-            if x == 0.0 { 1.0 } else { x.sin() / x }
-        }
-        match self {
-            Filter::Nearest => 0.0,
-            Filter::Box if x > -0.5 && x <= 0.5 => 1.0,
-            Filter::Bilinear if x.abs() < 1.0 => 1.0 - x.abs(),
-            Filter::Hamming if x.abs() < 1.0 => {
-                let angle = x.abs() * std::f64::consts::PI;
-                sinc(x) * (0.54 + 0.46 * angle.cos())
-            }
-            Filter::Bicubic => {
-                const A: f64 = -0.5;
-                match x.abs() {
-                    x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-                    x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-                    _ => 0.0,
-                }
-            }
-            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
-            _ => 0.0,
-        }
-    }
-}
 
 /// Bits behind the point: eight are the pixel's, two are for filters that overshoot.
 const PRECISION: u32 = 32 - 8 - 2;
@@ -387,22 +317,5 @@ mod tests {
             prop_assert_eq!((resized.width, resized.height), to);
             prop_assert_eq!(&resized.pixels, &vec![pixel; (to.0 * to.1) as usize]);
         }
-    }
-
-    #[test]
-    fn codes_are_those_of_pillow() {
-        let of = |code| Filter::of_code(code);
-        assert_eq!(
-            [of(0), of(1), of(2), of(3), of(4), of(5), of(6)],
-            [
-                Some(Filter::Nearest),
-                Some(Filter::Lanczos),
-                Some(Filter::Bilinear),
-                Some(Filter::Bicubic),
-                Some(Filter::Box),
-                Some(Filter::Hamming),
-                None
-            ]
-        );
     }
 }

@@ -2,8 +2,8 @@
 //! more kept between the passes.
 //!
 //! The formula stands once, over [`Lanes`]: a number for the portable path, eight of them in a register for AVX2. Both
-//! give what libjpeg-turbo gives for every block that an encoder writes. Coefficients are multiplied in 16 bits, as its vector code does, so that
-//! even absurd ones agree.
+//! give what libjpeg-turbo gives for every block that an encoder writes. Coefficients are multiplied by quantisers in 16
+//! bits and samples are cut off at both ends, as its vector code does it.
 
 /// Coefficients or quantisers of a block, row by row.
 pub type Block = [i16; 64];
@@ -99,7 +99,7 @@ pub fn block(coefficients: &Block, quantisers: &Block, out: &mut [u8], stride: u
 
 /// Writes a block of which only the first coefficient is not zero.
 pub fn flat(coefficient: i16, quantiser: i16, out: &mut [u8], stride: usize) {
-    let sample = (i32::from(coefficient.wrapping_mul(quantiser)) + 4 >> 3) + 128;
+    let sample = ((i32::from(coefficient.wrapping_mul(quantiser)) + 4) >> 3) + 128;
     let sample = sample.clamp(0, 255) as u8;
     for row in 0..8 {
         out[row * stride..][..8].fill(sample);

@@ -1,11 +1,12 @@
 //! JPEG files as Pillow decodes them, which is as libjpeg-turbo does by default: the same pixels, bit for bit.
 //!
-//! No crate gives that. Decoders in Rust (`zune-jpeg`, `jpeg-decoder`) round transform and colours in their own ways, by up
-//! to 3 of 255, which a network can make 1 % of a score of. libjpeg-turbo itself needs `nasm`, and mostly CMake,
-//! to be built; without `nasm` (`mozjpeg-sys`) it takes twice as long as Pillow. So this is a decoder of the kinds of JPEG that Pillow
-//! reads: sequential and progressive with Huffman codes, 8 bits, one, three or four components. `tests/it/jpeg.rs` holds it against Pillow.
+//! No crate gives that. Decoders in Rust (`zune-jpeg`, `jpeg-decoder`) round transform and colours in their own ways, by
+//! up to 3 of 255, of which a network can make 1 % of a score. libjpeg-turbo itself needs `nasm`, and mostly CMake, to be
+//! built; without them (`mozjpeg-sys`) it takes twice as long as Pillow. So this decodes the kinds of JPEG that Pillow
+//! reads: sequential and progressive, Huffman codes, 8 bits, one, three or four components, any sampling.
 //!
-//! Damaged data is an error, where Pillow often goes on with grey; so is a file without its end.
+//! Damaged data is an error, where Pillow often goes on with grey; so is a file without its end. Held against Pillow by
+//! `tests/it/jpeg.rs`. Sources: ITU T.81; libjpeg-turbo's `jidctint.c`, `jdsample.c`, `jdcolor.c`, `jdapimin.c`.
 
 mod color;
 mod huffman;

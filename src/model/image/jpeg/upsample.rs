@@ -22,7 +22,7 @@ impl Growth {
     /// That of a component in a picture.
     pub fn of(plane: &Plane, grid: &Grid) -> Result<Growth, Fault> {
         let (across, down) = plane.factors;
-        if grid.largest.0 % across != 0 || grid.largest.1 % down != 0 {
+        if !grid.largest.0.is_multiple_of(across) || !grid.largest.1.is_multiple_of(down) {
             return Err(Fault::Unusual(
                 "its channels are sampled in fractions of each other",
             ));
