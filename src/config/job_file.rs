@@ -326,8 +326,8 @@ pub struct InferenceSection {
     pub num_workers: Option<u32>,
     /// Most rows handed to the model at once.
     ///
-    /// Default: by trial, when the run is planned, if the model will need long enough for it to pay; else by the width of the
-    /// model's inputs.
+    /// Default: by trial, when the run is planned, if the model will need long enough for it to pay; else by the number of
+    /// rows and the width of the model's inputs.
     #[schemars(example = 8192, range(min = 1, max = 16_777_216))]
     pub max_batch_rows: Option<u32>,
     /// Seconds that a unit in hand may still take after SIGTERM. SPCS kills 30 s after SIGTERM.
