@@ -2,18 +2,19 @@
 """Floe beside the Python program that a careful user would write: pyarrow and onnxruntime, tuned by hand.
 
     scripts/python-env --make && cargo build --release
-    .venv/bin/python benches/peers.py [WORKLOAD ...] [--runs 3] [--rows-of wine=8000000 ...]
+    .venv/bin/python benches/peers.py [WORKLOAD ...] [--runs 3] [--rows-of wine=8000000 ...] [--engines ray,polars,...]
 
 Workloads: wine (XGBoost, 13 doubles, 8,000,000 rows), flights (100 trees of depth 6, 26 columns, 5,000,000 rows), mlp (a
 small network on the same rows), wide (600 columns of which the model reads ten), small (1,000 rows: start-up).
 
 Two peers: `threads` is one process with two threads, each with files and a single-threaded session of its own;
-`processes` the same as two processes. All run one after the other, round by round, so that a machine that drifts drifts
+`processes` the same as two processes. General engines can be asked for (engines.py). All run one after the other, round by round, so that a machine that drifts drifts
 for all. Wall and processor time are those of the whole process tree, memory is the peak of its summed proportional set
 size. Rows, original columns and predictions of all outputs are compared. Data and models are made once, below out/bench.
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from engines import ENGINES, Scorer
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "out/bench"
@@ -197,7 +200,17 @@ def work(workload, model, jobs):
         score_file(session, workload, source, target)
 
 
+def run_engine(kind, workload, data, model, output):
+    scorer = functools.partial(Scorer, features=list(features(workload)), output=OUTPUT[workload], batch=BATCH[workload], model=model)
+    # The engines' own processes find the scorer there.
+    os.environ["PYTHONPATH"] = str(ROOT / "benches")
+    ENGINES[kind](data, output, scorer)
+    (Path(output) / "_SUCCESS").touch()
+
+
 def run_peer(kind, workload, data, model, output, workers=2):
+    if kind in ENGINES:
+        return run_engine(kind, workload, data, model, output)
     os.environ["OMP_NUM_THREADS"] = "1"
     import multiprocessing
     import queue
@@ -291,6 +304,7 @@ def main():
     parser.add_argument("workloads", nargs="*", default=[])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows-of", action="append", default=[], metavar="WORKLOAD=ROWS")
+    parser.add_argument("--engines", default="", help=f"of {', '.join(ENGINES)}, separated by commas")
     parser.add_argument("--floe", default=ROOT / "target/release/floe")
     parser.add_argument("--peer", nargs=5, metavar=("KIND", "WORKLOAD", "DATA", "MODEL", "OUTPUT"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -299,7 +313,7 @@ def main():
     sizes = ROWS | {name: int(rows) for name, rows in (pair.split("=") for pair in asked.rows_of)}
     for workload in asked.workloads or list(ROWS):
         data, model = prepare(workload, sizes[workload])
-        outputs = {name: BENCH / f"out-{name}" for name in ("threads", "processes", "floe")}
+        outputs = {name: BENCH / f"out-{name}" for name in ("threads", "processes", *filter(None, asked.engines.split(",")), "floe")}
         runs = {name: [] for name in outputs}
         for turn in range(asked.runs + 1):
             for name, output in outputs.items():
