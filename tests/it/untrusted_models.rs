@@ -436,7 +436,8 @@ fn a_model_that_returns_fewer_rows_once_it_sees_real_data_fails_on_its_batch() {
             "the model's output y has",
             "rows of input",
             "part-0",
-            "row group 0",
+            // Which of several that fail is met first depends on who takes which batch.
+            "row group ",
         ],
     );
     assert!(!trial.output().join("_SUCCESS").exists());

@@ -160,8 +160,16 @@ pub fn make_bucket(cloud: Cloud, address: &str, bucket: &str) {
         }
         _ => client.put(format!("http://{address}/{bucket}")),
     };
+    let request = request.header("content-length", 0);
     block_on(async move {
-        let answer = request.header("content-length", 0).send().await.unwrap();
+        // A server that has only just come up may drop a connection before it takes the request.
+        let mut answer = request.try_clone().unwrap().send().await;
+        for _ in 0..3 {
+            if answer.is_err() {
+                answer = request.try_clone().unwrap().send().await;
+            }
+        }
+        let answer = answer.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     });
 }
