@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::budget::too_large;
 use super::decimals;
 use super::group::{FetchedGroup, OpenGroup};
-use super::layout::{BlockRows, Chunk};
+use super::layout::Chunk;
 use super::limits::BLOCK_BYTES;
 use super::selection::{Columns, Selection};
 use super::splicing::sort_out;
@@ -96,9 +96,7 @@ pub struct ChunkReader {
     pending: Option<Block>,
     /// Of the columns that are decoded.
     schema: SchemaRef,
-    block_rows: BlockRows,
-    /// Rows of the blocks that are still to come.
-    left: u64,
+    block_rows: usize,
     decoded: Arc<Decoded>,
     /// What may be copied, until the row group is opened.
     splicing: Option<Box<Splicing>>,
@@ -134,7 +132,6 @@ impl ChunkReader {
             pending: None,
             schema: selection.schema.clone(),
             block_rows: chunk.block_rows,
-            left: chunk.rows,
             decoded: Arc::new(Decoded {
                 columns: all.clone(),
                 rewritten: all,
@@ -157,7 +154,7 @@ impl ChunkReader {
         let mut parts: Vec<Block> = self.pending.take().into_iter().collect();
         let mut rows: usize = parts.iter().map(|part| part.rows.num_rows()).sum();
         let mut bytes = 0;
-        let wanted = self.block_rows.next(self.left);
+        let wanted = self.block_rows;
         while rows < wanted {
             let Some(part) = self.next_part()? else { break };
             rows += part.rows.num_rows();
@@ -185,7 +182,6 @@ impl ChunkReader {
                 origin: block.origin.slice(0, wanted),
             };
         }
-        self.left = self.left.saturating_sub(wanted as u64);
         Ok(Some(block))
     }
 
@@ -240,7 +236,7 @@ impl ChunkReader {
 
     /// Rows of a row group that are decoded at once: those of the largest block, for which room is made.
     fn step(&self, rows: usize) -> usize {
-        self.block_rows.next(self.left).min(rows.max(1))
+        self.block_rows.min(rows.max(1))
     }
 
     /// Decodes the row groups of a run again, one by one, from the first row that has not been given.
@@ -254,7 +250,7 @@ impl ChunkReader {
 
     #[cfg(test)]
     pub(super) fn set_block_rows(&mut self, rows: usize) {
-        self.block_rows = BlockRows::Even(rows);
+        self.block_rows = rows;
     }
 
     #[cfg(test)]
