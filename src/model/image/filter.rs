@@ -20,18 +20,19 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Every filter, by Pillow's `Resampling` code.
+    pub const ALL: [Filter; 6] = [
+        Filter::Nearest,
+        Filter::Lanczos,
+        Filter::Bilinear,
+        Filter::Bicubic,
+        Filter::Box,
+        Filter::Hamming,
+    ];
+
     /// The filter of Pillow's `Resampling` code.
     pub fn of_code(code: u64) -> Option<Filter> {
-        [
-            Filter::Nearest,
-            Filter::Lanczos,
-            Filter::Bilinear,
-            Filter::Bicubic,
-            Filter::Box,
-            Filter::Hamming,
-        ]
-        .get(usize::try_from(code).ok()?)
-        .copied()
+        Filter::ALL.get(usize::try_from(code).ok()?).copied()
     }
 
     /// Half of its width in pixels.
