@@ -58,7 +58,8 @@ impl Filter {
             Filter::Bilinear if x.abs() < 1.0 => 1.0 - x.abs(),
             Filter::Hamming if x.abs() < 1.0 => {
                 let angle = x.abs() * std::f64::consts::PI;
-                sinc(x) * (0.54 + 0.46 * angle.cos())
+                // Pillow's constants are of single precision.
+                sinc(x) * (f64::from(0.54f32) + f64::from(0.46f32) * angle.cos())
             }
             Filter::Bicubic => {
                 const A: f64 = -0.5;

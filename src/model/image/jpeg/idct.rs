@@ -87,17 +87,18 @@ fn to_four<L: Lanes, const SHIFT: i32>(x: [L; 8]) -> [L; 4] {
     let half = L::splat(1 << (SHIFT - 1));
     let a0 = x[0].shl::<14>().add(half);
     let a2 = x[2].mul(15137).sub(x[6].mul(6270));
-    let odd = |by: [i32; 4]| {
-        let (one, other) = (x[7].mul(by[0]), x[5].mul(by[1]));
-        one.add(other).add(x[3].mul(by[2])).add(x[1].mul(by[3]))
-    };
-    let (even, inner) = ([a0.add(a2), a0.sub(a2)], odd([-1730, 11893, -17799, 8697]));
-    let outer = odd([-4176, -4926, 7373, 20995]);
+    let (outside, inside) = (a0.add(a2), a0.sub(a2));
+    let (inner, outer) = (
+        x[1].mul(8697).sub(x[3].mul(17799)),
+        x[1].mul(20995).add(x[3].mul(7373)),
+    );
+    let inner = inner.add(x[5].mul(11893)).sub(x[7].mul(1730));
+    let outer = outer.sub(x[5].mul(4926)).sub(x[7].mul(4176));
     [
-        even[0].add(outer).shr::<SHIFT>(),
-        even[1].add(inner).shr::<SHIFT>(),
-        even[1].sub(inner).shr::<SHIFT>(),
-        even[0].sub(outer).shr::<SHIFT>(),
+        outside.add(outer).shr::<SHIFT>(),
+        inside.add(inner).shr::<SHIFT>(),
+        inside.sub(inner).shr::<SHIFT>(),
+        outside.sub(outer).shr::<SHIFT>(),
     ]
 }
 
