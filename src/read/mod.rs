@@ -25,6 +25,7 @@ mod group;
 mod guard;
 pub mod head;
 mod int96;
+mod joined;
 pub mod layout;
 mod limits;
 mod outline;
