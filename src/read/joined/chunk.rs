@@ -183,6 +183,7 @@ pub(super) fn encode(
             is_type_ordered: false,
         },
         bytes: Bytes::from(pages.out),
+        is_copy: false,
         has_dictionary: indices.is_some(),
         data_offset,
         encodings,
