@@ -1,8 +1,12 @@
-//! Convolutions as their weights are stored.
+//! Convolutions as their weights are stored: by Floe's own [`kernels`](super::kernels) for float32 on the CPU, where there is
+//! one channel a filter or all of them, by Candle's operations elsewhere.
 
 use candle_core::Tensor;
-use candle_nn::{Conv2d, Conv2dConfig};
+use candle_nn::{Conv2d, Conv2dConfig, Module};
 
+use super::kernels::convolution::{Extent, Sizes, convolution, depthwise};
+use super::kernels::isa::Isa;
+use super::ops::{is_ours, made, numbers};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -32,19 +36,83 @@ impl Shape {
     }
 }
 
+/// One convolution.
+pub struct Convolution(Way);
+
+enum Way {
+    /// All channels, or each with a filter of its own.
+    Ours {
+        sizes: Sizes,
+        each: bool,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+    },
+    Candle(Conv2d),
+}
+
+impl Convolution {
+    fn new(shape: Shape, padding: usize, weight: Tensor, bias: Tensor) -> candle_core::Result<Convolution> {
+        let each = shape.groups == shape.from && shape.groups == shape.to && shape.stride == 1;
+        if !is_ours(&weight) || !(each || shape.groups == 1) {
+            let theirs = Conv2d::new(weight, Some(bias), shape.config(padding));
+            return Ok(Convolution(Way::Candle(theirs)));
+        }
+        let sizes = Sizes {
+            from: shape.from,
+            to: shape.to,
+            side: shape.side,
+            stride: shape.stride,
+            padding,
+        };
+        Ok(Convolution(Way::Ours {
+            sizes,
+            each,
+            weight: weight.flatten_all()?.to_vec1()?,
+            bias: bias.to_vec1()?,
+        }))
+    }
+
+    /// `[images, to, height, width]` of `[images, from, height, width]`.
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (sizes, each, weight, bias) = match &self.0 {
+            Way::Candle(convolution) => return convolution.forward(x),
+            Way::Ours {
+                sizes,
+                each,
+                weight,
+                bias,
+            } => (*sizes, *each, weight, bias),
+        };
+        let (images, channels, height, width) = x.dims4()?;
+        let has = Extent {
+            images,
+            height,
+            width,
+        };
+        let gives = sizes.of(has).filter(|_| channels == sizes.from);
+        let Some(gives) = gives else {
+            candle_core::bail!("{:?} go into a convolution of {sizes:?}", x.shape());
+        };
+        let x = x.contiguous()?;
+        let (storage, layout) = &x.storage_and_layout();
+        let x = numbers(storage, layout)?;
+        let mut out = vec![0.0; images * sizes.to * gives.height * gives.width];
+        let work = if each { depthwise } else { convolution };
+        work(Isa::best(), sizes, weight, bias, (x, has), (&mut out, gives));
+        made(out, &[images, sizes.to, gives.height, gives.width])
+    }
+}
+
 /// `weight` and `bias` below `weights`.
-pub fn biased(weights: &Weights, shape: Shape, padding: usize) -> Result<Conv2d> {
+pub fn biased(weights: &Weights, shape: Shape, padding: usize) -> Result<Convolution> {
     let bias = weights.tensor("bias", &[shape.to])?;
-    Ok(Conv2d::new(
-        shape.weight(weights)?,
-        Some(bias),
-        shape.config(padding),
-    ))
+    let made = Convolution::new(shape, padding, shape.weight(weights)?, bias);
+    made.map_err(|cause| Error::model("no memory for weights").with_source(cause))
 }
 
 /// A convolution without a bias and the batch norm behind it, as one convolution: in use the norm is a factor and a term
 /// per channel.
-pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64) -> Result<Conv2d> {
+pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64) -> Result<Convolution> {
     let per_channel = |name| norm.tensor(name, &[shape.to]);
     let (weight, factor, term) = (
         shape.weight(convolution)?,
@@ -52,14 +120,57 @@ pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64)
         per_channel("bias")?,
     );
     let (mean, variance) = (per_channel("running_mean")?, per_channel("running_var")?);
-    let folded = || -> candle_core::Result<(Tensor, Tensor)> {
+    let folded = || -> candle_core::Result<Convolution> {
         let factor = (factor / (variance + eps)?.sqrt()?)?;
         let weight = weight.broadcast_mul(&factor.reshape((shape.to, 1, 1, 1))?)?;
         let bias = (term - (mean * factor)?)?;
-        Ok((weight, bias))
+        // As many pixels as before, the stride aside.
+        Convolution::new(shape, shape.side / 2, weight, bias)
     };
-    let (weight, bias) =
-        folded().map_err(|cause| Error::model("a batch norm can't be computed").with_source(cause))?;
-    // As many pixels as before, the stride aside.
-    Ok(Conv2d::new(weight, Some(bias), shape.config(shape.side / 2)))
+    folded().map_err(|cause| Error::model("a batch norm can't be computed").with_source(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// The convolutions of ResNet and ConvNeXT, with numbers of the size that networks have.
+    #[test]
+    fn our_convolutions_give_what_those_of_candle_give() {
+        let shapes = [
+            (3, 64, 7, 2, 1, 3, 40),
+            (64, 32, 1, 1, 1, 0, 14),
+            (64, 48, 1, 2, 1, 0, 14),
+            (64, 64, 3, 1, 1, 1, 14),
+            (64, 96, 3, 2, 1, 1, 15),
+            (3, 96, 4, 4, 1, 0, 40),
+            (96, 64, 2, 2, 1, 0, 14),
+            (24, 24, 7, 1, 24, 3, 14),
+            (24, 24, 7, 1, 24, 3, 7),
+            (24, 48, 3, 1, 4, 1, 9),
+        ];
+        for (from, to, side, stride, groups, padding, pixels) in shapes {
+            let shape = Shape {
+                from,
+                to,
+                side,
+                stride,
+                groups,
+            };
+            let seen = from / groups;
+            let spread = 1.0 / ((seen * side * side) as f32).sqrt();
+            let random = |shape: &[usize], spread| Tensor::randn(0f32, spread, shape, &Device::Cpu).unwrap();
+            let weight = random(&[to, seen, side, side], spread);
+            let (bias, x) = (random(&[to], 1.0), random(&[2, from, pixels, pixels], 1.0));
+            let theirs = Conv2d::new(weight.clone(), Some(bias.clone()), shape.config(padding));
+            let ours = Convolution::new(shape, padding, weight, bias).unwrap();
+            assert_eq!(matches!(ours.0, Way::Ours { .. }), groups == 1 || groups == from);
+            let (ours, theirs) = (ours.forward(&x).unwrap(), theirs.forward(&x).unwrap());
+            assert_eq!(ours.dims(), theirs.dims());
+            let apart = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
+            let apart = apart.max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(apart < 1e-5, "{shape:?}: {apart}");
+        }
+    }
 }
