@@ -255,6 +255,7 @@ pub async fn open_model(
         models,
         precision: wanted.precision,
         execution_providers: wanted.execution_providers.clone(),
+        jpeg_scale: wanted.jpeg_scale,
         onnxruntime_paths: host.onnxruntime_paths.clone(),
     };
     tokio::task::spawn_blocking(move || model::open(files, &options))

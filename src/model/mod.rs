@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::engine::Engine;
-use crate::config::{Backend, Device, ExecutionProvider, Precision};
+use crate::config::{Backend, Device, ExecutionProvider, JpegScale, Precision};
 use crate::error::{Error, Result};
 use crate::origin::RowError;
 use crate::signature::Function;
@@ -236,6 +236,8 @@ pub struct OpenOptions {
     pub precision: Precision,
     /// Who is to compute before ONNX Runtime itself, best first.
     pub execution_providers: Vec<ExecutionProvider>,
+    /// At which scale JPEG images are decoded; `None`: as the model card says, in full if it says nothing.
+    pub jpeg_scale: Option<JpegScale>,
     /// Where ONNX Runtime may be found, best first (see `onnx::runtime`).
     pub onnxruntime_paths: Vec<std::path::PathBuf>,
 }
@@ -276,6 +278,7 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
 fn open_echo(options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     refuse_gpus("echo", options)?;
     refuse_providers("echo", options)?;
+    refuse_jpeg_scale(options)?;
     Ok(Arc::new(echo::Echo::new()))
 }
 
@@ -292,6 +295,14 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
     .with_hint("leave it out"))
 }
 
+/// For a backend whose models take no images.
+fn refuse_jpeg_scale(options: &OpenOptions) -> Result<()> {
+    match options.jpeg_scale {
+        None => Ok(()),
+        Some(_) => Err(image::jpeg_scale_without_images()),
+    }
+}
+
 /// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
 fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     if options.backend == Some(Backend::Trees) {
@@ -301,6 +312,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
         let model = match pretrained.task {
             pretrained::Task::TextImageEmbedding => text::open_towers(&files, &pretrained, options)?,
             task if task.takes_images() => image::open(&files, &pretrained, options)?,
+            _ if options.jpeg_scale.is_some() => return Err(image::jpeg_scale_without_images()),
             _ => text::open(&files, &pretrained, options)?,
         };
         return pretrained::methods::describe(&files, &pretrained, model);
@@ -314,6 +326,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
         _ if trees::backend::claims(&files)? => {
             refuse_gpus("trees", options)?;
             refuse_providers("trees", options)?;
+            refuse_jpeg_scale(options)?;
             let trees = trees::backend::TreesModel::open(&files)?;
             Ok(Arc::new(trees) as Arc<dyn Loaded>)
         }
@@ -326,7 +339,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let card = folder::read_card(&files)?;
     let opened = onnx::OnnxModel::open(&files, options)?;
-    image::with_images(Arc::new(opened), &card)
+    image::with_images(Arc::new(opened), &card, options.jpeg_scale)
 }
 
 #[cfg(not(feature = "onnx"))]
@@ -420,6 +433,22 @@ mod tests {
         for error in [cuda, echo] {
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
         }
+    }
+
+    #[test]
+    fn a_scale_of_jpegs_is_refused_where_there_are_no_images() {
+        let options = OpenOptions {
+            jpeg_scale: Some(JpegScale::Reduced),
+            ..OpenOptions::default()
+        };
+        let error = open(files("echo", &[]), &options).err().unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("model.jpeg_scale: the model takes no images"),
+            "{error}"
+        );
+        assert_eq!(error.kind(), crate::error::ErrorKind::Config);
     }
 
     #[test]

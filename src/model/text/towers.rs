@@ -28,7 +28,7 @@ const TEXT_FEATURES: &str = "get_text_features";
 /// precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let images = ImageModel::open(files, pretrained, networks.clone(), engine)
+    let images = ImageModel::open(files, pretrained, networks.clone(), engine, options.jpeg_scale)
         .map_err(|error| error.with("model", &files.location))?;
     let has = |name: &str| files.files.contains_key(&format!("{}{name}", pretrained.root));
     let takes_texts = networks.inputs().iter().any(|name| name == "input_ids");
