@@ -119,6 +119,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         model_digest: String::new(),
         worker_version: String::new(),
         engine: crate::model::Engine::Echo,
+        on_gpus: false,
         batch_rows,
         window_rows: None,
         input_schema: schema().as_ref().clone(),
