@@ -131,6 +131,7 @@ async fn set_up_windows(
         model_digest: String::new(),
         worker_version: String::new(),
         engine: crate::model::Engine::Echo,
+        on_gpus: false,
         batch_rows,
         window_rows,
         input_schema: schema().as_ref().clone(),
