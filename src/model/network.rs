@@ -48,6 +48,11 @@ pub trait Network: Send {
     /// # Errors
     /// `Model`, when the backend fails.
     fn run(&mut self, inputs: Vec<Named>) -> Result<Vec<Named>>;
+
+    /// Whether padding of texts is computed as well.
+    fn pads(&self) -> bool {
+        true
+    }
 }
 
 /// The network of a pretrained model, and who computes it: that goes by how its weights are stored.

@@ -129,6 +129,11 @@ pub trait TextEncoder: Send + Sync {
     fn inputs(&self) -> &'static [&'static str] {
         &["input_ids", "attention_mask"]
     }
+
+    /// Whether it goes by [`Texts::of`], which leaves padding out.
+    fn leaves_padding_out(&self) -> bool {
+        false
+    }
 }
 
 /// An encoder of texts with its head, if it has one.
@@ -140,6 +145,10 @@ pub struct TextNetwork<E> {
 impl<E: TextEncoder> Family for TextNetwork<E> {
     fn inputs(&self) -> &'static [&'static str] {
         self.encoder.inputs()
+    }
+
+    fn leaves_padding_out(&self) -> bool {
+        self.encoder.leaves_padding_out()
     }
 
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {

@@ -73,6 +73,11 @@ trait Family: Send + Sync {
 
     /// Runs a batch: outputs by the names of the Python library, each `[rows, ...]`.
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>>;
+
+    /// Whether it leaves padding out where it may ([`texts`]).
+    fn leaves_padding_out(&self) -> bool {
+        false
+    }
 }
 
 /// The network of a pretrained model.
@@ -141,6 +146,11 @@ fn dtype(precision: Precision, device: &Device) -> Result<DType> {
     }
 }
 
+/// Whether the kernels compute, which can do without padding.
+fn may_be_ragged(device: &Device, dtype: DType) -> bool {
+    device.is_cpu() && dtype == DType::F32
+}
+
 /// Weights and code, shared by the workers.
 struct CandleNetworks {
     family: Box<dyn Family>,
@@ -188,7 +198,7 @@ impl Network for CandleNetwork {
             named: inputs,
             device: shared.device.clone(),
             dtype: shared.dtype,
-            is_ragged: shared.device.is_cpu() && shared.dtype == DType::F32,
+            is_ragged: may_be_ragged(&shared.device, shared.dtype),
         };
         let computed = self.threads.install(|| -> candle_core::Result<Vec<Named>> {
             let outputs = shared.family.forward(&inputs)?;
@@ -200,6 +210,16 @@ impl Network for CandleNetwork {
         computed.map_err(|cause| {
             Error::model(format!("Candle fails on a batch of {}", inputs.shapes())).with_source(cause)
         })
+    }
+
+    fn pads(&self) -> bool {
+        let CandleNetworks {
+            family,
+            device,
+            dtype,
+            ..
+        } = &*self.shared;
+        !(may_be_ragged(device, *dtype) && family.leaves_padding_out())
     }
 }
 

@@ -88,7 +88,11 @@ fn answers(family: &dyn Family, inputs: &Inputs, texts: &[Vec<i64>]) -> Vec<Vec<
         assert!(!is_by_token || tensor.dims()[1] == longest);
         let size = numbers.len() / texts.len();
         for (row, (answer, text)) in answers.iter_mut().zip(texts).enumerate() {
-            let used = if is_by_token { size / longest * text.len() } else { size };
+            let used = if is_by_token {
+                size / longest * text.len()
+            } else {
+                size
+            };
             answer.extend_from_slice(&numbers[row * size..][..used]);
         }
     }
@@ -99,8 +103,9 @@ fn answers(family: &dyn Family, inputs: &Inputs, texts: &[Vec<i64>]) -> Vec<Vec<
 fn texts_without_padding_say_what_they_say_with_it_and_alone() {
     for fixture in FIXTURES {
         let (family, words) = opened(fixture);
+        assert!(family.leaves_padding_out(), "{fixture}");
         let texts = proptest::collection::vec(proptest::collection::vec(2..words, 1..24), 1..6);
-        let config = ProptestConfig::with_cases(8);
+        let config = ProptestConfig::with_cases(6);
         proptest!(config, |(texts in texts, padding in 0i64..2)| {
             let ragged = inputs(&texts, padding, true);
             let is_ragged = matches!(Texts::of(&ragged).unwrap(), Texts::Ragged { .. });

@@ -199,8 +199,12 @@ impl Runner {
         };
         for places in batches::cut(&sizes, limits) {
             let longest = lengths[places[0]].max(1);
-            self.tokens += places.iter().map(|&place| lengths[place] as u64).sum::<u64>();
-            self.computed += (places.len() * longest) as u64;
+            let tokens = places.iter().map(|&place| lengths[place]).sum::<usize>();
+            self.tokens += tokens as u64;
+            self.computed += match self.network.pads() {
+                true => places.len() * longest,
+                false => tokens,
+            } as u64;
             let named = self.network.run(self.inputs(texts, &places, longest)?)?;
             each(Outputs {
                 places: &places,
