@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,8 +91,7 @@ pub trait Loaded: Send + Sync {
         true
     }
 
-    /// Most rows of the batches that the model forms itself, of many rows that it is handed at once; `None`, if it is run on
-    /// the batches that it is handed.
+    /// Most rows of the batches that the model [arranges](Arranging) itself; `None`, if rows are handed to it in their order.
     fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
         None
     }
@@ -139,13 +139,45 @@ pub trait Model: Send {
         self.infer(batch).map(Outcome::of_all)
     }
 
-    /// For a model that forms batches itself: they are to have so many rows at most.
-    fn limit_rows(&mut self, _rows: usize) {}
+    /// A model that says itself which rows are to share a batch; `None`, if it takes them in their order.
+    fn arranging(&mut self) -> Option<&mut dyn Arranging> {
+        None
+    }
 
     /// What was counted since the last call.
     fn take_counts(&mut self) -> Counts {
         Counts::default()
     }
+}
+
+/// A model to which rows in their order are no good batches: it looks at all rows of a block, says which ones go together,
+/// and is then asked for batch after batch. Any worker's model can score any batch of what one of them arranged.
+pub trait Arranging {
+    /// The batches of these rows: a function of the rows and the model alone.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails; `Config`, for params that make no sense. What is wrong with single rows is in the answer.
+    fn arrange(&mut self, rows: TensorBatch) -> Result<Arranged>;
+
+    /// Runs a batch by its index: one value per output, each with the batch's rows in the order that it names them.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails; `Internal`, for what another function's model arranged.
+    fn infer_arranged(&mut self, arranged: &Arranged, batch: usize) -> Result<Vec<Value>>;
+
+    /// Batches are to have so many rows at most.
+    fn limit_rows(&mut self, rows: usize);
+}
+
+/// Rows of a block as batches.
+pub struct Arranged {
+    /// Places of the rows of each batch, the most expensive batch first as far as the model can say; every row that did not
+    /// fail is in one of them.
+    pub batches: Vec<Vec<usize>>,
+    /// The rows that failed, in their order.
+    pub failed: Vec<RowError>,
+    /// What the model knows of the rows by now.
+    pub state: Box<dyn Any + Send + Sync>,
 }
 
 /// What a model gives for a batch of which some rows may have failed.
@@ -196,10 +228,8 @@ pub struct OpenOptions {
     pub backend: Option<Backend>,
     /// Where to run.
     pub device: Device,
-    /// GPUs that were asked for; `None`: those that are there.
-    pub gpus: Option<u32>,
-    /// Models on GPUs; `None`: one on each.
-    pub models: Option<usize>,
+    /// How many GPUs, and how many models on them.
+    pub gpus: device::Request,
     /// How exactly to compute.
     pub precision: Precision,
     /// Who is to compute before ONNX Runtime itself, best first.

@@ -1,7 +1,7 @@
 //! The whole pipeline with models that fail, panic, dawdle or count.
 
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
@@ -23,6 +23,8 @@ use crate::signature::{Function, InputFeature, OnNull, OutputFeature, OutputKind
 use crate::storage::Location;
 use crate::tensor::{DType, TensorBatch, TensorData, Value};
 use crate::write::EncoderOptions;
+
+mod arranged;
 
 fn schema() -> Arc<Schema> {
     Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]))
@@ -95,6 +97,16 @@ struct Setup {
 }
 
 async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behaviour: Arc<Behaviour>) -> Setup {
+    set_up_windows(files, workers, (batch_rows, None), behaviour).await
+}
+
+/// Likewise, with blocks of at most so many rows.
+async fn set_up_windows(
+    files: &[Vec<usize>],
+    workers: usize,
+    (batch_rows, window_rows): (usize, Option<usize>),
+    behaviour: Arc<Behaviour>,
+) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     write_input(folder.path(), files);
     let location = Location::local(folder.path().to_str().unwrap()).unwrap();
@@ -119,8 +131,9 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
         model_digest: String::new(),
         worker_version: String::new(),
         engine: crate::model::Engine::Echo,
+        on_gpus: false,
         batch_rows,
-        window_rows: None,
+        window_rows,
         input_schema: schema().as_ref().clone(),
         outputs: vec![Field::new("same", DataType::Int64, true)],
         inputs: planned.collect(),
@@ -129,14 +142,7 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     let binding = bind(&function(), &schema(), &Default::default()).unwrap();
     let added: FieldRef = Arc::new(plan.outputs[0].clone());
     let fields: Vec<FieldRef> = schema().fields().iter().cloned().chain([added.clone()]).collect();
-    let form = Form::new(EncoderOptions {
-        schema: Arc::new(Schema::new(fields)),
-        compression: None,
-        partition_by: vec![],
-        metadata: vec![],
-        splice: true,
-    })
-    .unwrap();
+    let form = form(fields);
     let models = (0..workers)
         .map(|_| Box::new(Same(behaviour.clone())) as Box<dyn Model>)
         .collect();
@@ -164,12 +170,32 @@ async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behavio
     }
 }
 
+fn form(fields: Vec<FieldRef>) -> Arc<Form> {
+    Form::new(EncoderOptions {
+        schema: Arc::new(Schema::new(fields)),
+        compression: None,
+        partition_by: vec![],
+        metadata: vec![],
+        splice: true,
+    })
+    .unwrap()
+}
+
 fn never() -> watch::Receiver<bool> {
     watch::channel(false).1
 }
 
 /// The ids of a unit's files, in order; each must have come back from the model unchanged.
 fn ids(files: &[EncodedFile]) -> Vec<i64> {
+    let unchanged = |(id, same)| {
+        assert_eq!(same, Some(id));
+        id
+    };
+    columns(files).into_iter().map(unchanged).collect()
+}
+
+/// The ids of a unit's files, in order, and what the model made of them.
+fn columns(files: &[EncodedFile]) -> Vec<(i64, Option<i64>)> {
     let mut ids = Vec::new();
     for file in files {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join())
@@ -178,9 +204,8 @@ fn ids(files: &[EncodedFile]) -> Vec<i64> {
             .unwrap();
         for rows in reader {
             let rows = rows.unwrap();
-            assert_eq!(rows.column(0).as_ref(), rows.column(1).as_ref());
-            let column: &Int64Array = rows.column(0).as_any().downcast_ref().unwrap();
-            ids.extend(column.values());
+            let column = |place: usize| rows.column(place).as_primitive::<Int64Type>();
+            ids.extend(std::iter::zip(column(0).values().iter().copied(), column(1)));
         }
     }
     ids
@@ -315,6 +340,56 @@ proptest! {
         let alone = bytes_and_batches(&files, 1, batch_rows);
         prop_assert_eq!(bytes_and_batches(&files, workers, batch_rows), alone);
     }
+}
+
+/// A model that says when its worker has ended.
+struct Ending {
+    same: Same,
+    ended: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Model for Ending {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        self.same.infer(batch)
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        *self.ended.0.lock().unwrap() = true;
+        self.ended.1.notify_all();
+    }
+}
+
+/// The second to have a batch in hand fails; the first waits until that one's worker has ended, and leaves the rest of its share.
+#[test]
+fn after_an_error_nobody_goes_on_with_a_long_share() {
+    let ended = Arc::new((Mutex::new(false), Condvar::new()));
+    let met = Arc::new(AtomicUsize::new(0));
+    let (worker, meeting) = (ended.clone(), met.clone());
+    let behaviour: Arc<Behaviour> = Arc::new(move |_: &[i64]| match meeting.fetch_add(1, Ordering::SeqCst) {
+        1 => Err(Error::model("no")),
+        _ => {
+            let limit = Duration::from_secs(60);
+            let has_ended = worker.0.lock().unwrap();
+            let (_ended, waited) = worker
+                .1
+                .wait_timeout_while(has_ended, limit, |has_ended| !*has_ended)
+                .unwrap();
+            assert!(!waited.timed_out(), "nobody failed");
+            Ok(())
+        }
+    });
+    let result = block_on(async {
+        let mut setup = set_up(&[vec![10_000]], 2, 1, behaviour.clone()).await;
+        for model in &mut setup.pipeline.models {
+            let (same, ended) = (Same(behaviour.clone()), ended.clone());
+            *model = Box::new(Ending { same, ended });
+        }
+        run(setup).await
+    });
+    assert_eq!(result.unwrap_err().message(), "no");
+    assert_eq!(met.load(Ordering::SeqCst), 2);
 }
 
 /// Failure matrix: 56, 60.

@@ -36,6 +36,8 @@ mod resnet;
 mod roberta;
 mod settings;
 mod siglip;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod vit;
 mod weights;

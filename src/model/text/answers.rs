@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use tokenizers::Encoding;
 
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, output, params, text_input, texts};
+use super::{CALL, Job, output, params, text, text_input};
 use crate::error::{Error, Result};
 use crate::signature::{Function, OutputKind};
 use crate::tensor::{DType, Tensor, TensorBatch, Value};
@@ -69,8 +69,8 @@ struct Answer {
 }
 
 impl Job for Answers {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, _cut: &mut u64) -> Result<Vec<Value>> {
-        let [questions, contexts, window, stride, longest, impossible] = batch.inputs.as_slice() else {
+    fn read(&self, batch: &TensorBatch, row: usize, _cut: &mut u64) -> Result<Vec<Sequence>> {
+        let [questions, contexts, window, stride, ..] = batch.inputs.as_slice() else {
             return Err(Error::internal(
                 "question answering takes two texts and four params",
             ));
@@ -78,34 +78,40 @@ impl Job for Answers {
         let most = self.tokenizer.most_tokens;
         let window = params::count(window)?.unwrap_or(most.min(WINDOW)).min(most);
         let stride = params::count(stride)?.unwrap_or((window / 2).min(OVERLAP));
+        let pair = (text(questions, row)?, text(contexts, row)?);
+        let read = self.tokenizer.windows(&self.bare, pair, window, stride)?;
+        Ok(read.into_iter().map(Sequence::placed).collect())
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [_, contexts, _, _, longest, impossible] = rows.batch.inputs.as_slice() else {
+            return Err(Error::internal(
+                "question answering takes two texts and four params",
+            ));
+        };
         let longest = params::count(longest)?.unwrap_or(LONGEST as usize);
-        let (questions, contexts) = (texts(questions)?, texts(contexts)?);
-        let (mut windows, mut rows): (Vec<Encoding>, Vec<usize>) = (Vec::new(), Vec::new());
-        for (row, (question, context)) in std::iter::zip(questions, contexts).enumerate() {
-            let pair = (question.as_str(), context.as_str());
-            let read = self.tokenizer.windows(&self.bare, pair, window, stride)?;
-            rows.resize(rows.len() + read.len(), row);
-            windows.extend(read);
-        }
-        let encoded: Vec<Tokens> = windows.iter().map(Tokens::from).collect();
+        let windows = rows.all();
         let mut candidates: Vec<(Vec<Candidate>, f64)> = vec![Default::default(); windows.len()];
-        runner.run(&encoded, None, |mut outputs| {
+        runner.run(&windows, None, |mut outputs| {
             let (starts, shape) = outputs.take(&["start_logits"], 2)?;
             let (ends, _) = outputs.take(&["end_logits"], 2)?;
             for (at, &place) in outputs.places.iter().enumerate() {
-                let window = &windows[place];
+                let window = windows[place].places()?;
                 let part = at * shape[1]..at * shape[1] + window.len();
                 candidates[place] = self.candidates(window, &starts[part.clone()], &ends[part], longest);
             }
             Ok(())
         })?;
-        let mut found: Vec<Vec<Answer>> = vec![Vec::new(); batch.rows];
-        let mut no_answer = vec![1e6f64; batch.rows];
-        for (place, (candidates, none)) in candidates.iter().enumerate() {
-            let row = rows[place];
-            no_answer[row] = no_answer[row].min(*none);
-            for candidate in candidates {
-                add(&mut found[row], &windows[place], candidate, &contexts[row]);
+        let mut found: Vec<Vec<Answer>> = vec![Vec::new(); rows.len()];
+        let mut no_answer = vec![1e6f64; rows.len()];
+        let mut judged = std::iter::zip(&windows, &candidates);
+        for (at, &row) in rows.rows.iter().enumerate() {
+            let context = text(contexts, row)?;
+            for (window, (candidates, none)) in judged.by_ref().take(rows.sequences[row].len()) {
+                no_answer[at] = no_answer[at].min(*none);
+                for candidate in candidates {
+                    add(&mut found[at], window.places()?, candidate, context);
+                }
             }
         }
         let may_be_impossible = params::flag(impossible)?;
@@ -121,22 +127,22 @@ impl Job for Answers {
                 answers.into_iter().reduce(better).unwrap_or_default()
             })
             .collect();
-        let rows = || vec![batch.rows];
+        let shape = || vec![rows.len()];
         Ok(vec![
             Value::Tensor(Tensor::new(
-                rows(),
+                shape(),
                 best.iter().map(|one| one.score).collect::<Vec<_>>(),
             )?),
             Value::Tensor(Tensor::new(
-                rows(),
+                shape(),
                 best.iter().map(|one| one.start as i64).collect::<Vec<_>>(),
             )?),
             Value::Tensor(Tensor::new(
-                rows(),
+                shape(),
                 best.iter().map(|one| one.end as i64).collect::<Vec<_>>(),
             )?),
             Value::Tensor(Tensor::new(
-                rows(),
+                shape(),
                 best.into_iter().map(|one| one.text).collect::<Vec<_>>(),
             )?),
         ])

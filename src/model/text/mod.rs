@@ -2,7 +2,7 @@
 //! entities, answers), as the Python pipelines and sentence-transformers do it.
 //!
 //! ```text
-//! rows of a block ─▶ tokenizer ─▶ batches: by length, padded ─▶ network ─▶ task: values, in the order of the rows
+//! rows of a block ─▶ tokenizer ─▶ batches: by length ─▶ whoever has time: padded ─▶ network ─▶ task: values of these rows
 //! ```
 //!
 //! A task does not know who computes the network: Candle from safetensors, or ONNX Runtime from an exported graph. Its
@@ -11,11 +11,12 @@
 use std::sync::Arc;
 
 use self::batches::Limits;
-use self::run::Runner;
+use self::run::{Rows, Runner, Sequence};
 use self::tokenizer::Tokenizer;
+use self::worker::TextWorker;
 use super::network::{self, Networks};
 use super::pretrained::{Pretrained, Task, Weights};
-use super::{Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
+use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
 use crate::error::{Error, Result};
 use crate::signature::{Dim, Function, InputFeature, OutputFeature, OutputKind, Source};
 use crate::tensor::{DType, Items, Lists, Tensor, TensorBatch, TensorData, Value};
@@ -34,6 +35,7 @@ mod scores;
 mod sentence;
 mod tokenizer;
 mod towers;
+mod worker;
 mod zero_shot;
 
 pub use self::towers::open as open_towers;
@@ -56,8 +58,14 @@ const TRIAL: &str = "A text to try the model on.";
 
 /// Texts through a network: one function of a model.
 trait Job: Send + Sync {
-    /// One value per output of the function. Adds the texts that were too long to `cut`.
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>>;
+    /// What the network is to read for a row. Adds 1 to `cut` for each text that is too long.
+    ///
+    /// # Errors
+    /// `Data` for what is wrong with this row alone.
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>>;
+
+    /// One value per output of the function, for these rows.
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>>;
 
     /// The text of the trial run.
     fn trial(&self) -> String {
@@ -162,7 +170,13 @@ impl TextModel {
                 rows: 1,
                 inputs: function.inputs.iter().map(input).collect::<Result<_>>()?,
             };
-            let values = part.infer(&batch, &mut runner, &mut 0)?;
+            let sequences = [part.read(&batch, 0, &mut 0)?];
+            let rows = Rows {
+                batch: &batch,
+                rows: &[0],
+                sequences: &sequences,
+            };
+            let values = part.infer(&rows, &mut runner)?;
             for (output, value) in std::iter::zip(&mut function.outputs, &values) {
                 let fixed = |shape: &[usize]| shape.iter().map(|extent| Dim::Fixed(*extent)).collect();
                 match value {
@@ -246,35 +260,8 @@ impl Loaded for TextModel {
                 function.name
             )));
         };
-        Ok(Box::new(TextWorker {
-            part: Arc::clone(part),
-            runner: self.runner(part.as_ref(), threads)?,
-            cut: 0,
-        }))
-    }
-}
-
-struct TextWorker {
-    part: Arc<dyn Job>,
-    runner: Runner,
-    cut: u64,
-}
-
-impl Model for TextWorker {
-    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
-        self.part.infer(batch, &mut self.runner, &mut self.cut)
-    }
-
-    fn limit_rows(&mut self, rows: usize) {
-        self.runner.limit_rows(rows);
-    }
-
-    fn take_counts(&mut self) -> Counts {
-        Counts {
-            texts_cut: std::mem::take(&mut self.cut),
-            tokens: std::mem::take(&mut self.runner.tokens),
-            tokens_computed: std::mem::take(&mut self.runner.computed),
-        }
+        let runner = self.runner(part.as_ref(), threads)?;
+        Ok(Box::new(TextWorker::new(Arc::clone(part), runner)))
     }
 }
 
@@ -294,6 +281,12 @@ fn names_of_labels(config: &serde_json::Map<String, serde_json::Value>) -> Vec<S
             .map_or_else(|| format!("LABEL_{id}"), str::to_string)
     };
     (0..count).map(name).collect()
+}
+
+/// The text of a row.
+fn text(tensor: &Tensor, row: usize) -> Result<&str> {
+    let text = texts(tensor)?.get(row).map(String::as_str);
+    text.ok_or_else(|| Error::internal("there are fewer texts than rows"))
 }
 
 /// The texts of a column.
