@@ -44,7 +44,13 @@ pub fn biased(weights: &Weights, shape: Shape, padding: usize) -> Result<Conv2d>
 
 /// A convolution without a bias and the batch norm behind it, as one convolution: in use the norm is a factor and a term
 /// per channel.
-pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64) -> Result<Conv2d> {
+pub fn normalised(
+    convolution: &Weights,
+    norm: &Weights,
+    shape: Shape,
+    padding: usize,
+    eps: f64,
+) -> Result<Conv2d> {
     let per_channel = |name| norm.tensor(name, &[shape.to]);
     let (weight, factor, term) = (
         shape.weight(convolution)?,
@@ -60,6 +66,13 @@ pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64)
     };
     let (weight, bias) =
         folded().map_err(|cause| Error::model("a batch norm can't be computed").with_source(cause))?;
-    // As many pixels as before, the stride aside.
-    Ok(Conv2d::new(weight, Some(bias), shape.config(shape.side / 2)))
+    Ok(Conv2d::new(weight, Some(bias), shape.config(padding)))
+}
+
+/// Zeros before and behind the rows and columns of an image.
+pub fn pad(x: &Tensor, [before, behind]: [usize; 2]) -> candle_core::Result<Tensor> {
+    match before + behind {
+        0 => Ok(x.clone()),
+        _ => x.pad_with_zeros(2, before, behind)?.pad_with_zeros(3, before, behind),
+    }
 }

@@ -75,6 +75,8 @@ fn unit(weights: &Weights, shape: Shape) -> Result<Conv2d> {
         &weights.at("convolution"),
         &weights.at("normalization"),
         shape,
+        // As many pixels as before, the stride aside.
+        shape.side / 2,
         EPS,
     )
 }

@@ -1,0 +1,170 @@
+//! JinaBERT, which `jina-embeddings-v2` are: BERT with slopes of attention in place of positions (ALiBi, in both directions)
+//! and gated layers. After the published architecture (<https://arxiv.org/abs/2310.19923>); the authors' code is no part of any
+//! release of `transformers`, and config.json calls its `model_type` plain `bert`.
+
+use candle_core::Tensor;
+use candle_nn::Embedding;
+
+use super::encoder::{Activation, Size, padding_bias};
+use super::heads::{TextEncoder, TextNetwork};
+use super::ops::{Attention, FeedForward, Norm, looked_up};
+use super::weights::Weights;
+use super::{Family, Inputs, Settings, bert};
+use crate::error::{Error, Result};
+
+/// Whether a `config.json` that says `bert` is of a JinaBERT.
+pub fn is_meant(settings: &Settings) -> bool {
+    settings.word_or("position_embedding_type", "absolute") == "alibi"
+}
+
+/// The network of a `config.json` of JinaBERT.
+pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
+    let size = bert::size(settings)?;
+    let activation = match settings.word_or("feed_forward_type", "original") {
+        "geglu" => Activation::Gelu,
+        "reglu" => Activation::Relu,
+        other => {
+            return Err(Error::model(format!(
+                "config.json says feed_forward_type {other}, which Floe has no code for in JinaBERT; it has geglu and reglu"
+            )));
+        }
+    };
+    let network = weights.network("bert");
+    let embeddings = network.at("embeddings");
+    let layers = (0..size.layers).map(|index| {
+        let here = network.at("encoder.layer").at(index);
+        if here.has("attention.self.layer_norm_q.weight") {
+            return Err(Error::model(
+                "the weights are of a JinaBERT with norms of queries and keys, which Floe has no code for",
+            )
+            .with_hint("export the model to ONNX (optimum-cli export onnx) and give the folder of the export"));
+        }
+        Layer::load(&here, &size, activation)
+    });
+    let encoder = JinaBert {
+        words: embeddings.embedding("word_embeddings", size.vocabulary, size.hidden)?,
+        kinds: embeddings.embedding(
+            "token_type_embeddings",
+            settings.size_or("type_vocab_size", 2)?,
+            size.hidden,
+        )?,
+        norm: embeddings.norm("LayerNorm", size.hidden, size.eps)?,
+        layers: layers.collect::<Result<_>>()?,
+        slopes: slopes(size.heads),
+    };
+    let words = encoder.words.embeddings().clone();
+    Ok(Box::new(TextNetwork {
+        head: bert::head(settings, &weights, &network, &size, words)?,
+        encoder,
+    }))
+}
+
+struct Layer {
+    attention: Attention,
+    attention_norm: Norm,
+    feed_forward: FeedForward,
+    output_norm: Norm,
+}
+
+impl Layer {
+    fn load(weights: &Weights, size: &Size, activation: Activation) -> Result<Layer> {
+        let (hidden, wide) = (size.hidden, size.intermediate);
+        let part = |name| weights.linear(name, hidden, hidden);
+        let names = bert::NAMES;
+        let parts = [part(names.query)?, part(names.key)?, part(names.value)?];
+        let output = weights.dense(names.attention_output, hidden, hidden)?;
+        Ok(Layer {
+            attention: Attention::of_parts(parts, output, size.heads, size.head()?)?,
+            attention_norm: weights.norm(names.attention_norm, hidden, size.eps)?,
+            feed_forward: FeedForward {
+                up: weights.dense("mlp.gated_layers", hidden, 2 * wide)?,
+                activation,
+                gated: true,
+                down: weights.dense("mlp.wo", wide, hidden)?,
+            },
+            output_norm: weights.norm("mlp.layernorm", hidden, size.eps)?,
+        })
+    }
+}
+
+/// By how much a step of distance lowers the scores of each head: 2^(-8/n), 2^(-16/n), … for n heads. For other numbers than
+/// powers of two, those of the next lower power, then every second one of the next higher.
+fn slopes(heads: usize) -> Vec<f32> {
+    let of_power = |power: usize| (1..=power).map(move |head| (-8.0 * head as f64 / power as f64).exp2() as f32);
+    let lower = match heads.is_power_of_two() {
+        true => heads,
+        false => heads.next_power_of_two() / 2,
+    };
+    of_power(lower)
+        .chain(of_power(2 * lower).step_by(2))
+        .take(heads)
+        .collect()
+}
+
+struct JinaBert {
+    words: Embedding,
+    kinds: Embedding,
+    norm: Norm,
+    layers: Vec<Layer>,
+    slopes: Vec<f32>,
+}
+
+impl JinaBert {
+    /// What distances add to attention, `[1, heads, tokens, tokens]`.
+    fn distances(&self, tokens: usize, inputs: &Inputs) -> candle_core::Result<Tensor> {
+        let mut bias = Vec::with_capacity(self.slopes.len() * tokens * tokens);
+        for slope in &self.slopes {
+            for asking in 0..tokens {
+                bias.extend((0..tokens).map(|asked| -slope * asking.abs_diff(asked) as f32));
+            }
+        }
+        let bias = Tensor::from_vec(bias, (1, self.slopes.len(), tokens, tokens), &inputs.device)?;
+        bias.to_dtype(inputs.dtype)
+    }
+}
+
+impl TextEncoder for JinaBert {
+    fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
+        let (ids, extents) = inputs.ids("input_ids")?;
+        let kinds = inputs.ids("token_type_ids")?.0;
+        let x = looked_up(&[(&self.words, ids), (&self.kinds, kinds)], extents)?;
+        let mut x = self.norm.forward(&x)?;
+        let distances = self.distances(extents.1, inputs)?;
+        let bias = match padding_bias(inputs)? {
+            // The sum of a distance and the least number would be less than the least.
+            Some(padding) => padding.broadcast_minimum(&distances)?,
+            None => distances,
+        };
+        for layer in &self.layers {
+            let attended = layer.attention.forward(&x, Some(&bias), None)?;
+            x = layer.attention_norm.of_sum(attended, &x)?;
+            x = layer.output_norm.of_sum(layer.feed_forward.forward(&x)?, &x)?;
+        }
+        Ok(x)
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &["input_ids", "attention_mask", "token_type_ids"]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_those_of_the_paper_and_of_its_rule_for_other_numbers_of_heads() {
+        let close = |ours: &[f32], theirs: &[f32]| {
+            assert_eq!(ours.len(), theirs.len());
+            let pairs = std::iter::zip(ours, theirs);
+            assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-7), "{ours:?}");
+        };
+        close(&slopes(2), &[0.0625, 0.00390625]);
+        close(
+            &slopes(8),
+            &[0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625],
+        );
+        // Four of four heads, then the first and third of eight.
+        close(&slopes(6), &[0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]);
+    }
+}
