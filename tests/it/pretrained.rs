@@ -28,7 +28,7 @@ const ALONE: f64 = 1e-5;
 
 /// What is not as it should be yet: folders, and the words of the refusal or of the difference. What is right must not be
 /// here.
-const NOT_YET: &[(&str, &str)] = &[("swin", "model_type swin")];
+const NOT_YET: &[(&str, &str)] = &[];
 
 fn fixtures() -> PathBuf {
     project().join("tests/fixtures/pretrained")
