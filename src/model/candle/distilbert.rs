@@ -2,8 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::encoder::{Activation, Embeddings, Encoder, Layer, Names, Size, padding_bias};
+use super::encoder::{Activation, Embeddings, Encoder, Layer, Names, Size};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;
@@ -87,6 +88,6 @@ struct DistilBert(Encoder);
 
 impl TextEncoder for DistilBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        self.0.forward(inputs, padding_bias(inputs)?.as_ref())
+        self.0.forward(inputs, &Texts::of(inputs)?, None)
     }
 }

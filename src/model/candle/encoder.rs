@@ -8,7 +8,8 @@ use candle_core::Tensor;
 use candle_nn::Embedding;
 
 use super::Inputs;
-use super::ops::{Attention, FeedForward, Norm, looked_up};
+use super::ops::{Around, Attention, FeedForward, Norm, looked_up};
+use super::texts::Texts;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -90,21 +91,24 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    pub fn forward(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let (ids, (rows, tokens)) = inputs.ids("input_ids")?;
+    pub fn forward(&self, inputs: &Inputs, texts: &Texts) -> candle_core::Result<Tensor> {
+        let ids = texts.kept(inputs.ids("input_ids")?.0);
         let places: Vec<i64> = match self.padding {
-            None => (0..rows).flat_map(|_| 0..tokens as i64).collect(),
-            Some(padding) => ids
-                .chunks(tokens.max(1))
-                .flat_map(|row| counted_from(row, padding))
+            None => texts.ranges().flat_map(|range| 0..range.len() as i64).collect(),
+            Some(padding) => texts
+                .ranges()
+                .flat_map(|range| counted_from(&ids[range], padding))
                 .collect(),
         };
-        let mut tables = vec![(&self.words, ids)];
-        if let Some(kinds) = &self.kinds {
-            tables.push((kinds, inputs.ids("token_type_ids")?.0));
-        }
+        let kinds = match &self.kinds {
+            Some(kinds) => Some((kinds, texts.kept(inputs.ids("token_type_ids")?.0))),
+            None => None,
+        };
+        let mut tables = vec![(&self.words, &ids[..])];
+        tables.extend(kinds.iter().map(|(table, kinds)| (*table, &kinds[..])));
         tables.push((&self.positions, &places));
-        self.norm.forward(&looked_up(&tables, (rows, tokens))?)
+        self.norm
+            .forward(&texts.laid_out(looked_up(&tables, texts.extents())?)?)
     }
 }
 
@@ -147,11 +151,16 @@ impl Layer {
         })
     }
 
-    /// `bias` is added to the weights of attention before the softmax.
-    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let attended = self.attention.forward(x, bias, None)?;
-        let x = self.attention_norm.of_sum(attended, x)?;
-        self.output_norm.of_sum(self.feed_forward.forward(&x)?, &x)
+    /// Changes `x`, which nobody else may have; `bias` is added to the scores of attention.
+    pub fn forward(&self, x: Tensor, texts: &Texts, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let after = |norm| Around {
+            before: None,
+            after: Some(norm),
+        };
+        let x = self
+            .attention
+            .step(x, texts, bias, None, after(&self.attention_norm))?;
+        self.feed_forward.step(x, after(&self.output_norm))
     }
 }
 
@@ -176,10 +185,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    pub fn forward(&self, inputs: &Inputs, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let mut x = self.embeddings.forward(inputs)?;
+    /// The vectors of all tokens, as `texts` lie; `bias`, the same for all texts, is added to the scores of attention.
+    pub fn forward(
+        &self,
+        inputs: &Inputs,
+        texts: &Texts,
+        bias: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let mut x = self.embeddings.forward(inputs, texts)?;
+        let bias = texts.bias(bias)?;
         for layer in &self.layers {
-            x = layer.forward(&x, bias)?;
+            x = layer.forward(x, texts, bias.as_ref())?;
         }
         Ok(x)
     }

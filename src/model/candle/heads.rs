@@ -7,6 +7,7 @@ use super::Family;
 use super::Inputs;
 use super::encoder::Activation;
 use super::ops::{Dense, Norm};
+use super::texts::Texts;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use candle_core::Tensor;
@@ -80,10 +81,15 @@ impl Head {
         })
     }
 
-    fn forward(&self, x: &Tensor, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        inputs: &Inputs,
+        texts: &Texts,
+    ) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
         let x = match self.taken {
-            Taken::First => x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?,
-            Taken::Mean => mean(x, inputs)?,
+            Taken::First => texts.firsts(x)?,
+            Taken::Mean => texts.means(x, inputs)?,
             Taken::All => x.clone(),
         };
         let x = match &self.hidden {
@@ -97,20 +103,16 @@ impl Head {
             }
         };
         let scores = self.last.forward(&x)?;
+        let scores = match self.taken {
+            Taken::All => texts.restored(scores)?,
+            Taken::First | Taken::Mean => scores,
+        };
         if !self.is_span {
             return Ok(vec![("logits", scores)]);
         }
         let side = |at| scores.narrow(2, at, 1)?.squeeze(2)?.contiguous();
         Ok(vec![("start_logits", side(0)?), ("end_logits", side(1)?)])
     }
-}
-
-fn mean(x: &Tensor, inputs: &Inputs) -> candle_core::Result<Tensor> {
-    let mask = inputs
-        .id_tensor("attention_mask")?
-        .to_dtype(x.dtype())?
-        .unsqueeze(2)?;
-    x.broadcast_mul(&mask)?.sum(1)?.broadcast_div(&mask.sum(1)?)
 }
 
 /// The layer whose outputs are words; its weights may be the table of words, which is large.
@@ -120,7 +122,7 @@ pub fn words_layer(table: Tensor, bias: Option<Tensor>) -> Result<Dense> {
 
 /// The vectors of a text's tokens.
 pub trait TextEncoder: Send + Sync {
-    /// `[rows, tokens, hidden]`
+    /// `[rows, tokens, hidden]`, or `[tokens of all texts, hidden]` where [`Texts::of`] leaves padding out.
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor>;
 
     /// The inputs it takes.
@@ -142,9 +144,13 @@ impl<E: TextEncoder> Family for TextNetwork<E> {
 
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
         let x = self.encoder.encode(inputs)?;
+        let texts = match x.dims().len() {
+            2 => Texts::of(inputs)?,
+            _ => Texts::padded(inputs)?,
+        };
         match &self.head {
-            Some(head) => head.forward(&x, inputs),
-            None => Ok(vec![("last_hidden_state", x)]),
+            Some(head) => head.forward(&x, inputs, &texts),
+            None => Ok(vec![("last_hidden_state", texts.restored(x)?)]),
         }
     }
 }

@@ -5,12 +5,16 @@
 use candle_core::Tensor;
 use candle_nn::Embedding;
 
-use super::encoder::{Activation, Size, padding_bias};
+use super::encoder::{Activation, Size};
 use super::heads::{TextEncoder, TextNetwork};
-use super::ops::{Attention, FeedForward, Norm, looked_up};
+use super::ops::{Around, Attention, FeedForward, Norm, looked_up};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings, bert};
 use crate::error::{Error, Result};
+
+/// Texts of so many tokens find their distances ready; a longer one has them made, heads times the square of its length.
+const READY: usize = 256;
 
 /// Whether a `config.json` that says `bert` is of a JinaBERT.
 pub fn is_meant(settings: &Settings) -> bool {
@@ -41,8 +45,12 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         }
         Layer::load(&here, &size, activation)
     });
+    let words = embeddings.embedding("word_embeddings", size.vocabulary, size.hidden)?;
+    let slopes = slopes(size.heads);
     let encoder = JinaBert {
-        words: embeddings.embedding("word_embeddings", size.vocabulary, size.hidden)?,
+        ready: distances(&slopes, READY, words.embeddings())
+            .map_err(|cause| Error::model("distances can't be computed").with_source(cause))?,
+        words,
         kinds: embeddings.embedding(
             "token_type_embeddings",
             settings.size_or("type_vocab_size", 2)?,
@@ -50,7 +58,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         )?,
         norm: embeddings.norm("LayerNorm", size.hidden, size.eps)?,
         layers: layers.collect::<Result<_>>()?,
-        slopes: slopes(size.heads),
+        slopes,
     };
     let words = encoder.words.embeddings().clone();
     Ok(Box::new(TextNetwork {
@@ -101,44 +109,56 @@ fn slopes(heads: usize) -> Vec<f32> {
         .collect()
 }
 
+/// What distances add to attention, `[1, heads, tokens, tokens]`.
+fn distances(slopes: &[f32], tokens: usize, like: &Tensor) -> candle_core::Result<Tensor> {
+    let mut bias = Vec::with_capacity(slopes.len() * tokens * tokens);
+    for slope in slopes {
+        for asking in 0..tokens {
+            bias.extend((0..tokens).map(|asked| -slope * asking.abs_diff(asked) as f32));
+        }
+    }
+    Tensor::from_vec(bias, (1, slopes.len(), tokens, tokens), like.device())?.to_dtype(like.dtype())
+}
+
 struct JinaBert {
     words: Embedding,
     kinds: Embedding,
     norm: Norm,
     layers: Vec<Layer>,
     slopes: Vec<f32>,
+    /// What distances of up to [`READY`] tokens add.
+    ready: Tensor,
 }
 
 impl JinaBert {
-    /// What distances add to attention, `[1, heads, tokens, tokens]`.
-    fn distances(&self, tokens: usize, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let mut bias = Vec::with_capacity(self.slopes.len() * tokens * tokens);
-        for slope in &self.slopes {
-            for asking in 0..tokens {
-                bias.extend((0..tokens).map(|asked| -slope * asking.abs_diff(asked) as f32));
-            }
-        }
-        let bias = Tensor::from_vec(bias, (1, self.slopes.len(), tokens, tokens), &inputs.device)?;
-        bias.to_dtype(inputs.dtype)
+    fn bias(&self, texts: &Texts) -> candle_core::Result<Option<Tensor>> {
+        let tokens = texts.longest();
+        let distances = match (texts, tokens <= READY) {
+            (_, false) => distances(&self.slopes, tokens, self.words.embeddings())?,
+            // Its kernels take what they need of it.
+            (Texts::Ragged { .. }, true) => self.ready.clone(),
+            (Texts::Padded { .. }, true) => self.ready.narrow(2, 0, tokens)?.narrow(3, 0, tokens)?,
+        };
+        texts.bias(Some(&distances))
     }
 }
 
 impl TextEncoder for JinaBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let (ids, extents) = inputs.ids("input_ids")?;
-        let kinds = inputs.ids("token_type_ids")?.0;
-        let x = looked_up(&[(&self.words, ids), (&self.kinds, kinds)], extents)?;
-        let mut x = self.norm.forward(&x)?;
-        let distances = self.distances(extents.1, inputs)?;
-        let bias = match padding_bias(inputs)? {
-            // The sum of a distance and the least number would be less than the least.
-            Some(padding) => padding.broadcast_minimum(&distances)?,
-            None => distances,
-        };
+        let texts = Texts::of(inputs)?;
+        let ids = texts.kept(inputs.ids("input_ids")?.0);
+        let kinds = texts.kept(inputs.ids("token_type_ids")?.0);
+        let x = looked_up(&[(&self.words, &ids), (&self.kinds, &kinds)], texts.extents())?;
+        let mut x = self.norm.forward(&texts.laid_out(x)?)?;
+        let bias = self.bias(&texts)?;
         for layer in &self.layers {
-            let attended = layer.attention.forward(&x, Some(&bias), None)?;
-            x = layer.attention_norm.of_sum(attended, &x)?;
-            x = layer.output_norm.of_sum(layer.feed_forward.forward(&x)?, &x)?;
+            let after = |norm| Around {
+                before: None,
+                after: Some(norm),
+            };
+            let around = after(&layer.attention_norm);
+            x = layer.attention.step(x, &texts, bias.as_ref(), None, around)?;
+            x = layer.feed_forward.step(x, after(&layer.output_norm))?;
         }
         Ok(x)
     }

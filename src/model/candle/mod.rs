@@ -16,6 +16,7 @@ use crate::config::Precision;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::tensor;
 
+mod attention;
 mod beit;
 mod bert;
 mod clip;
@@ -40,6 +41,7 @@ mod roberta;
 mod settings;
 mod siglip;
 mod swin;
+mod texts;
 mod vit;
 mod weights;
 
@@ -198,6 +200,7 @@ impl Network for CandleNetwork {
             named: inputs,
             device: shared.device.clone(),
             dtype: shared.dtype,
+            is_ragged: shared.device.is_cpu() && shared.dtype == DType::F32,
         };
         let computed = self.threads.install(|| -> candle_core::Result<Vec<Named>> {
             let outputs = shared.family.forward(&inputs)?;
@@ -229,6 +232,8 @@ struct Inputs {
     named: Vec<Named>,
     device: Device,
     dtype: DType,
+    /// Whether texts may do without their padding, as the kernels can.
+    is_ragged: bool,
 }
 
 impl Inputs {

@@ -1,12 +1,13 @@
 //! ModernBERT: norms before each part, rotary positions, gated layers, and most layers see near tokens only. After
 //! `transformers/models/modernbert/modeling_modernbert.py`.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use candle_nn::{Embedding, Linear};
 
-use super::encoder::{Activation, padding_bias};
+use super::encoder::Activation;
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork, words_layer};
-use super::ops::{Attention, FeedForward, Norm, Rotation, looked_up, sum};
+use super::ops::{Around, Attention, FeedForward, Norm, Rotation, looked_up};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
@@ -173,13 +174,14 @@ impl ModernBert {
 
 impl TextEncoder for ModernBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let (ids, extents) = inputs.ids("input_ids")?;
-        let mut x = looked_up(&[(&self.words, ids)], extents)?;
-        x = self.norm.forward(&x)?;
-        let (_, tokens, hidden) = x.dims3()?;
-        let like = x.clone();
-        let rotation = |theta| Rotation::new(theta, tokens, hidden / self.heads, &like);
-        let padding = padding_bias(inputs)?;
+        let texts = Texts::of(inputs)?;
+        let ids = texts.kept(inputs.ids("input_ids")?.0);
+        let x = texts.laid_out(looked_up(&[(&self.words, &ids)], texts.extents())?)?;
+        let mut x = self.norm.forward(&x)?;
+        let (tokens, hidden) = (texts.longest(), x.dim(D::Minus1)?);
+        let like = self.words.embeddings();
+        let rotation = |theta| Rotation::new(theta, tokens, hidden / self.heads, like);
+        let padding = texts.bias(None)?;
         let near = match (&padding, self.reach_bias(tokens, inputs)?) {
             // Two of the least numbers would be less than the least.
             (Some(padding), Some(reach)) => Some(padding.broadcast_minimum(&reach)?),
@@ -196,15 +198,15 @@ impl TextEncoder for ModernBert {
                 candle_core::bail!("a rotation that was just made is there");
             };
             let bias = if layer.is_global { &padding } else { &near };
-            let normed = match &layer.attention_norm {
-                Some(norm) => norm.forward(&x)?,
-                None => x.clone(),
+            let before = |norm| Around {
+                before: norm,
+                after: None,
             };
-            x = sum(
-                layer.attention.forward(&normed, bias.as_ref(), Some(rotation))?,
-                &x,
-            )?;
-            x = sum(layer.feed_forward.forward(&layer.inner_norm.forward(&x)?)?, &x)?;
+            let around = before(layer.attention_norm.as_ref());
+            x = layer
+                .attention
+                .step(x, &texts, bias.as_ref(), Some(rotation), around)?;
+            x = layer.feed_forward.step(x, before(Some(&layer.inner_norm)))?;
         }
         self.last_norm.forward(&x)
     }

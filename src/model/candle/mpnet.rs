@@ -6,8 +6,9 @@ use candle_nn::Embedding;
 use candle_nn::Module;
 
 use super::bert;
-use super::encoder::{Activation, Embeddings, Encoder, Layer, Names, padding_bias};
+use super::encoder::{Activation, Embeddings, Encoder, Layer, Names};
 use super::heads::{TextEncoder, TextNetwork};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings, roberta};
 use crate::error::Result;
@@ -67,7 +68,8 @@ struct MpNet {
 
 impl TextEncoder for MpNet {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let (_, (_, tokens)) = inputs.ids("input_ids")?;
+        let texts = Texts::of(inputs)?;
+        let tokens = texts.longest();
         let length = tokens as i64;
         let buckets =
             (0..length).flat_map(|query| (0..length).map(move |key| bucket(key - query, self.buckets)));
@@ -78,11 +80,7 @@ impl TextEncoder for MpNet {
             .permute((2, 0, 1))?
             .unsqueeze(0)?
             .contiguous()?;
-        let bias = match padding_bias(inputs)? {
-            Some(padding) => padding.broadcast_add(&bias)?,
-            None => bias,
-        };
-        self.encoder.forward(inputs, Some(&bias))
+        self.encoder.forward(inputs, &texts, Some(&bias))
     }
 }
 

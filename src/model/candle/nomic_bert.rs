@@ -5,10 +5,11 @@
 use candle_core::Tensor;
 use candle_nn::{Embedding, Linear};
 
-use super::encoder::{Activation, padding_bias};
+use super::encoder::Activation;
 use super::heads::{Kind, TextEncoder, TextNetwork};
 use super::modernbert::thirds;
-use super::ops::{Attention, Dense, FeedForward, Norm, Rotation, looked_up};
+use super::ops::{Around, Attention, Dense, FeedForward, Norm, Rotation, looked_up};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings, settings};
 use crate::error::{Error, Result};
@@ -172,18 +173,28 @@ struct NomicBert {
 
 impl TextEncoder for NomicBert {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        let (ids, extents) = inputs.ids("input_ids")?;
-        let mut tables = vec![(&self.words, ids)];
-        if let Some(kinds) = &self.kinds {
-            tables.push((kinds, inputs.ids("token_type_ids")?.0));
-        }
-        let mut x = self.norm.forward(&looked_up(&tables, extents)?)?;
-        let rotation = Rotation::new(self.theta, extents.1, self.head, &x)?;
-        let padding = padding_bias(inputs)?;
+        let texts = Texts::of(inputs)?;
+        let ids = texts.kept(inputs.ids("input_ids")?.0);
+        let kinds = match &self.kinds {
+            Some(kinds) => Some((kinds, texts.kept(inputs.ids("token_type_ids")?.0))),
+            None => None,
+        };
+        let mut tables = vec![(&self.words, &ids[..])];
+        tables.extend(kinds.iter().map(|(table, kinds)| (*table, &kinds[..])));
+        let x = texts.laid_out(looked_up(&tables, texts.extents())?)?;
+        let mut x = self.norm.forward(&x)?;
+        let rotation = Rotation::new(self.theta, texts.longest(), self.head, self.words.embeddings())?;
+        let bias = texts.bias(None)?;
         for layer in &self.layers {
-            let attended = layer.attention.forward(&x, padding.as_ref(), Some(&rotation))?;
-            x = layer.attention_norm.of_sum(attended, &x)?;
-            x = layer.output_norm.of_sum(layer.feed_forward.forward(&x)?, &x)?;
+            let after = |norm| Around {
+                before: None,
+                after: Some(norm),
+            };
+            let around = after(&layer.attention_norm);
+            x = layer
+                .attention
+                .step(x, &texts, bias.as_ref(), Some(&rotation), around)?;
+            x = layer.feed_forward.step(x, after(&layer.output_norm))?;
         }
         Ok(x)
     }

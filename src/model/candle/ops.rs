@@ -2,25 +2,24 @@
 //! the CPU, Candle's operations for everything else. Which one it is was decided when the weights were loaded; families do not
 //! know.
 
-use candle_core::{CpuStorage, D, DType, Device, InplaceOp2, Layout, Storage, Tensor};
-use candle_nn::{Embedding, LayerNorm, Linear, Module, ops::softmax_last_dim};
+use candle_core::{CpuStorage, D, DType, Device, InplaceOp1, InplaceOp2, Layout, Storage, Tensor};
+use candle_nn::{Embedding, LayerNorm, Linear, Module};
 
+pub use super::attention::{Attention, Rotation, weigh};
 use super::encoder::Activation;
-use super::kernels::attention::{Bias, Extent, View, attention};
 use super::kernels::dense::{self, Packed};
 use super::kernels::isa::Isa;
 use super::kernels::{each, elementwise, scratch};
-use crate::error::{Error, Result};
 
-type Computed<T> = candle_core::Result<T>;
+pub(super) type Computed<T> = candle_core::Result<T>;
 
 /// Whether the kernels compute with this tensor.
-fn is_ours(x: &Tensor) -> bool {
+pub(super) fn is_ours(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// The numbers of a contiguous tensor on the CPU.
-fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Computed<&'a [f32]> {
+pub(super) fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Computed<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (Storage::Cpu(storage), Some((start, end))) => Ok(&storage.as_slice::<f32>()?[start..end]),
         _ => candle_core::bail!("a kernel for the CPU was given a tensor of another kind"),
@@ -33,13 +32,14 @@ macro_rules! with_numbers {
         $(
             let $name = $name.contiguous()?;
             let $name = $name.storage_and_layout();
-            let $name = numbers(&$name.0, $name.1)?;
+            let $name = $crate::model::candle::ops::numbers(&$name.0, $name.1)?;
         )+
         $work
     }};
 }
+pub(super) use with_numbers;
 
-fn made(numbers: Vec<f32>, shape: &[usize]) -> Computed<Tensor> {
+pub(super) fn made(numbers: Vec<f32>, shape: &[usize]) -> Computed<Tensor> {
     Tensor::from_vec(numbers, shape, &Device::Cpu)
 }
 
@@ -68,6 +68,77 @@ impl<F: Fn(&mut [f32], &[f32])> InplaceOp2 for Change<F> {
         let others = &others.as_slice::<f32>()?[other_start..other_end];
         (self.0)(&mut changed[start..end], others);
         Ok(())
+    }
+}
+
+/// A kernel that changes numbers where they lie.
+struct Step<F>(F);
+
+impl<F: Fn(&mut [f32]) -> Computed<()>> InplaceOp1 for Step<F> {
+    fn name(&self) -> &'static str {
+        "step"
+    }
+
+    fn cpu_fwd(&self, changed: &mut CpuStorage, layout: &Layout) -> Computed<()> {
+        match (changed, layout.contiguous_offsets()) {
+            (CpuStorage::F32(changed), Some((start, end))) => (self.0)(&mut changed[start..end]),
+            _ => candle_core::bail!("a kernel for the CPU was given a tensor of another kind"),
+        }
+    }
+}
+
+/// `x`, which nobody else may have, changed where it lies.
+pub(super) fn in_place(x: Tensor, step: impl Fn(&mut [f32]) -> Computed<()>) -> Computed<Tensor> {
+    let x = x.contiguous()?;
+    x.inplace_op1(&Step(step))?;
+    Ok(x)
+}
+
+/// The norms around a step of a layer, whose result is added to what went in.
+#[derive(Clone, Copy, Default)]
+pub struct Around<'a> {
+    /// Of what goes into the step; what it is added to stays as it was.
+    pub before: Option<&'a Norm>,
+    /// Of the sum.
+    pub after: Option<&'a Norm>,
+}
+
+impl Around<'_> {
+    /// The step, by operations that make tensors anew.
+    pub(super) fn apply(self, x: &Tensor, step: impl Fn(&Tensor) -> Computed<Tensor>) -> Computed<Tensor> {
+        let changed = match self.before {
+            Some(norm) => step(&norm.forward(x)?)?,
+            None => step(x)?,
+        };
+        match self.after {
+            Some(norm) => norm.of_sum(changed, x),
+            None => sum(changed, x),
+        }
+    }
+
+    /// What goes into the step for the rows `x`: themselves, or what is written to `normed`.
+    pub(super) fn enter<'a>(self, x: &'a [f32], normed: &'a mut [f32]) -> &'a [f32] {
+        match self.before {
+            Some(norm) => {
+                normed.copy_from_slice(x);
+                norm.change(normed, None);
+                normed
+            }
+            None => x,
+        }
+    }
+
+    /// Adds what the step made of the rows `x`.
+    pub(super) fn leave(self, x: &mut [f32], changed: &[f32]) {
+        match self.after {
+            Some(norm) => norm.change(x, Some(changed)),
+            None => elementwise::add(Isa::best(), x, changed),
+        }
+    }
+
+    pub(super) fn fits(self, width: usize) -> bool {
+        let fits = |norm: Option<&Norm>| norm.is_none_or(|norm| norm.weight.len() == width);
+        fits(self.before) && fits(self.after)
     }
 }
 
@@ -147,9 +218,9 @@ fn row_number(id: i64) -> Computed<u32> {
 }
 
 /// A dense layer.
-pub struct Dense(Weights);
+pub struct Dense(pub(super) Weights);
 
-enum Weights {
+pub(super) enum Weights {
     Packed(Packed),
     /// As they are: for another device, or since they are a table of words as well.
     Plain {
@@ -273,9 +344,7 @@ impl Norm {
         let mut out = with_numbers!(x => x.to_vec());
         each(
             out.chunks_mut((ROWS * width).max(1)).collect(),
-            |rows: &mut [f32]| {
-                elementwise::norm(Isa::best(), rows, None, &self.weight, &self.bias, self.eps);
-            },
+            |rows: &mut [f32]| self.change(rows, None),
         );
         made(out, x.dims())
     }
@@ -289,9 +358,12 @@ impl Norm {
         if x.dim(D::Minus1)? != width || x.dims() != y.dims() {
             candle_core::bail!("{:?} and {:?} go into a norm of {width}", x.dims(), y.dims());
         }
-        change(y, x, width, |y, x| {
-            elementwise::norm(Isa::best(), y, Some(x), &self.weight, &self.bias, self.eps);
-        })
+        change(y, x, width, |y, x| self.change(y, Some(x)))
+    }
+
+    /// Of some rows, after adding others to them.
+    fn change(&self, rows: &mut [f32], added: Option<&[f32]>) {
+        elementwise::norm(Isa::best(), rows, added, &self.weight, &self.bias, self.eps);
     }
 }
 
@@ -329,194 +401,28 @@ impl FeedForward {
         let first = activation.apply(&wide.narrow(D::Minus1, 0, half)?.contiguous()?)?;
         self.down.forward(&(first * wide.narrow(D::Minus1, half, half)?)?)
     }
-}
 
-/// Cosines and sines of rotary positions, `[tokens, head / 2]`.
-pub struct Rotation {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rotation {
-    pub fn new(theta: f64, tokens: usize, head: usize, like: &Tensor) -> Computed<Rotation> {
-        let frequency = |pair: usize| 1.0 / (theta as f32).powf(2.0 * pair as f32 / head as f32);
-        let angles: Vec<f32> = (0..tokens)
-            .flat_map(|token| (0..head / 2).map(move |pair| token as f32 * frequency(pair)))
-            .collect();
-        let of = |function: fn(f32) -> f32| {
-            let values = angles.iter().copied().map(function).collect();
-            Tensor::from_vec(values, (tokens, head / 2), like.device())?.to_dtype(like.dtype())
+    /// With norms and the sum around it, in the place of `x`, which nobody else may have.
+    pub fn step(&self, x: Tensor, around: Around) -> Computed<Tensor> {
+        let (Weights::Packed(up), Weights::Packed(down)) = (&self.up.0, &self.down.0) else {
+            return around.apply(&x, |x| self.forward(x));
         };
-        Ok(Rotation {
-            cos: of(f32::cos)?,
-            sin: of(f32::sin)?,
+        let width = x.dim(D::Minus1)?;
+        let fits = up.outputs == down.inputs * if self.gated { 2 } else { 1 };
+        if !fits || up.inputs != width || down.outputs != width || !around.fits(width) {
+            candle_core::bail!("{:?} go into dense layers of {} inputs", x.dims(), up.inputs);
+        }
+        in_place(x, |x| {
+            let size = dense::block_rows(x.len() / width) * width;
+            each(x.chunks_mut(size).collect(), |x: &mut [f32]| {
+                scratch(2 * x.len(), |memory| {
+                    let (normed, out) = memory.split_at_mut(x.len());
+                    let rows = around.enter(x, normed);
+                    dense::feed_forward_block(rows, up, self.activation, self.gated, down, out);
+                    around.leave(x, out);
+                });
+            });
+            Ok(())
         })
     }
-}
-
-/// Attention of tokens to each other, and the dense layer behind it.
-pub struct Attention {
-    /// Queries, scaled, keys and values, side by side.
-    pub joined: Dense,
-    pub output: Dense,
-    pub heads: usize,
-}
-
-impl Attention {
-    /// From layers of their own for queries, keys and values.
-    pub fn of_parts(parts: [Linear; 3], output: Dense, heads: usize, head: usize) -> Result<Attention> {
-        let [query, key, value] = parts;
-        let scale = (head as f64).powf(-0.5);
-        let join = || -> Computed<Dense> {
-            let weight = Tensor::cat(&[&(query.weight() * scale)?, key.weight(), value.weight()], 0)?;
-            let all = [&query, &key, &value];
-            let bias = match all.iter().any(|part| part.bias().is_some()) {
-                false => None,
-                true => {
-                    let of = |part: &Linear| match part.bias() {
-                        Some(bias) => Ok(bias.clone()),
-                        None => Tensor::zeros(part.weight().dim(0)?, weight.dtype(), weight.device()),
-                    };
-                    Some(Tensor::cat(&[(of(&query)? * scale)?, of(&key)?, of(&value)?], 0)?)
-                }
-            };
-            Dense::new(weight, bias)
-        };
-        let joined = join()
-            .map_err(|cause| Error::model("weights of attention don't fit together").with_source(cause))?;
-        Ok(Attention {
-            joined,
-            output,
-            heads,
-        })
-    }
-
-    /// From `x` of `[rows, tokens, hidden]`; `bias` is added to the scores before the softmax and broadcasts to
-    /// `[rows, heads, tokens, tokens]`.
-    pub fn forward(
-        &self,
-        x: &Tensor,
-        bias: Option<&Tensor>,
-        rotation: Option<&Rotation>,
-    ) -> Computed<Tensor> {
-        let (rows, tokens, hidden) = x.dims3()?;
-        let head = hidden / self.heads;
-        let Weights::Packed(joined) = &self.joined.0 else {
-            let joined = self
-                .joined
-                .forward(x)?
-                .reshape((rows, tokens, 3, self.heads, head))?
-                .permute((2, 0, 3, 1, 4))?
-                .contiguous()?;
-            let turned = |x: Tensor| match rotation {
-                Some(rotation) => candle_nn::rotary_emb::rope(&x, &rotation.cos, &rotation.sin),
-                None => Ok(x),
-            };
-            let (query, key) = (turned(joined.get(0)?)?, turned(joined.get(1)?)?);
-            return self.output.forward(&weigh(&query, &key, &joined.get(2)?, bias)?);
-        };
-        if joined.inputs != hidden || joined.outputs != 3 * hidden {
-            candle_core::bail!("{:?} go into attention of {} inputs", x.dims(), joined.inputs);
-        }
-        let mut mixed = vec![0.0; rows * tokens * hidden];
-        scratch(|memory| -> Computed<()> {
-            memory.resize(rows * tokens * 3 * hidden, 0.0);
-            with_numbers!(x => joined.forward(x, memory));
-            if let Some(Rotation { cos, sin }) = rotation {
-                with_numbers!(cos, sin => turn(memory, self.heads, head, tokens, cos, sin));
-            }
-            let view = |part: usize| View {
-                numbers: &memory[part * hidden..],
-                text: tokens * 3 * hidden,
-                head,
-                token: 3 * hidden,
-            };
-            let extent = Extent {
-                heads: self.heads,
-                asking: tokens,
-                tokens,
-                head,
-            };
-            attend([view(0), view(1), view(2)], bias, rows, extent, &mut mixed)
-        })?;
-        self.output.forward(&made(mixed, &[rows, tokens, hidden])?)
-    }
-}
-
-/// Turns the queries and keys of each token, which lie side by side before the values.
-fn turn(joined: &mut [f32], heads: usize, head: usize, tokens: usize, cos: &[f32], sin: &[f32]) {
-    let (isa, half) = (Isa::best(), head / 2);
-    for (place, row) in joined.chunks_exact_mut(3 * heads * head).enumerate() {
-        let at = place % tokens * half;
-        for part in row[..2 * heads * head].chunks_exact_mut(head) {
-            let (first, second) = part.split_at_mut(half);
-            elementwise::turn(isa, first, second, &cos[at..at + half], &sin[at..at + half]);
-        }
-    }
-}
-
-/// With a bias that broadcasts to `[texts, heads, asking, tokens]`.
-fn attend(
-    views: [View; 3],
-    bias: Option<&Tensor>,
-    texts: usize,
-    extent: Extent,
-    out: &mut [f32],
-) -> Computed<()> {
-    let isa = Isa::best();
-    let Some(bias) = bias else {
-        attention(isa, views, None, extent, out);
-        return Ok(());
-    };
-    let dims = bias.dims4()?;
-    let stride = |extent: usize, full: usize, stride: usize| match extent {
-        1 => Ok(0),
-        _ if extent == full => Ok(stride),
-        _ => candle_core::bail!("a bias of {dims:?} for {full}"),
-    };
-    let (of_texts, of_heads, of_asking, of_tokens) = dims;
-    if of_tokens != extent.tokens {
-        candle_core::bail!("a bias of {dims:?} for {} tokens", extent.tokens);
-    }
-    let (text, head, token) = (
-        stride(of_texts, texts, of_heads * of_asking * of_tokens)?,
-        stride(of_heads, extent.heads, of_asking * of_tokens)?,
-        stride(of_asking, extent.asking, of_tokens)?,
-    );
-    with_numbers!(bias => {
-        let bias = Bias { numbers: bias, text, head, token };
-        attention(isa, views, Some(bias), extent, out);
-    });
-    Ok(())
-}
-
-/// Attention of queries, already scaled, of `[rows, heads, asking, head]`, to keys and values of `[rows, heads, tokens,
-/// head]`: `[rows, asking, hidden]`.
-pub fn weigh(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>) -> Computed<Tensor> {
-    if is_ours(query) {
-        let (rows, heads, asking, head) = query.dims4()?;
-        let tokens = key.dim(2)?;
-        let extent = Extent {
-            heads,
-            asking,
-            tokens,
-            head,
-        };
-        let mut out = vec![0.0; rows * asking * heads * head];
-        with_numbers!(query, key, value => {
-            let view = |numbers, tokens| View { numbers, text: heads * tokens * head, head: tokens * head, token: head };
-            attend([view(query, asking), view(key, tokens), view(value, tokens)], bias, rows, extent, &mut out)?;
-        });
-        return made(out, &[rows, asking, heads * head]);
-    }
-    let scores = query.matmul(&key.t()?)?;
-    let scores = match bias {
-        Some(bias) => scores.broadcast_add(bias)?,
-        None => scores,
-    };
-    softmax_last_dim(&scores)?
-        .matmul(value)?
-        .transpose(1, 2)?
-        .contiguous()?
-        .flatten_from(D::Minus2)
 }

@@ -4,8 +4,9 @@
 use candle_core::Tensor;
 
 use super::bert;
-use super::encoder::{Activation, Encoder, Size, padding_bias};
+use super::encoder::{Activation, Encoder, Size};
 use super::heads::{Head, Hidden, Kind, Taken, TextEncoder, TextNetwork};
+use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::Result;
@@ -62,7 +63,7 @@ struct Roberta(Encoder);
 
 impl TextEncoder for Roberta {
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
-        self.0.forward(inputs, padding_bias(inputs)?.as_ref())
+        self.0.forward(inputs, &Texts::of(inputs)?, None)
     }
 
     fn inputs(&self) -> &'static [&'static str] {

@@ -33,98 +33,132 @@ pub struct Bias<'a> {
     pub token: usize,
 }
 
-/// How much there is of what.
+/// One text among others.
 #[derive(Clone, Copy)]
-pub struct Extent {
-    pub heads: usize,
+pub struct Text {
+    /// Where it begins: so many times [`View::text`] numbers from the beginning.
+    pub place: usize,
     /// Tokens that ask.
     pub asking: usize,
     /// Tokens that are asked.
     pub tokens: usize,
-    /// Numbers of a head.
-    pub head: usize,
 }
 
-/// `[texts, asking, heads * head]`; queries are scaled already.
+impl Text {
+    /// All of whose tokens ask each other.
+    pub fn whole(place: usize, tokens: usize) -> Text {
+        Text {
+            place,
+            asking: tokens,
+            tokens,
+        }
+    }
+}
+
+/// Some of a text's tokens that ask.
+struct Block<'a> {
+    text: Text,
+    /// Which of the texts it is.
+    number: usize,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+/// `[asking, heads * head]` of each text, one behind the other; queries are scaled already.
 pub fn attention(
     isa: Isa,
-    [query, key, value]: [View; 3],
+    views: [View; 3],
     bias: Option<Bias>,
-    extent: Extent,
-    out: &mut [f32],
+    texts: &[Text],
+    (heads, head): (usize, usize),
+    mut out: &mut [f32],
 ) {
-    let Extent {
-        heads,
-        asking,
-        tokens,
-        head,
-    } = extent;
     let hidden = heads * head;
-    let texts = out.chunks_exact_mut((asking * hidden).max(1)).enumerate();
-    let blocks = texts.flat_map(|(text, out)| {
-        let blocks = out.chunks_mut(ROWS * hidden).enumerate();
-        blocks.map(move |(block, out)| (text, block * ROWS, out))
-    });
-    let width = tiles::width(isa);
-    let (key_panels, value_panels) = (tokens.div_ceil(width), head.div_ceil(width));
-    let padded = key_panels * width;
-    let zeros = [0.0; MOST_WIDTH];
-    let none = From::Bias(&zeros[..width]);
-    each(
-        blocks.collect(),
-        |(text, first, out): (usize, usize, &mut [f32])| {
-            let count = out.len() / hidden;
-            scratch(|memory| {
-                let (keys, values) = (padded * head, value_panels * width * tokens);
-                memory.resize(keys + values + count * padded, 0.0);
-                let (keys, rest) = memory.split_at_mut(keys);
-                let (values, scores) = rest.split_at_mut(values);
-                for at in 0..heads {
-                    let source = key.of(text, at);
-                    for (index, panel) in keys.chunks_exact_mut(width * head).enumerate() {
-                        let from = index * width;
-                        let columns = width.min(tokens - from);
-                        pack_columns(&source[from * key.token..], key.token, columns, head, panel);
-                    }
-                    let asks = Rows {
-                        numbers: &query.of(text, at)[first * query.token..],
-                        stride: query.token,
-                        count,
-                    };
-                    for (index, panel) in keys.chunks_exact(width * head).enumerate() {
-                        let place = (&mut scores[index * width..], padded);
-                        tiles::multiply(isa, asks, panel, none, place, width);
-                    }
-                    if let Some(bias) = bias {
-                        let start = text * bias.text + at * bias.head;
-                        for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
-                            let start = start + (first + row) * bias.token;
-                            add(isa, &mut scores[..tokens], &bias.numbers[start..][..tokens]);
-                        }
-                    }
-                    softmax(isa, scores, padded, tokens);
-                    let source = value.of(text, at);
-                    for (index, panel) in values.chunks_exact_mut(width * tokens).enumerate() {
-                        let from = index * width;
-                        let columns = width.min(head - from);
-                        for (token, place) in panel.chunks_exact_mut(width).enumerate() {
-                            place[..columns]
-                                .copy_from_slice(&source[token * value.token + from..][..columns]);
-                            place[columns..].fill(0.0);
-                        }
-                    }
-                    let weights = Rows {
-                        numbers: scores,
-                        stride: padded,
-                        count,
-                    };
-                    for (index, panel) in values.chunks_exact(width * tokens).enumerate() {
-                        let from = index * width;
-                        let place = (&mut out[at * head + from..], hidden);
-                        tiles::multiply(isa, weights, panel, none, place, width.min(head - from));
+    let mut blocks = Vec::with_capacity(texts.len());
+    for (number, &text) in texts.iter().enumerate() {
+        let (here, rest) = std::mem::take(&mut out).split_at_mut(text.asking * hidden);
+        out = rest;
+        for (block, out) in here.chunks_mut((ROWS * hidden).max(1)).enumerate() {
+            blocks.push(Block {
+                text,
+                number,
+                first: block * ROWS,
+                out,
+            });
+        }
+    }
+    each(blocks, |block| block.compute(isa, views, bias, (heads, head)));
+}
+
+impl Block<'_> {
+    fn compute(
+        self,
+        isa: Isa,
+        [query, key, value]: [View; 3],
+        bias: Option<Bias>,
+        (heads, head): (usize, usize),
+    ) {
+        let Block {
+            text: Text { place, tokens, .. },
+            number,
+            first,
+            out,
+        } = self;
+        let hidden = heads * head;
+        let count = out.len() / hidden;
+        let width = tiles::width(isa);
+        let (key_panels, value_panels) = (tokens.div_ceil(width), head.div_ceil(width));
+        let padded = key_panels * width;
+        let zeros = [0.0; MOST_WIDTH];
+        let none = From::Bias(&zeros[..width]);
+        let (keys, values) = (padded * head, value_panels * width * tokens);
+        scratch(keys + values + count * padded, |memory| {
+            let (keys, rest) = memory.split_at_mut(keys);
+            let (values, scores) = rest.split_at_mut(values);
+            for at in 0..heads {
+                let source = key.of(place, at);
+                for (index, panel) in keys.chunks_exact_mut(width * head).enumerate() {
+                    let from = index * width;
+                    let columns = width.min(tokens - from);
+                    pack_columns(&source[from * key.token..], key.token, columns, head, panel);
+                }
+                let asks = Rows {
+                    numbers: &query.of(place, at)[first * query.token..],
+                    stride: query.token,
+                    count,
+                };
+                for (index, panel) in keys.chunks_exact(width * head).enumerate() {
+                    let place = (&mut scores[index * width..], padded);
+                    tiles::multiply(isa, asks, panel, none, place, width, &[]);
+                }
+                if let Some(bias) = bias {
+                    let start = number * bias.text + at * bias.head;
+                    for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
+                        let start = start + (first + row) * bias.token;
+                        add(isa, &mut scores[..tokens], &bias.numbers[start..][..tokens]);
                     }
                 }
-            });
-        },
-    );
+                softmax(isa, scores, padded, tokens);
+                let source = value.of(place, at);
+                for (index, panel) in values.chunks_exact_mut(width * tokens).enumerate() {
+                    let from = index * width;
+                    let columns = width.min(head - from);
+                    for (token, place) in panel.chunks_exact_mut(width).enumerate() {
+                        place[..columns].copy_from_slice(&source[token * value.token + from..][..columns]);
+                        place[columns..].fill(0.0);
+                    }
+                }
+                let weights = Rows {
+                    numbers: scores,
+                    stride: padded,
+                    count,
+                };
+                for (index, panel) in values.chunks_exact(width * tokens).enumerate() {
+                    let from = index * width;
+                    let place = (&mut out[at * head + from..], hidden);
+                    tiles::multiply(isa, weights, panel, none, place, width.min(head - from), &[]);
+                }
+            }
+        });
+    }
 }

@@ -5,10 +5,10 @@
 //! others use the memory too that is what takes the time. Sums of many terms are cut where a panel would leave the first
 //! cache.
 
-use super::elementwise::{activate, gate};
+use super::elementwise::{activate_columns, gate};
 use super::isa::Isa;
 use super::tiles::{self, From, MOST_WIDTH, Rows};
-use super::{each, scratch};
+use super::{LINE, each, line_in, scratch};
 use crate::model::candle::encoder::Activation;
 
 /// Most rows of a block: a batch of 256 tokens is one, and none is left with a few rows for all weights.
@@ -18,7 +18,7 @@ const MOST_ROWS: usize = 264;
 const TILES: usize = 12;
 
 /// Rows of a block when there are `rows` in all: equal parts, and some for each thread.
-fn block_rows(rows: usize) -> usize {
+pub fn block_rows(rows: usize) -> usize {
     let blocks = rows.div_ceil(MOST_ROWS).max(rayon::current_num_threads());
     rows.div_ceil(blocks).next_multiple_of(TILES).max(TILES)
 }
@@ -29,7 +29,9 @@ const TERMS: usize = 384;
 /// Weights and bias of a dense layer.
 pub struct Packed {
     isa: Isa,
+    /// From `start` on, so that no vector lies across lines of the cache.
     panels: Vec<f32>,
+    start: usize,
     /// For all columns of the panels; zeros where there is none.
     bias: Vec<f32>,
     pub inputs: usize,
@@ -54,8 +56,10 @@ impl Packed {
         assert_eq!(weight.len(), inputs * outputs);
         let width = tiles::width(isa);
         let padded = outputs.next_multiple_of(width);
-        let mut panels = vec![0.0; padded * inputs];
-        for (index, panel) in panels.chunks_exact_mut((width * inputs).max(1)).enumerate() {
+        let mut panels = vec![0.0; padded * inputs + LINE];
+        let start = line_in(&panels);
+        let laid_out = &mut panels[start..][..padded * inputs];
+        for (index, panel) in laid_out.chunks_exact_mut((width * inputs).max(1)).enumerate() {
             let first = index * width;
             let rows = &weight[first * inputs..];
             pack_columns(rows, inputs, width.min(outputs - first), inputs, panel);
@@ -67,6 +71,7 @@ impl Packed {
         Packed {
             isa,
             panels,
+            start,
             bias: padded_bias,
             inputs,
             outputs,
@@ -84,13 +89,23 @@ impl Packed {
                 stride: self.inputs,
                 count,
             };
-            self.block(rows, out, self.outputs);
+            self.block(rows, None, out);
         });
     }
 
-    /// One block of rows.
-    pub fn block(&self, rows: Rows, out: &mut [f32], stride: usize) {
-        let width = tiles::width(self.isa);
+    /// One block of rows, with what an activation gives for its sums.
+    fn block(&self, rows: Rows, activation: Option<Activation>, out: &mut [f32]) {
+        let (width, stride) = (tiles::width(self.isa), self.outputs);
+        let all = &self.panels[self.start..][..self.bias.len() * self.inputs];
+        let panels = all.chunks_exact((width * self.inputs).max(1));
+        // What comes behind that part of a panel: the same part of the next one, or the first panel's next part.
+        let ahead = |index: usize, first: usize, end: usize| {
+            let (panel, from, to) = match (index + 1) * width < self.outputs {
+                true => (index + 1, first, end),
+                false => (0, end, (2 * end - first).min(self.inputs)),
+            };
+            &all[panel * width * self.inputs..][from * width..to * width]
+        };
         let parts = self.inputs.div_ceil(TERMS).max(1);
         let terms = self.inputs.div_ceil(parts);
         for first in (0..self.inputs).step_by(terms.max(1)) {
@@ -99,8 +114,9 @@ impl Packed {
                 numbers: &rows.numbers[first..],
                 ..rows
             };
-            for (index, panel) in self.panels.chunks_exact((width * self.inputs).max(1)).enumerate() {
+            for (index, panel) in panels.clone().enumerate() {
                 let column = index * width;
+                let columns = width.min(self.outputs - column);
                 let from = match first {
                     0 => From::Bias(&self.bias[column..][..width]),
                     _ => From::There,
@@ -111,8 +127,14 @@ impl Packed {
                     &panel[first * width..end * width],
                     from,
                     (&mut out[column..], stride),
-                    width.min(self.outputs - column),
+                    columns,
+                    ahead(index, first, end),
                 );
+                if let Some(activation) = activation
+                    && end == self.inputs
+                {
+                    activate_columns(self.isa, activation, &mut out[column..], stride, columns);
+                }
             }
         }
     }
@@ -127,8 +149,7 @@ pub fn forward_unpacked(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], out: 
     let inputs = weight.len() / outputs;
     let width = tiles::width(isa);
     let count = x.len() / inputs;
-    scratch(|panel| {
-        panel.resize(width * inputs, 0.0);
+    scratch(width * inputs, |panel| {
         for column in (0..outputs).step_by(width) {
             let columns = width.min(outputs - column);
             pack_columns(&weight[column * inputs..], inputs, columns, inputs, panel);
@@ -140,7 +161,15 @@ pub fn forward_unpacked(isa: Isa, x: &[f32], weight: &[f32], bias: &[f32], out: 
                 count,
             };
             let from = From::Bias(&start[..width]);
-            tiles::multiply(isa, rows, panel, from, (&mut out[column..], outputs), columns);
+            tiles::multiply(
+                isa,
+                rows,
+                panel,
+                from,
+                (&mut out[column..], outputs),
+                columns,
+                &[],
+            );
         }
     });
 }
@@ -157,27 +186,36 @@ pub fn feed_forward(
     let most = block_rows(out.len() / down.outputs.max(1));
     let blocks = out.chunks_mut((most * down.outputs).max(1)).enumerate().collect();
     each(blocks, |(block, out)| {
-        let count = out.len() / down.outputs;
-        let rows = Rows {
-            numbers: &x[block * most * up.inputs..],
-            stride: up.inputs,
+        let rows = out.len() / down.outputs;
+        let x = &x[block * most * up.inputs..][..rows * up.inputs];
+        feed_forward_block(x, up, activation, gated, down, out);
+    });
+}
+
+/// The same for one block of rows.
+pub fn feed_forward_block(
+    x: &[f32],
+    up: &Packed,
+    activation: Activation,
+    gated: bool,
+    down: &Packed,
+    out: &mut [f32],
+) {
+    let count = out.len() / down.outputs.max(1);
+    fn rows(numbers: &[f32], stride: usize, count: usize) -> Rows<'_> {
+        Rows {
+            numbers,
+            stride,
             count,
-        };
-        scratch(|wide| {
-            wide.resize(count * up.outputs, 0.0);
-            up.block(rows, wide, up.outputs);
-            match gated {
-                true => wide
-                    .chunks_exact_mut(up.outputs)
-                    .for_each(|row| gate(up.isa, activation, row)),
-                false => activate(up.isa, activation, wide),
+        }
+    }
+    scratch(count * up.outputs, |wide| {
+        up.block(rows(x, up.inputs, count), (!gated).then_some(activation), wide);
+        if gated {
+            for row in wide.chunks_exact_mut(up.outputs) {
+                gate(up.isa, activation, row);
             }
-            let rows = Rows {
-                numbers: wide,
-                stride: up.outputs,
-                count,
-            };
-            down.block(rows, out, down.outputs);
-        });
+        }
+        down.block(rows(wide, up.outputs, count), None, out);
     });
 }

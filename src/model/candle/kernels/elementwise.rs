@@ -113,6 +113,33 @@ fn activate_body<const FMA: bool>(activation: Activation, numbers: &mut [f32]) {
 }
 
 per_isa! {
+    /// The same for the first `columns` numbers of rows that lie `stride` apart.
+    activate_columns(activation: Activation, rows: &mut [f32], stride: usize, columns: usize) = activate_columns_body
+}
+
+#[inline(always)]
+fn activate_columns_body<const FMA: bool>(
+    activation: Activation,
+    rows: &mut [f32],
+    stride: usize,
+    columns: usize,
+) {
+    by_activation!(activation, |function| {
+        for row in rows.chunks_mut(stride.max(1)) {
+            let (chunks, rest) = row[..columns].as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for x in chunk {
+                    *x = function(*x);
+                }
+            }
+            for x in rest {
+                *x = function(*x);
+            }
+        }
+    });
+}
+
+per_isa! {
     /// The first half of a row becomes what `activation` gives for it, times the second half.
     gate(activation: Activation, row: &mut [f32]) = gate_body
 }

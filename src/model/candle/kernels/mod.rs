@@ -24,14 +24,27 @@ pub fn each<T: Send>(pieces: Vec<T>, work: impl Fn(T) + Sync + Send) {
     }
 }
 
-/// Memory for what a kernel needs in between; it keeps its size and holds what was there before.
-pub fn scratch<R>(work: impl FnOnce(&mut Vec<f32>) -> R) -> R {
+/// Memory for `size` numbers that a kernel needs in between, where a line of the cache begins; it holds what was there before.
+pub fn scratch<R>(size: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
     }
     // Not borrowed while working: a thread that waits for others takes up pieces of work that need memory as well.
     let mut memory = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let result = work(&mut memory);
+    // It only grows: fresh memory costs more than what is done with it.
+    if memory.len() < size + LINE {
+        memory.resize(size + LINE, 0.0);
+    }
+    let start = line_in(&memory);
+    let result = work(&mut memory[start..start + size]);
     FREE.with_borrow_mut(|free| free.push(memory));
     result
+}
+
+/// Numbers of a line of the cache.
+const LINE: usize = 16;
+
+/// Where the first line of the cache begins in `memory`, which has a line more than is needed.
+fn line_in(memory: &[f32]) -> usize {
+    memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE)
 }

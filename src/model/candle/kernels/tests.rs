@@ -1,6 +1,6 @@
 //! Kernels against the plainest way to compute the same, on every instruction set of this processor.
 
-use super::attention::{Bias, Extent, View, attention};
+use super::attention::{Bias, Text, View, attention};
 use super::dense::{Packed, feed_forward, forward_unpacked};
 use super::elementwise::{activate, norm, softmax};
 use super::isa::Isa;
@@ -141,7 +141,8 @@ proptest! {
             let views = [view(&query[..], asking), view(&key[..], tokens), view(&value[..], tokens)];
             let bias = biased.then_some(Bias { numbers: &bias, text: tokens, head: 0, token: 0 });
             let mut out = vec![f32::NAN; expected.len()];
-            attention(isa, views, bias, Extent { heads, asking, tokens, head }, &mut out);
+            let texts: Vec<Text> = (0..texts).map(|place| Text { place, asking, tokens }).collect();
+            attention(isa, views, bias, &texts, (heads, head), &mut out);
             close(&out, &expected, 1e-4)?;
         }
     }

@@ -3,6 +3,7 @@
 //! A panel is a vector or two wide (`width`) and lies as it is read: for each of the `depth` terms of a sum the numbers of
 //! all its columns. Rows are read where they lie, one number at a time, and spread over a vector.
 
+use super::LINE;
 use super::isa::{BASELINE_FMA, Isa, multiply_add};
 
 /// Columns of a panel.
@@ -36,7 +37,8 @@ pub enum From<'a> {
     There,
 }
 
-/// The first `columns` sums of `rows` and `panel`, written to `out`, whose rows lie `stride` apart.
+/// The first `columns` sums of `rows` and `panel`, written to `out`, whose rows lie `stride` apart. What will be read next,
+/// `ahead`, comes nearer meanwhile.
 pub fn multiply(
     isa: Isa,
     rows: Rows,
@@ -44,6 +46,7 @@ pub fn multiply(
     from: From,
     (out, stride): (&mut [f32], usize),
     columns: usize,
+    ahead: &[f32],
 ) {
     let width = width(isa);
     let depth = panel.len() / width;
@@ -59,7 +62,7 @@ pub fn multiply(
     }
     if columns == width {
         // SAFETY: rows, panel, bias and the place for the sums were just found to be as long as they are used.
-        unsafe { tiles(isa, rows, depth, panel, from, out.as_mut_ptr(), stride) };
+        unsafe { tiles(isa, rows, panel, from, (out.as_mut_ptr(), stride), ahead) };
         return;
     }
     // The panel has more columns than there is room for.
@@ -78,7 +81,7 @@ pub fn multiply(
             }
         }
         // SAFETY: as above, and `few` holds sixteen rows of the widest panel.
-        unsafe { tiles(isa, some, depth, panel, from, few.as_mut_ptr(), width) };
+        unsafe { tiles(isa, some, panel, from, (few.as_mut_ptr(), width), &[]) };
         for row in 0..count {
             out[row * stride..][..columns].copy_from_slice(&few[row * width..][..columns]);
         }
@@ -86,56 +89,71 @@ pub fn multiply(
 }
 
 /// # Safety
-/// The processor has `isa`; each of `rows` has `depth` numbers, `panel` has as many times its width, a bias has one per
-/// column, and as many numbers can be read and written at `out` for each row.
-unsafe fn tiles(isa: Isa, rows: Rows, depth: usize, panel: &[f32], from: From, out: *mut f32, stride: usize) {
+/// The processor has `isa`; each of `rows` has a number for each of the panel's terms, a bias has one per column, and as many
+/// numbers can be read and written at `out` for each row.
+unsafe fn tiles(isa: Isa, rows: Rows, panel: &[f32], from: From, out: (*mut f32, usize), ahead: &[f32]) {
     let bias = match from {
         From::Bias(bias) => Some(bias.as_ptr()),
         From::There => None,
     };
-    let (a, b) = (rows.numbers.as_ptr(), panel.as_ptr());
-    match isa {
-        Isa::Baseline => {
-            // SAFETY: as this function's.
-            unsafe { baseline::all(rows.count, depth, (a, rows.stride), b, bias, (out, stride)) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => {
-            // SAFETY: as this function's.
-            unsafe { avx2::all(rows.count, depth, (a, rows.stride), b, bias, (out, stride)) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            // SAFETY: as this function's.
-            unsafe { avx512::all(rows.count, depth, (a, rows.stride), b, bias, (out, stride)) }
+    // SAFETY: as this function's.
+    unsafe {
+        match isa {
+            Isa::Baseline => baseline::all(rows, panel, bias, out, ahead),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::all(rows, panel, bias, out, ahead),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::all(rows, panel, bias, out, ahead),
         }
     }
 }
 
+/// Asks for memory that will be read soon.
+#[inline(always)]
+fn fetch(numbers: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in numbers.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: nothing is read; a processor of this kind always has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numbers;
+}
+
 /// All rows, by tiles of as many rows as registers hold, then by smaller ones.
 macro_rules! all {
-    ($($rows:literal),*) => {
+    ($width:expr, [$most:literal $(, $rows:literal)*]) => {
         /// # Safety
         /// As [`super::tiles`].
-        #[allow(clippy::too_many_arguments)]
         pub unsafe fn all(
-            count: usize,
-            depth: usize,
-            (a, a_stride): (*const f32, usize),
-            panel: *const f32,
+            rows: super::Rows,
+            panel: &[f32],
             bias: Option<*const f32>,
             (out, stride): (*mut f32, usize),
+            mut ahead: &[f32],
         ) {
+            let depth = panel.len() / $width;
+            let (a, apart) = (rows.numbers.as_ptr(), rows.stride);
+            // Each tile asks for its share of what comes next.
+            let tiles = rows.count.div_ceil($most).max(1);
+            let share = ahead.len().div_ceil(tiles).next_multiple_of(super::LINE);
             let mut row = 0;
-            $(
-                while count - row >= $rows {
-                    // SAFETY: these rows are among `count`.
-                    unsafe {
-                        tile::<$rows>(depth, (a.add(row * a_stride), a_stride), panel, bias, (out.add(row * stride), stride));
-                    }
-                    row += $rows;
-                }
-            )*
+            all!(@tiles $most, rows, row, depth, a, apart, panel, bias, out, stride, share, ahead);
+            $(all!(@tiles $rows, rows, row, depth, a, apart, panel, bias, out, stride, share, ahead);)*
+        }
+    };
+    (@tiles $size:literal, $rows:ident, $row:ident, $depth:ident, $a:ident, $apart:ident, $panel:ident, $bias:ident, $out:ident, $stride:ident, $share:ident, $ahead:ident) => {
+        while $rows.count - $row >= $size {
+            let (now, later) = $ahead.split_at($share.min($ahead.len()));
+            super::fetch(now);
+            $ahead = later;
+            // SAFETY: these rows are among `count`.
+            unsafe {
+                let (from, to) = ($a.add($row * $apart), $out.add($row * $stride));
+                tile::<$size>($depth, (from, $apart), $panel.as_ptr(), $bias, (to, $stride));
+            }
+            $row += $size;
         }
     };
 }
@@ -147,7 +165,7 @@ macro_rules! vectors {
         mod $module {
             use std::arch::x86_64::*;
 
-            all!($($rows),*);
+            all!(2 * $lanes, [$($rows),*]);
 
             /// # Safety
             /// As [`super::tiles`], for `ROWS` rows.
@@ -218,7 +236,7 @@ mod baseline {
 
     const WIDTH: usize = 8;
 
-    all!(6, 2, 1);
+    all!(WIDTH, [6, 2, 1]);
 
     /// # Safety
     /// As [`super::tiles`], for `ROWS` rows.
