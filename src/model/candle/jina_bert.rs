@@ -41,7 +41,9 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
             return Err(Error::model(
                 "the weights are of a JinaBERT with norms of queries and keys, which Floe has no code for",
             )
-            .with_hint("export the model to ONNX (optimum-cli export onnx) and give the folder of the export"));
+            .with_hint(
+                "export the model to ONNX (optimum-cli export onnx) and give the folder of the export",
+            ));
         }
         Layer::load(&here, &size, activation)
     });
@@ -98,7 +100,8 @@ impl Layer {
 /// By how much a step of distance lowers the scores of each head: 2^(-8/n), 2^(-16/n), … for n heads. For other numbers than
 /// powers of two, those of the next lower power, then every second one of the next higher.
 fn slopes(heads: usize) -> Vec<f32> {
-    let of_power = |power: usize| (1..=power).map(move |head| (-8.0 * head as f64 / power as f64).exp2() as f32);
+    let of_power =
+        |power: usize| (1..=power).map(move |head| (-8.0 * head as f64 / power as f64).exp2() as f32);
     let lower = match heads.is_power_of_two() {
         true => heads,
         false => heads.next_power_of_two() / 2,
@@ -171,6 +174,15 @@ impl TextEncoder for JinaBert {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scores_fall_by_the_slope_with_each_step_to_either_side() {
+        let like = Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let bias = distances(&[0.5, 0.25], 3, &like).unwrap();
+        let numbers = bias.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(numbers[..9], [0.0, -0.5, -1.0, -0.5, 0.0, -0.5, -1.0, -0.5, 0.0]);
+        assert_eq!(numbers[9..12], [0.0, -0.25, -0.5]);
+    }
 
     #[test]
     fn slopes_are_those_of_the_paper_and_of_its_rule_for_other_numbers_of_heads() {

@@ -105,7 +105,8 @@ fn check(settings: &Settings) -> Result<()> {
         .into_iter()
         .find(|name| settings.number_or(name, 0.0) > 0.0);
     let is_own = settings.has("n_embd");
-    let part = (is_own && settings.number_or("rotary_emb_fraction", 0.0) != 1.0).then_some("rotary_emb_fraction");
+    let part =
+        (is_own && settings.number_or("rotary_emb_fraction", 0.0) != 1.0).then_some("rotary_emb_fraction");
     let usual = if is_own { "swiglu" } else { "silu" };
     let activation = ["activation_function", "hidden_act"]
         .into_iter()

@@ -21,7 +21,9 @@ const APART: f32 = -100.0;
 pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     let (depths, heads) = (settings.sizes("depths")?, settings.sizes("num_heads")?);
     if depths.len() != heads.len() {
-        return Err(Error::model("config.json gives as many depths as num_heads in no way"));
+        return Err(Error::model(
+            "config.json gives as many depths as num_heads in no way",
+        ));
     }
     if settings.flag_or("use_absolute_embeddings", false) {
         return Err(Error::model(
@@ -35,7 +37,15 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     let mut width = first;
     for (stage, (&depth, &heads)) in depths.iter().zip(&heads).enumerate() {
         let here = network.at("encoder.layers").at(stage);
-        let layer = |index| Layer::load(&here.at("blocks").at(index), settings, width, heads, index % 2 == 1);
+        let layer = |index| {
+            Layer::load(
+                &here.at("blocks").at(index),
+                settings,
+                width,
+                heads,
+                index % 2 == 1,
+            )
+        };
         let layers = (0..depth).map(layer).collect::<Result<_>>()?;
         let is_last = stage + 1 == depths.len();
         let smaller = match is_last {
@@ -54,13 +64,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         }
     }
     Ok(Box::new(Swin {
-        patches: Patches::load(
-            &embeddings,
-            "patch_embeddings.projection",
-            settings,
-            first,
-            4,
-        )?,
+        patches: Patches::load(&embeddings, "patch_embeddings.projection", settings, first, 4)?,
         side: settings.size_or("patch_size", 4)?,
         norm: embeddings.norm("norm", first, EPS)?,
         stages,
@@ -85,7 +89,13 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(weights: &Weights, settings: &Settings, width: usize, heads: usize, shifts: bool) -> Result<Layer> {
+    fn load(
+        weights: &Weights,
+        settings: &Settings,
+        width: usize,
+        heads: usize,
+        shifts: bool,
+    ) -> Result<Layer> {
         let window = settings.size_or("window_size", 7)?;
         let eps = settings.number_or("layer_norm_eps", EPS);
         let wide = (settings.number_or("mlp_ratio", 4.0) * width as f64) as usize;
@@ -121,10 +131,19 @@ impl Layer {
     fn forward(&self, x: &Tensor, grid: Grid) -> candle_core::Result<Tensor> {
         let smaller = grid.height.min(grid.width);
         if smaller < self.window {
-            candle_core::bail!("{} x {} patches for a window of {}", grid.height, grid.width, self.window);
+            candle_core::bail!(
+                "{} x {} patches for a window of {}",
+                grid.height,
+                grid.width,
+                self.window
+            );
         }
         // One window that has them all is not shifted.
-        let shift = if self.shifts && smaller > self.window { self.window / 2 } else { 0 };
+        let shift = if self.shifts && smaller > self.window {
+            self.window / 2
+        } else {
+            0
+        };
         let windows = Windows::of(grid, self.window, shift);
         let (rows, patches, width) = x.dims3()?;
         let (count, each) = (windows.regions.len() / self.window.pow(2), self.window.pow(2));
@@ -301,7 +320,10 @@ impl Family for Swin {
             shape => candle_core::bail!("pixel_values of {shape:?}"),
         };
         if !height.is_multiple_of(self.side) || !width.is_multiple_of(self.side) {
-            candle_core::bail!("images of {height} x {width} pixels have no whole patches of {}", self.side);
+            candle_core::bail!(
+                "images of {height} x {width} pixels have no whole patches of {}",
+                self.side
+            );
         }
         let mut grid = Grid {
             height: height / self.side,
@@ -309,7 +331,10 @@ impl Family for Swin {
         };
         let mut x = self.norm.forward(&self.patches.forward(inputs)?)?;
         for stage in &self.stages {
-            x = stage.layers.iter().try_fold(x, |x, layer| layer.forward(&x, grid))?;
+            x = stage
+                .layers
+                .iter()
+                .try_fold(x, |x, layer| layer.forward(&x, grid))?;
             if let Some(merge) = &stage.smaller {
                 (x, grid) = merge.forward(&x, grid)?;
             }
@@ -334,7 +359,10 @@ mod tests {
             for (patch, place) in windows.place.iter().enumerate() {
                 assert_eq!(windows.source[*place as usize] as usize, patch);
             }
-            let beyond = windows.source.iter().filter(|patch| **patch as usize == height * width);
+            let beyond = windows
+                .source
+                .iter()
+                .filter(|patch| **patch as usize == height * width);
             assert_eq!(beyond.count(), windows.source.len() - height * width);
         }
     }

@@ -118,7 +118,9 @@ impl Job for Answers {
             words,
         ] = batch.inputs.as_slice()
         else {
-            return Err(Error::internal("question answering takes two texts and seven params"));
+            return Err(Error::internal(
+                "question answering takes two texts and seven params",
+            ));
         };
         let wanted = Wanted {
             top_k: params::at_least_one(top_k, "top_k")?,
@@ -165,7 +167,13 @@ impl Job for Answers {
             let row = rows[place];
             no_answer[row] = no_answer[row].min(*none);
             for candidate in candidates {
-                add(&mut found[row], &windows[place], candidate, &contexts[row], wanted.words);
+                add(
+                    &mut found[row],
+                    &windows[place],
+                    candidate,
+                    &contexts[row],
+                    wanted.words,
+                );
             }
         }
         for (answers, none) in std::iter::zip(&mut found, no_answer) {
