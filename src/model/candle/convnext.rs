@@ -3,7 +3,7 @@
 use candle_core::{Module, Tensor};
 use candle_nn::Conv2d;
 
-use super::convolution::{Shape, biased};
+use super::convolution::{Shape, biased, convolve};
 use super::encoder::Activation;
 use super::ops::{Dense, FeedForward, Norm};
 use super::weights::Weights;
@@ -103,7 +103,9 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.spatial.forward(x)?.permute((0, 2, 3, 1))?.contiguous()?;
+        let y = convolve(&self.spatial, x, [[0, 0]; 2])?
+            .permute((0, 2, 3, 1))?
+            .contiguous()?;
         let y = self.feed_forward.forward(&self.norm.forward(&y)?)?;
         let y = match &self.scale {
             Some(scale) => y.broadcast_mul(scale)?,

@@ -1,8 +1,11 @@
 //! Convolutions as their weights are stored.
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig};
 
+use super::kernels::isa::Isa;
+use super::kernels::planes::{Plane, depthwise};
+use super::ops::{is_ours, made, with_numbers};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -69,10 +72,98 @@ pub fn normalised(
     Ok(Conv2d::new(weight, Some(bias), shape.config(padding)))
 }
 
-/// Zeros before and behind the rows and columns of an image.
-pub fn pad(x: &Tensor, [before, behind]: [usize; 2]) -> candle_core::Result<Tensor> {
-    match before + behind {
-        0 => Ok(x.clone()),
-        _ => x.pad_with_zeros(2, before, behind)?.pad_with_zeros(3, before, behind),
+/// Zeros above and below an image, and before and behind its columns.
+pub type Margins = [[usize; 2]; 2];
+
+/// A convolution over an image with `margins`. One that looks at each channel by itself goes plane by plane; Candle would take
+/// it for as many convolutions as there are channels.
+pub fn convolve(convolution: &Conv2d, x: &Tensor, margins: Margins) -> candle_core::Result<Tensor> {
+    let Conv2dConfig {
+        padding,
+        stride,
+        groups,
+        ..
+    } = *convolution.config();
+    let (weight, bias) = (convolution.weight(), convolution.bias());
+    let (rows, channels, height, width) = x.dims4()?;
+    let (outputs, inputs, side, _) = weight.dims4()?;
+    let [[above, below], [left, right]] = margins;
+    if let Some(bias) = bias
+        && is_ours(x)
+        && (groups, outputs, inputs) == (channels, channels, 1)
+    {
+        let long = |pixels: usize, more: usize| (pixels + more + 2 * padding).checked_sub(side);
+        let (Some(down), Some(across)) = (long(height, above + below), long(width, left + right)) else {
+            candle_core::bail!("a filter of {side} for {height} x {width} pixels");
+        };
+        let plane = Plane {
+            extent: [height, width],
+            side,
+            stride,
+            before: [above + padding, left + padding],
+            out: [down / stride + 1, across / stride + 1],
+        };
+        let mut out = vec![0.0; rows * channels * plane.out[0] * plane.out[1]];
+        with_numbers!(x, weight, bias => depthwise(Isa::best(), plane, x, weight, bias, &mut out));
+        return made(out, &[rows, channels, plane.out[0], plane.out[1]]);
+    }
+    let padded = match margins {
+        [[0, 0], [0, 0]] => x.clone(),
+        _ => x
+            .pad_with_zeros(2, above, below)?
+            .pad_with_zeros(3, left, right)?,
+    };
+    convolution.forward(&padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn channels_by_themselves_give_what_candle_gives() {
+        let numbers =
+            |count: usize, step: f32| -> Vec<f32> { (0..count).map(|at| (at as f32 * step).sin()).collect() };
+        for (height, width, side, stride, padding, margins) in [
+            (5, 7, 3, 1, 1, [[0, 0], [0, 0]]),
+            (8, 6, 3, 2, 0, [[0, 1], [0, 1]]),
+            (9, 9, 5, 2, 0, [[1, 2], [2, 2]]),
+            (7, 7, 7, 1, 3, [[0, 0], [0, 0]]),
+            (2, 3, 5, 1, 2, [[0, 0], [0, 0]]),
+            (3, 3, 3, 3, 0, [[0, 0], [0, 0]]),
+        ] {
+            let (rows, channels) = (2, 3);
+            let tensor = |count, step, shape: &[usize]| {
+                Tensor::from_vec(numbers(count, step), shape, &Device::Cpu).unwrap()
+            };
+            let x = tensor(
+                rows * channels * height * width,
+                0.7,
+                &[rows, channels, height, width],
+            );
+            let weight = tensor(channels * side * side, 1.3, &[channels, 1, side, side]);
+            let bias = tensor(channels, 2.1, &[channels]);
+            let config = Conv2dConfig {
+                padding,
+                stride,
+                groups: channels,
+                ..Conv2dConfig::default()
+            };
+            let convolution = Conv2d::new(weight, Some(bias), config);
+            let ours = convolve(&convolution, &x, margins).unwrap();
+            let [[above, below], [left, right]] = margins;
+            let padded = x.pad_with_zeros(2, above, below).unwrap();
+            let padded = padded.pad_with_zeros(3, left, right).unwrap();
+            let theirs = convolution.forward(&padded).unwrap();
+            assert_eq!(ours.dims(), theirs.dims());
+            let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (ours, theirs) in std::iter::zip(flat(&ours), flat(&theirs)) {
+                assert!(
+                    (ours - theirs).abs() < 1e-5,
+                    "{height} x {width}, {side}: {ours} {theirs}"
+                );
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 use candle_core::{Module, Tensor};
 use candle_nn::Conv2d;
 
-use super::convolution::{Shape, normalised, pad};
+use super::convolution::{Margins, Shape, convolve, normalised};
 use super::encoder::Activation;
 use super::ops::Dense;
 use super::weights::Weights;
@@ -71,7 +71,13 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     };
     let eps = eps(settings);
     Ok(Box::new(EfficientNet {
-        stem: normalised(&embeddings.at("convolution"), &embeddings.at("batchnorm"), stem, 0, eps)?,
+        stem: normalised(
+            &embeddings.at("convolution"),
+            &embeddings.at("batchnorm"),
+            stem,
+            0,
+            eps,
+        )?,
         blocks,
         top: normalised(&encoder.at("top_conv"), &encoder.at("top_bn"), top, 0, eps)?,
         activation,
@@ -169,7 +175,7 @@ struct BlockSize {
 
 struct Block {
     wider: Option<Conv2d>,
-    margins: [usize; 2],
+    margins: Margins,
     each: Conv2d,
     squeeze: Dense,
     excite: Dense,
@@ -210,13 +216,31 @@ impl Block {
         Ok(Block {
             wider: match size.expansion {
                 1 => None,
-                _ => Some(pair("expansion", "expand_conv", "expand_bn", whole(size.from, wide), 0)?),
+                _ => Some(pair(
+                    "expansion",
+                    "expand_conv",
+                    "expand_bn",
+                    whole(size.from, wide),
+                    0,
+                )?),
             },
-            margins,
-            each: pair("depthwise_conv", "depthwise_conv", "depthwise_norm", each, padding)?,
+            margins: [margins; 2],
+            each: pair(
+                "depthwise_conv",
+                "depthwise_conv",
+                "depthwise_norm",
+                each,
+                padding,
+            )?,
             squeeze: weights.pointwise("squeeze_excite.reduce", wide, narrow)?,
             excite: weights.pointwise("squeeze_excite.expand", narrow, wide)?,
-            narrower: pair("projection", "project_conv", "project_bn", whole(wide, size.to), 0)?,
+            narrower: pair(
+                "projection",
+                "project_conv",
+                "project_bn",
+                whole(wide, size.to),
+                0,
+            )?,
             adds: size.adds,
         })
     }
@@ -226,7 +250,7 @@ impl Block {
             Some(wider) => activation.apply(&wider.forward(x)?)?,
             None => x.clone(),
         };
-        let seen = activation.apply(&self.each.forward(&pad(&wide, self.margins)?)?)?;
+        let seen = activation.apply(&convolve(&self.each, &wide, self.margins)?)?;
         let (rows, channels, _, _) = seen.dims4()?;
         let weights = self.squeeze.forward(&seen.flatten_from(2)?.mean(2)?)?;
         let weights = self.excite.forward(&activation.apply(&weights)?)?;
@@ -260,8 +284,10 @@ impl Family for EfficientNet {
     }
 
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {
-        let pixels = pad(&inputs.numbers("pixel_values")?, [0, 1])?;
-        let x = self.activation.apply(&self.stem.forward(&pixels)?)?;
+        let pixels = inputs.numbers("pixel_values")?;
+        let x = self
+            .activation
+            .apply(&convolve(&self.stem, &pixels, [[0, 1]; 2])?)?;
         let mut blocks = self.blocks.iter();
         let x = blocks.try_fold(x, |x, block| block.forward(&x, self.activation))?;
         let x = self.activation.apply(&self.top.forward(&x)?)?;

@@ -1,10 +1,10 @@
 //! MobileNetV2: blocks that widen, look at each channel by itself, and narrow again. After
 //! `transformers/models/mobilenet_v2/modeling_mobilenet_v2.py`.
 
-use candle_core::{Module, Tensor};
+use candle_core::Tensor;
 use candle_nn::Conv2d;
 
-use super::convolution::{Shape, normalised};
+use super::convolution::{Shape, convolve, normalised};
 use super::efficientnet::divisible;
 use super::ops::Dense;
 use super::weights::Weights;
@@ -151,14 +151,11 @@ impl Unit {
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
-        let x = match self.later {
-            true => {
-                let ([above, below], [left, right]) = (self.margins(height), self.margins(width));
-                x.pad_with_zeros(2, above, below)?.pad_with_zeros(3, left, right)?
-            }
-            false => x.clone(),
+        let margins = match self.later {
+            true => [self.margins(height), self.margins(width)],
+            false => [[0, 0]; 2],
         };
-        let y = self.convolution.forward(&x)?;
+        let y = convolve(&self.convolution, x, margins)?;
         match self.clipped {
             true => y.clamp(0f32, 6f32),
             false => Ok(y),
@@ -184,7 +181,10 @@ struct Block {
 
 impl Block {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = self.steps.iter().try_fold(x.clone(), |y, step| step.forward(&y))?;
+        let y = self
+            .steps
+            .iter()
+            .try_fold(x.clone(), |y, step| step.forward(&y))?;
         match self.adds {
             true => y + x,
             false => Ok(y),

@@ -142,7 +142,8 @@ impl<'a> Weights<'a> {
             false => None,
         };
         let flat = weight.reshape((outputs, inputs));
-        flat.and_then(|weight| Dense::new(weight, bias)).map_err(no_memory)
+        flat.and_then(|weight| Dense::new(weight, bias))
+            .map_err(no_memory)
     }
 
     /// Its weights alone, for those who change them first.
