@@ -3,6 +3,7 @@
 use criterion::{Criterion, Throughput};
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 
+use floe::config::JpegScale;
 use floe::model::image::decode::{Decoder, Limits};
 use floe::model::image::preprocess::{Preprocess, Preprocessor, Size};
 use floe::model::image::resize::Filter;
@@ -41,7 +42,8 @@ pub fn images(criterion: &mut Criterion) {
             decoder.recycle(image);
         });
     });
-    let steps = Preprocess {
+    let mut steps = Preprocess {
+        jpeg_scale: JpegScale::Full,
         resize: Some((
             Size::Exact {
                 height: SIDE,
@@ -60,6 +62,11 @@ pub fn images(criterion: &mut Criterion) {
     let mut preprocessor = Preprocessor::new(&steps, Limits::default());
     let mut numbers = vec![0f32; (SIDE * SIDE * 3) as usize];
     group.bench_function("jpeg_640_x_480_to_224_x_224_numbers", |bencher| {
+        bencher.iter(|| preprocessor.write(&bytes, &mut numbers).expect("numbers"));
+    });
+    steps.jpeg_scale = JpegScale::Reduced;
+    let mut preprocessor = Preprocessor::new(&steps, Limits::default());
+    group.bench_function("jpeg_640_x_480_reduced_to_224_x_224_numbers", |bencher| {
         bencher.iter(|| preprocessor.write(&bytes, &mut numbers).expect("numbers"));
     });
     group.finish();

@@ -75,6 +75,8 @@ pub struct ModelOptions {
     pub precision: Precision,
     /// Who computes before ONNX Runtime's own kernels do, best first.
     pub execution_providers: Vec<ExecutionProvider>,
+    /// At which scale JPEG images are decoded; `None`: as the model card says.
+    pub jpeg_scale: Option<JpegScale>,
 }
 
 impl ModelOptions {
@@ -87,6 +89,7 @@ impl ModelOptions {
             device: Device::default(),
             precision: Precision::default(),
             execution_providers: Vec::new(),
+            jpeg_scale: None,
         }
     }
 }
@@ -127,6 +130,17 @@ impl Precision {
             Precision::F16 => "f16",
         }
     }
+}
+
+/// At which scale JPEG images are decoded that are resized to less anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JpegScale {
+    /// At their own.
+    #[default]
+    Full,
+    /// At the smallest of a half, a quarter and an eighth that is no less than what they are resized to, as Pillow's `draft`.
+    Reduced,
 }
 
 /// An execution provider of ONNX Runtime that is loaded at run time.

@@ -89,6 +89,7 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
         device,
         precision,
         execution_providers,
+        jpeg_scale: section.jpeg_scale,
     }
 }
 

@@ -54,6 +54,7 @@ fn the_smallest_job_gets_every_default_that_the_documentation_states() {
             device: Device::Auto,
             precision: Precision::F32,
             execution_providers: vec![],
+            jpeg_scale: None,
         },
         input: InputOptions {
             location: "in".into(),
@@ -103,7 +104,7 @@ fn a_full_job_file_is_taken_word_for_word() {
         r#"
 job_name: score_flights
 run_id: "42"
-model: {location: models/flights, backend: onnx, function_name: predict, device: "cuda:1", precision: bf16, execution_providers: [openvino]}
+model: {location: models/flights, backend: onnx, function_name: predict, device: "cuda:1", precision: bf16, execution_providers: [openvino], jpeg_scale: reduced}
 input:
   stage_location: data/flights
   file_pattern: "2013/*.parquet"
@@ -134,6 +135,7 @@ replicas: 1
     assert_eq!(job.model.device, Device::Cuda(1));
     assert_eq!(job.model.precision, Precision::Bf16);
     assert_eq!(job.model.execution_providers, [ExecutionProvider::Openvino]);
+    assert_eq!(job.model.jpeg_scale, Some(JpegScale::Reduced));
     assert_eq!(job.model.function_name.as_deref(), Some("predict"));
     assert_eq!(job.input.file_pattern, "2013/*.parquet");
     assert_eq!(job.input.params["labels"], json!(["a", "b"]));

@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::config::Job;
-use crate::signature::{Dim, Function};
+use crate::signature::{Dim, Function, OutputKind};
 use crate::tensor::DType;
 
 /// Bytes of input tensors that make a good batch: enough to spread the cost of a call, few enough to stay in cache.
@@ -18,10 +18,11 @@ const BATCHES: u64 = 64;
 /// What a value of bytes is taken for: images are worked on a few at a time whatever the batch.
 const BYTES_OF_BYTES: usize = 16 * 1024;
 
-/// An input is handed over in at least so many windows, if it is not small.
-const WINDOWS: u64 = 32;
-const FEWEST_WINDOW_ROWS: u64 = 128;
-const MOST_WINDOW_ROWS: u64 = 2048;
+/// Most rows that a model arranges in batches at once: of so many, those of a batch are alike (see BENCHMARKS.md).
+const MOST_WINDOW_ROWS: usize = 4096;
+
+/// Bytes of a block's outputs that are worth it: all of them are in memory before the first of them is encoded.
+const WINDOW_BYTES: usize = 64 << 20;
 
 /// What an axis of unknown extent is taken for.
 const UNKNOWN_EXTENT: usize = 64;
@@ -83,19 +84,22 @@ pub fn batch_rows(function: &Function) -> usize {
     1 << fitting.ilog2()
 }
 
-/// Most rows handed over at once to a model that forms its own batches: the more, the liker are the rows of a batch; few enough
-/// that all workers have something to do. Towards the end there are fewer at once, so that they end together (`read/layout.rs`).
-pub fn window_rows(rows_of_input: u64) -> usize {
-    let share = (rows_of_input / WINDOWS).clamp(FEWEST_WINDOW_ROWS, MOST_WINDOW_ROWS);
-    share.next_power_of_two() as usize
+/// Most rows of a block for a model that arranges them in batches itself: a power of two, by the width of the outputs alone.
+pub fn window_rows(function: &Function) -> usize {
+    let outputs = function.outputs.iter();
+    let bytes = outputs.map(|output| {
+        let width = output.shape.iter().map(extent).product::<usize>() * output.dtype.byte_width();
+        match output.kind {
+            OutputKind::Tensor => width,
+            _ => width * UNKNOWN_EXTENT,
+        }
+    });
+    let fitting = WINDOW_BYTES / bytes.sum::<usize>().max(1);
+    1 << fitting.clamp(1, MOST_WINDOW_ROWS).ilog2()
 }
 
 /// Bytes of a row's tensors, at least 1.
 pub fn row_bytes(function: &Function) -> usize {
-    let extent = |dim: &Dim| match dim {
-        Dim::Fixed(extent) => *extent,
-        Dim::Dynamic => UNKNOWN_EXTENT,
-    };
     let inputs = function.inputs.iter().filter(|input| !input.source.is_param());
     let width = |dtype: DType| match dtype {
         DType::Bytes => BYTES_OF_BYTES,
@@ -105,10 +109,17 @@ pub fn row_bytes(function: &Function) -> usize {
     bytes.sum::<usize>().max(1)
 }
 
+fn extent(dim: &Dim) -> usize {
+    match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Dynamic => UNKNOWN_EXTENT,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::{InputFeature, Source};
+    use crate::signature::{InputFeature, OutputFeature, Source};
 
     fn function(shape: &[Dim], fixed: Option<usize>) -> Function {
         Function {
@@ -127,17 +138,25 @@ mod tests {
     }
 
     #[test]
-    fn windows_grow_with_the_input_within_bounds() {
-        let cases = [
-            (0, 128),
-            (1500, 128),
-            (5000, 256),
-            (36_000, 2048),
-            (u64::MAX, 2048),
-        ];
-        for (rows, expected) in cases {
-            assert_eq!(window_rows(rows), expected, "{rows}");
-        }
+    fn windows_are_large_unless_the_outputs_are() {
+        let of = |shape: &[Dim], kind: OutputKind| {
+            let output = OutputFeature {
+                name: "o".into(),
+                column: "o".into(),
+                dtype: DType::F64,
+                shape: shape.to_vec(),
+                kind,
+            };
+            window_rows(&Function {
+                outputs: vec![output],
+                ..function(&[], None)
+            })
+        };
+        assert_eq!(of(&[], OutputKind::Tensor), 4096);
+        assert_eq!(of(&[Dim::Fixed(1024)], OutputKind::Tensor), 4096);
+        // A vector for each token.
+        assert_eq!(of(&[Dim::Fixed(384)], OutputKind::List), 256);
+        assert_eq!(of(&[Dim::Fixed(1 << 30)], OutputKind::List), 1);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub fn of(job: &Job, function_name: &str) -> String {
     if job.model.precision != Precision::default() {
         facts["precision"] = job.model.precision.as_str().into();
     }
+    if let Some(scale) = job.model.jpeg_scale {
+        facts["jpeg_scale"] = serde_json::json!(scale);
+    }
     // Which of the GPUs doesn't matter.
     if matches!(job.model.device, Device::Gpus | Device::Cuda(_)) {
         facts["device"] = "cuda".into();
@@ -69,9 +72,9 @@ pub fn of(job: &Job, function_name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ExecutionProvider;
     use crate::config::overrides::{Environment, Overrides};
     use crate::config::resolve::resolve;
+    use crate::config::{ExecutionProvider, JpegScale};
 
     #[test]
     fn precision_and_providers_decide_the_bytes_and_their_defaults_are_as_if_nothing_was_said() {
@@ -97,6 +100,13 @@ mod tests {
         };
         let said = resolve(None, &said, &Environment::default()).unwrap().job;
         assert_eq!(of(&said, "predict"), plain);
+        let scaled = |scale| {
+            let mut job = resolve(None, &flags, &Environment::default()).unwrap().job;
+            job.model.jpeg_scale = scale;
+            of(&job, "predict")
+        };
+        assert_eq!(scaled(None), plain);
+        assert_ne!(scaled(Some(JpegScale::Reduced)), plain);
         let on = |device| {
             let mut job = resolve(None, &flags, &Environment::default()).unwrap().job;
             job.model.device = device;

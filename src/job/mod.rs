@@ -351,7 +351,7 @@ impl<'a> Replica<'a> {
             inputs: bound.inputs,
             contents: bound.contents,
             form: bound.form,
-            batch_rows: plan.window_rows.unwrap_or(plan.batch_rows),
+            batch_rows: plan.batch_rows,
             models,
             memory_bytes: gauge::limit(
                 pool.memory_bytes,

@@ -106,7 +106,7 @@ impl Scoring {
             model_digest: self.model.digest().to_string(),
             worker_version: env!("CARGO_PKG_VERSION").to_string(),
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
-            window_rows: own.map(|_| budget::window_rows(rows)),
+            window_rows: own.map(|_| budget::window_rows(&self.function)),
             engine: self.model.engines(&self.function)[0],
             input_schema: survey.schema,
             outputs: outputs
@@ -180,7 +180,7 @@ impl Scoring {
         let making: Vec<_> = (0..missing).map(|_| self.worker(threads, engine)).collect();
         let made = futures::future::try_join_all(making).await?;
         let mut models: Vec<_> = spare.into_iter().chain(made).take(count).collect();
-        for model in &mut models {
+        for model in models.iter_mut().filter_map(|model| model.arranging()) {
             model.limit_rows(plan.batch_rows);
         }
         Ok(models)
@@ -255,6 +255,7 @@ pub async fn open_model(
         models,
         precision: wanted.precision,
         execution_providers: wanted.execution_providers.clone(),
+        jpeg_scale: wanted.jpeg_scale,
         onnxruntime_paths: host.onnxruntime_paths.clone(),
     };
     tokio::task::spawn_blocking(move || model::open(files, &options))

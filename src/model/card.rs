@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use crate::config::JpegScale;
 use crate::config::check;
 use crate::config::document::kind_of;
 use crate::config::faults::Faults;
@@ -114,6 +115,12 @@ pub struct ImageCard {
     /// Default: with `shortest_edge` the model's own, else everything.
     #[schemars(example = [224, 224], length(min = 2, max = 2), inner(range(min = 1, max = 16_384)))]
     pub crop: Option<Vec<u32>>,
+    /// At which scale JPEG images are decoded that are resized to less: `reduced` is faster, and not what Python's pipelines
+    /// see. The job's `model.jpeg_scale` goes before it.
+    ///
+    /// Default: `full`.
+    #[schemars(example = &"reduced")]
+    pub jpeg_scale: Option<JpegScale>,
     /// How pixels between pixels are found, as Pillow does.
     ///
     /// Default: `bilinear`.

@@ -10,11 +10,12 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::engine::Engine;
-use crate::config::{Backend, Device, ExecutionProvider, Precision};
+use crate::config::{Backend, Device, ExecutionProvider, JpegScale, Precision};
 use crate::error::{Error, Result};
 use crate::origin::RowError;
 use crate::signature::Function;
@@ -90,8 +91,7 @@ pub trait Loaded: Send + Sync {
         true
     }
 
-    /// Most rows of the batches that the model forms itself, of many rows that it is handed at once; `None`, if it is run on
-    /// the batches that it is handed.
+    /// Most rows of the batches that the model [arranges](Arranging) itself; `None`, if rows are handed to it in their order.
     fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
         None
     }
@@ -139,13 +139,45 @@ pub trait Model: Send {
         self.infer(batch).map(Outcome::of_all)
     }
 
-    /// For a model that forms batches itself: they are to have so many rows at most.
-    fn limit_rows(&mut self, _rows: usize) {}
+    /// A model that says itself which rows are to share a batch; `None`, if it takes them in their order.
+    fn arranging(&mut self) -> Option<&mut dyn Arranging> {
+        None
+    }
 
     /// What was counted since the last call.
     fn take_counts(&mut self) -> Counts {
         Counts::default()
     }
+}
+
+/// A model to which rows in their order are no good batches: it looks at all rows of a block, says which ones go together,
+/// and is then asked for batch after batch. Any worker's model can score any batch of what one of them arranged.
+pub trait Arranging {
+    /// The batches of these rows: a function of the rows and the model alone.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails; `Config`, for params that make no sense. What is wrong with single rows is in the answer.
+    fn arrange(&mut self, rows: TensorBatch) -> Result<Arranged>;
+
+    /// Runs a batch by its index: one value per output, each with the batch's rows in the order that it names them.
+    ///
+    /// # Errors
+    /// `Model`, when the backend fails; `Internal`, for what another function's model arranged.
+    fn infer_arranged(&mut self, arranged: &Arranged, batch: usize) -> Result<Vec<Value>>;
+
+    /// Batches are to have so many rows at most.
+    fn limit_rows(&mut self, rows: usize);
+}
+
+/// Rows of a block as batches.
+pub struct Arranged {
+    /// Places of the rows of each batch, the most expensive batch first as far as the model can say; every row that did not
+    /// fail is in one of them.
+    pub batches: Vec<Vec<usize>>,
+    /// The rows that failed, in their order.
+    pub failed: Vec<RowError>,
+    /// What the model knows of the rows by now.
+    pub state: Box<dyn Any + Send + Sync>,
 }
 
 /// What a model gives for a batch of which some rows may have failed.
@@ -204,6 +236,8 @@ pub struct OpenOptions {
     pub precision: Precision,
     /// Who is to compute before ONNX Runtime itself, best first.
     pub execution_providers: Vec<ExecutionProvider>,
+    /// At which scale JPEG images are decoded; `None`: as the model card says, in full if it says nothing.
+    pub jpeg_scale: Option<JpegScale>,
     /// Where ONNX Runtime may be found, best first (see `onnx::runtime`).
     pub onnxruntime_paths: Vec<std::path::PathBuf>,
 }
@@ -244,6 +278,7 @@ pub fn open(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>>
 fn open_echo(options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     refuse_gpus("echo", options)?;
     refuse_providers("echo", options)?;
+    refuse_jpeg_scale(options)?;
     Ok(Arc::new(echo::Echo::new()))
 }
 
@@ -260,6 +295,14 @@ fn refuse_providers(backend: &str, options: &OpenOptions) -> Result<()> {
     .with_hint("leave it out"))
 }
 
+/// For a backend whose models take no images.
+fn refuse_jpeg_scale(options: &OpenOptions) -> Result<()> {
+    match options.jpeg_scale {
+        None => Ok(()),
+        Some(_) => Err(image::jpeg_scale_without_images()),
+    }
+}
+
 /// Files decide who reads them; `backend: trees` is for ONNX files of trees, too.
 fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     if options.backend == Some(Backend::Trees) {
@@ -269,6 +312,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
         let model = match pretrained.task {
             pretrained::Task::TextImageEmbedding => text::open_towers(&files, &pretrained, options)?,
             task if task.takes_images() => image::open(&files, &pretrained, options)?,
+            _ if options.jpeg_scale.is_some() => return Err(image::jpeg_scale_without_images()),
             _ => text::open(&files, &pretrained, options)?,
         };
         return pretrained::methods::describe(&files, &pretrained, model);
@@ -282,6 +326,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
         _ if trees::backend::claims(&files)? => {
             refuse_gpus("trees", options)?;
             refuse_providers("trees", options)?;
+            refuse_jpeg_scale(options)?;
             let trees = trees::backend::TreesModel::open(&files)?;
             Ok(Arc::new(trees) as Arc<dyn Loaded>)
         }
@@ -294,7 +339,7 @@ fn open_files(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded
 fn open_onnx(files: ModelFiles, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let card = folder::read_card(&files)?;
     let opened = onnx::OnnxModel::open(&files, options)?;
-    image::with_images(Arc::new(opened), &card)
+    image::with_images(Arc::new(opened), &card, options.jpeg_scale)
 }
 
 #[cfg(not(feature = "onnx"))]
@@ -388,6 +433,22 @@ mod tests {
         for error in [cuda, echo] {
             assert_eq!(error.kind(), crate::error::ErrorKind::Config);
         }
+    }
+
+    #[test]
+    fn a_scale_of_jpegs_is_refused_where_there_are_no_images() {
+        let options = OpenOptions {
+            jpeg_scale: Some(JpegScale::Reduced),
+            ..OpenOptions::default()
+        };
+        let error = open(files("echo", &[]), &options).err().unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("model.jpeg_scale: the model takes no images"),
+            "{error}"
+        );
+        assert_eq!(error.kind(), crate::error::ErrorKind::Config);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rows of a block that failed alone: they end the job, or have nulls where the others have predictions.
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array, new_null_array};
+use arrow::array::{Array, ArrayRef, StringArray, UInt64Array, new_null_array};
 use arrow::compute::take;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,11 +77,41 @@ impl Failures {
         self.rows.extend(others.rows);
     }
 
-    /// The column of an output for the `rows` rows of the block; `value` has those that did not fail.
+    /// Where the values of the `rows` rows of the block stand among those that the model gave: nowhere for rows that failed,
+    /// else in this `order`, or that of the rows. `None`, if each stands in its place.
+    ///
+    /// # Errors
+    /// `Internal`, when an order names a row that is not there.
+    pub(super) fn places(&self, rows: usize, order: Option<Vec<usize>>) -> Result<Option<UInt64Array>> {
+        let Some(order) = order else {
+            let mut next = 0..;
+            let places = (0..rows).map(|row| match self.rows.contains_key(&row) {
+                true => None,
+                false => next.next(),
+            });
+            return Ok((!self.rows.is_empty()).then(|| places.collect()));
+        };
+        let mut places = vec![None; rows];
+        for (place, row) in order.into_iter().enumerate() {
+            let of_row = places.get_mut(row);
+            *of_row.ok_or_else(|| Error::internal("a row was scored that is not there"))? =
+                Some(place as u64);
+        }
+        Ok(Some(UInt64Array::from(places)))
+    }
+
+    /// The column of an output for the `rows` rows of the block; `value` has those that did not fail, at these
+    /// [`places`](Self::places).
     ///
     /// # Errors
     /// `Model`, when a value is missing or of another type than planned.
-    pub(super) fn array(&self, column: &OutputColumn, value: Option<Value>, rows: usize) -> Result<ArrayRef> {
+    pub(super) fn array(
+        &self,
+        column: &OutputColumn,
+        value: Option<Value>,
+        rows: usize,
+        places: Option<&UInt64Array>,
+    ) -> Result<ArrayRef> {
         if column.output == ROW_ERRORS {
             let texts = (0..rows).map(|row| self.rows.get(&row));
             return Ok(Arc::new(StringArray::from_iter(texts)));
@@ -92,16 +122,10 @@ impl Failures {
         let value =
             value.ok_or_else(|| Error::model(format!("the model returned no {}", column.field.name())))?;
         let array = columns::to_array(value, &column.field)?;
-        if self.rows.is_empty() {
+        let Some(places) = places else {
             return Ok(array);
-        }
-        let mut next = 0..;
-        let places = (0..rows).map(|row| match self.rows.contains_key(&row) {
-            true => None,
-            false => next.next(),
-        });
-        let places = UInt64Array::from_iter(places);
-        if places.len() - self.rows.len() != array.len() {
+        };
+        if rows - places.null_count() != array.len() || places.null_count() != self.rows.len() {
             return Err(Error::model(format!(
                 "the model returned {} rows of {}, and {rows} less {} are expected",
                 array.len(),
@@ -109,7 +133,7 @@ impl Failures {
                 self.rows.len()
             )));
         }
-        take(&array, &places, None).context(ErrorKind::Internal, "can't put nulls between a model's outputs")
+        take(&array, places, None).context(ErrorKind::Internal, "can't put a model's outputs in their places")
     }
 }
 
@@ -166,15 +190,43 @@ mod tests {
             .add(2, &origin, kept, vec![failed(1, "no image")], None)
             .unwrap();
         let value = Value::Tensor(Tensor::new(vec![4], vec![7i64, 8, 9, 10]).unwrap());
-        let numbers = failures.array(&columns[0], Some(value), 6).unwrap();
+        let places = failures.places(6, None).unwrap();
+        let numbers = failures.array(&columns[0], Some(value), 6, places.as_ref());
+        let numbers = numbers.unwrap();
         let numbers: Vec<_> = numbers.as_primitive::<Int64Type>().iter().collect();
         assert_eq!(numbers, [Some(7), Some(8), Some(9), None, None, Some(10)]);
-        let texts = failures.array(&columns[1], None, 6).unwrap();
+        let texts = failures.array(&columns[1], None, 6, None).unwrap();
         let texts: Vec<_> = texts.as_string::<i32>().iter().flatten().collect();
         assert_eq!(texts, ["null (column image)", "no image (column image)"]);
         // Fewer values than rows that did not fail are never spread over the wrong ones.
         let few = Value::Tensor(Tensor::new(vec![3], vec![7i64, 8, 9]).unwrap());
-        assert!(failures.array(&columns[0], Some(few), 6).is_err());
+        assert!(
+            failures
+                .array(&columns[0], Some(few), 6, places.as_ref())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn values_in_an_order_of_their_own_come_back_to_their_rows() {
+        let column = column(0, DataType::Int64);
+        let mut failures = Failures::new(&[column.clone()]);
+        let values = || Some(Value::Tensor(Tensor::new(vec![3], vec![20i64, 0, 30]).unwrap()));
+        let array = |failures: &Failures, order: &[usize]| {
+            let places = failures.places(4, Some(order.to_vec()))?;
+            let array = failures.array(&column, values(), 4, places.as_ref())?;
+            Ok::<_, Error>(array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>())
+        };
+        // A row that is not scored and did not fail is never made up for.
+        assert!(array(&failures, &[2, 0, 3]).is_err());
+        failures.rows.insert(1, "no text".into());
+        assert_eq!(
+            array(&failures, &[2, 0, 3]).unwrap(),
+            [Some(0), None, Some(20), Some(30)]
+        );
+        for wrong in [&[2, 0][..], &[2, 0, 0], &[2, 0, 4]] {
+            assert!(array(&failures, wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -185,7 +237,10 @@ mod tests {
         failures
             .add(0, &origin, None, vec![failed(0, "x")], Some(vec![]))
             .unwrap();
-        assert_eq!(failures.array(&columns[0], None, 1).unwrap().null_count(), 1);
+        assert_eq!(
+            failures.array(&columns[0], None, 1, None).unwrap().null_count(),
+            1
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The feed: brings the chunks of the units, in order, as the memory gauge admits them.
 
+use arrow::datatypes::DataType;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,12 +13,29 @@ use crate::plan::Unit;
 use crate::read::{Chunk, ChunkReader, Layout, Reader};
 use crate::telemetry::metrics::Stage;
 use crate::write::UnitEncoder;
+use crate::write::columns::OutputColumn;
 
 /// Chunks being fetched at the same time, beside what the gauge allows: hides the latency of a store.
 const PARALLEL_FETCHES: usize = 4;
 
-/// What the columns take that the model adds, as a share of the unit's compressed input.
+/// What the columns take that the model adds, as a share of the unit's compressed input, where their types don't tell.
 const OUTPUT_SHARE: u64 = 4;
+
+/// Bytes per row of the columns that the model adds; `None` if that depends on their values.
+fn added_row_bytes(outputs: &[OutputColumn]) -> Option<u64> {
+    fn width(data_type: &DataType) -> Option<u64> {
+        match data_type {
+            DataType::Boolean => Some(1),
+            DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).ok(),
+            DataType::FixedSizeList(item, items) => {
+                Some(width(item.data_type())? * u64::try_from(*items).ok()?)
+            }
+            DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
+            other => other.primitive_width().map(|bytes| bytes as u64),
+        }
+    }
+    outputs.iter().map(|output| width(output.field.data_type())).sum()
+}
 
 /// Bytes that a unit holds until it is stored.
 ///
@@ -25,12 +43,16 @@ const OUTPUT_SHARE: u64 = 4;
 /// reserved here, all of the unit's at once, and not again when they are fetched. To reserve chunk by chunk and give
 /// nothing back before the end could leave every unit waiting for its last chunk. What is encoded again takes about as much
 /// as it did in the input.
-fn output_bytes(unit: &Unit, layout: &Layout) -> u64 {
+fn output_bytes(unit: &Unit, layout: &Layout, added_row_bytes: Option<u64>) -> u64 {
+    let added = match added_row_bytes {
+        Some(bytes) => unit.rows.saturating_mul(bytes),
+        None => unit.bytes / OUTPUT_SHARE,
+    };
     let of_chunk = |chunk: &Chunk| match chunk.spliced_bytes {
         0 => chunk.bytes,
         spliced => chunk.bytes + (chunk.bytes - spliced),
     };
-    layout.chunks.iter().map(of_chunk).sum::<u64>() + unit.bytes / OUTPUT_SHARE
+    layout.chunks.iter().map(of_chunk).sum::<u64>() + added
 }
 
 /// Bytes that a chunk holds until it is decoded, beyond those of its unit.
@@ -100,6 +122,7 @@ async fn admit_units(
     gauge: Arc<Gauge>,
     sender: mpsc::Sender<Arriving>,
 ) -> Result<Rest> {
+    let added_row_bytes = added_row_bytes(&shared.outputs);
     for order in 0.. {
         let unit = match source.next().await? {
             Supply::Unit(unit) => unit,
@@ -121,7 +144,9 @@ async fn admit_units(
             Some(&like.footer.row_groups()[like.row_group]),
         );
         let slot = gauge.slot().await?;
-        let output = gauge.reserve(output_bytes(&unit, &layout)).await?;
+        let output = gauge
+            .reserve(output_bytes(&unit, &layout, added_row_bytes))
+            .await?;
         let block_counts = layout.chunks.iter().map(Chunk::blocks).collect();
         shared
             .scheduler
@@ -164,4 +189,33 @@ async fn finish_empty(shared: &Shared, unit: Unit) -> Result<()> {
         .send(finished)
         .await
         .map_err(|_| Error::internal("nobody takes finished units"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Field;
+
+    #[test]
+    fn widths_of_added_columns_are_known_where_types_tell() {
+        let column = |data_type| OutputColumn {
+            output: 0,
+            field: Arc::new(Field::new("added", data_type, true)),
+        };
+        let vector = |item| {
+            let item = Arc::new(Field::new("item", item, true));
+            column(DataType::FixedSizeList(item, 384))
+        };
+        assert_eq!(added_row_bytes(&[]), Some(0));
+        assert_eq!(
+            added_row_bytes(&[column(DataType::Int64), column(DataType::Boolean)]),
+            Some(9)
+        );
+        assert_eq!(added_row_bytes(&[vector(DataType::Float32)]), Some(1536));
+        assert_eq!(added_row_bytes(&[vector(DataType::Utf8)]), None);
+        assert_eq!(
+            added_row_bytes(&[column(DataType::Int64), column(DataType::Utf8)]),
+            None
+        );
+    }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
+use crate::plan::units;
 use crate::telemetry::metrics::{Metrics, Wait};
 
 /// One permit of the semaphore stands for so many bytes, since permits are counted in 32 bits.
@@ -89,18 +90,20 @@ impl Drop for Reservation {
 ///
 /// Half of the memory is left to the model, its arenas and decoded blocks. Beyond what hides the time that reading and
 /// storing take, more bytes in flight make nothing faster: they only wait to be stored, and a long job would take more memory
-/// than a short one. A disk answers sooner than a store, so less is enough `on_disk`: about a unit a worker and one more,
-/// and of large units one that is read, one that is worked on and one that is stored.
+/// than a short one. A disk answers sooner than a store, so less is enough `on_disk`: about a unit a worker and one more.
+/// Units larger than those that plans are cut into are large row groups, whose bytes take longer to move than to score: there
+/// is room for three, one that is read, one that is worked on and one that is stored.
 pub fn limit(memory_bytes: u64, workers: usize, unit_bytes: u64, on_disk: bool) -> u64 {
-    const NEAR_BYTES: u64 = 8 << 20;
+    const NEAR_BYTES: u64 = 9 << 20;
     const FAR_BYTES: u64 = 24 << 20;
     const LEAST_BYTES: u64 = 16 << 20;
     let for_each = |bytes| bytes * (workers as u64 + 1);
-    let useful = match on_disk {
-        true => unit_bytes
+    let useful = match (on_disk, unit_bytes > units::SPLIT_BYTES + units::SPLIT_BYTES / 2) {
+        (true, false) => for_each(NEAR_BYTES),
+        (true, true) => unit_bytes
             .saturating_mul(3)
             .clamp(for_each(NEAR_BYTES), for_each(FAR_BYTES)),
-        false => for_each(FAR_BYTES),
+        (false, _) => for_each(FAR_BYTES),
     };
     useful.min(memory_bytes / 2).max(LEAST_BYTES)
 }
@@ -125,7 +128,8 @@ mod tests {
     /// Failure matrix: 57.
     #[test]
     fn the_limit_follows_workers_and_never_takes_more_than_half_of_the_memory() {
-        assert_eq!(limit(64 << 30, 2, 5 << 20, true), 24 << 20);
+        assert_eq!(limit(64 << 30, 2, 5 << 20, true), 27 << 20);
+        assert_eq!(limit(64 << 30, 2, 12 << 20, true), 27 << 20);
         assert_eq!(limit(64 << 30, 2, 20 << 20, true), 60 << 20);
         assert_eq!(limit(64 << 30, 2, u64::MAX, true), 72 << 20);
         assert_eq!(limit(64 << 30, 2, 5 << 20, false), 72 << 20);

@@ -9,6 +9,7 @@
 
 use arrow::array::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::gauge::{Reservation, Slot};
@@ -158,6 +159,8 @@ pub(super) struct Scheduler {
     state: Mutex<State>,
     wake: Condvar,
     max_ahead: usize,
+    /// Asked before every batch, and so beside the lock.
+    is_aborted: AtomicBool,
 }
 
 impl Scheduler {
@@ -172,6 +175,7 @@ impl Scheduler {
             }),
             wake: Condvar::new(),
             max_ahead,
+            is_aborted: AtomicBool::new(false),
         }
     }
 
@@ -222,6 +226,7 @@ impl Scheduler {
     pub(super) fn abort(&self) {
         let mut state = self.lock();
         state.mode = Mode::Abort;
+        self.is_aborted.store(true, Ordering::Relaxed);
         // Dropping units gives their memory back to a feed that may still wait for it.
         state.units.clear();
         drop(state);
@@ -244,12 +249,10 @@ impl Scheduler {
         }
     }
 
-    /// The task's block is decoded: others may go on with the chunk, and help with the block. `None` when it was the chunk's
-    /// last block.
-    pub(super) fn decoded(&self, slot: usize, chunk: Option<ReadyChunk>, block: &Arc<InHand>) {
+    /// The task's block is decoded: others may go on with the chunk. `None` when it was the chunk's last block.
+    pub(super) fn decoded(&self, order: usize, slot: usize, chunk: Option<ReadyChunk>) {
         let mut state = self.lock();
-        if let Some(unit) = state.units.get_mut(&block.order) {
-            unit.in_hand.push(block.clone());
+        if let Some(unit) = state.units.get_mut(&order) {
             match chunk {
                 Some(chunk) => {
                     if let Some(own) = unit.chunks.iter_mut().find(|other| other.end_block == slot) {
@@ -260,10 +263,25 @@ impl Scheduler {
             }
         }
         drop(state);
-        match block.can_be_split() {
-            true => self.wake.notify_all(),
-            false => self.wake.notify_one(),
+        self.wake.notify_one();
+    }
+
+    /// It is clear what the batches of a block are: others may help with them.
+    pub(super) fn deal(&self, block: &Arc<InHand>) {
+        if !block.can_be_split() {
+            return;
         }
+        let mut state = self.lock();
+        if let Some(unit) = state.units.get_mut(&block.order) {
+            unit.in_hand.push(block.clone());
+        }
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    /// Whether what is in work is not needed any more.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Relaxed)
     }
 
     /// A block is scored. `stage_secs` is what it cost.

@@ -5,7 +5,9 @@
 //! more urgent to do splits off the half of what is left of the largest share, down to single batches. Thus workers end
 //! within a batch of each other, without anybody knowing beforehand what a batch costs.
 //!
-//! Who scores a batch decides nothing else: where batches begin and end is settled before, and their outputs are joined in
+//! A batch is some rows in their order, or what the model itself has put together of all rows of the block ([`Work`]).
+//!
+//! Who scores a batch decides nothing else: which rows share one is settled before, and their outputs are joined in
 //! order by whoever ends last.
 
 use arrow::array::RecordBatch;
@@ -15,8 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::failures::Failures;
 use crate::error::{Error, Result};
+use crate::model::Arranged;
 use crate::read::Block;
+use crate::telemetry::metrics::Stage;
 use crate::tensor::Value;
+use crate::write::columns::OutputColumn;
 use crate::write::splice::Spliced;
 
 /// A decoded block whose batches are being scored.
@@ -26,10 +31,47 @@ pub(super) struct InHand {
     /// The block's index within the unit.
     pub(super) index: usize,
     pub(super) block: Block,
-    /// The columns that the model takes.
-    pub(super) inputs: RecordBatch,
-    batch_rows: usize,
+    pub(super) work: Work,
+    batches: usize,
     shares: Mutex<Shares>,
+}
+
+/// What the batches of a block are.
+pub(super) enum Work {
+    /// So many rows in their order, which whoever takes the batch makes tensors of.
+    InOrder {
+        /// The columns that the model takes.
+        inputs: RecordBatch,
+        batch_rows: usize,
+    },
+    /// Rows that the model has put together.
+    Arranged {
+        arranged: Arranged,
+        /// The rows of the block that it was given, if not all.
+        given: Option<Vec<usize>>,
+    },
+}
+
+impl Work {
+    fn batches(&self) -> usize {
+        match self {
+            Work::InOrder { inputs, batch_rows } => inputs.num_rows().div_ceil(*batch_rows),
+            Work::Arranged { arranged, .. } => arranged.batches.len(),
+        }
+    }
+
+    /// The rows of the block in the order in which their outputs are joined, those left out that failed; `None`, if that is
+    /// the order of the block.
+    pub(super) fn order(&self) -> Option<Vec<usize>> {
+        let Work::Arranged { arranged, given } = self else {
+            return None;
+        };
+        let places = arranged.batches.iter().flatten();
+        Some(match given {
+            Some(given) => places.map(|place| given[*place]).collect(),
+            None => places.copied().collect(),
+        })
+    }
 }
 
 struct Shares {
@@ -65,14 +107,15 @@ impl InHand {
 
     /// Whether it is more than one worker can be busy with.
     pub(super) fn can_be_split(&self) -> bool {
-        self.block.rows.num_rows() > self.batch_rows
+        self.batches > 1
     }
 
     /// The half of what is left to others in the share where that is most; `None`, if there is nothing like that.
     pub(super) fn split(self: &Arc<Self>) -> Option<Share> {
         let mut shares = self.lock();
         // Whoever has a share begins with its first batch.
-        let to_others = |first: usize, left: &Range<usize>| left.len() - usize::from(left.start == first);
+        let to_others =
+            |first: usize, left: &Range<usize>| left.len().saturating_sub(usize::from(left.start == first));
         let (&largest, left) = shares
             .open
             .iter_mut()
@@ -91,10 +134,15 @@ impl InHand {
         })
     }
 
-    /// Rows of a batch, by their index in the block.
-    fn rows(&self, batch: usize) -> Range<usize> {
-        let start = batch * self.batch_rows;
-        start..(start + self.batch_rows).min(self.block.rows.num_rows())
+    /// Rows of batches in their order, by their index in the block.
+    pub(super) fn rows(&self, batches: Range<usize>) -> Range<usize> {
+        let batch_rows = match &self.work {
+            Work::InOrder { batch_rows, .. } => *batch_rows,
+            // Only of use together.
+            Work::Arranged { .. } => return 0..self.block.rows.num_rows(),
+        };
+        let end = |batch: usize| (batch * batch_rows).min(self.block.rows.num_rows());
+        end(batches.start)..end(batches.end)
     }
 }
 
@@ -103,11 +151,10 @@ impl Share {
     pub(super) fn new(
         (order, index): (usize, usize),
         block: Block,
-        inputs: RecordBatch,
-        batch_rows: usize,
+        work: Work,
         ends_chunk: Option<Spliced>,
     ) -> Share {
-        let batches = block.rows.num_rows().div_ceil(batch_rows);
+        let batches = work.batches();
         let shares = Shares {
             open: BTreeMap::from([(0, 0..batches)]),
             scored: BTreeMap::new(),
@@ -117,30 +164,28 @@ impl Share {
             order,
             index,
             block,
-            inputs,
-            batch_rows,
+            work,
+            batches,
             shares: Mutex::new(shares),
         });
         Share { of, first: 0 }
     }
 
-    /// The rows of the next batch, by their index in the block; `None` when the share is through.
-    pub(super) fn next(&self) -> Option<Range<usize>> {
-        let mut shares = self.of.lock();
-        let batch = shares.open.get_mut(&self.first)?.next()?;
-        Some(self.of.rows(batch))
+    /// The next batch; `None` when the share is through.
+    pub(super) fn next(&self) -> Option<usize> {
+        self.of.lock().open.get_mut(&self.first)?.next()
     }
 
     /// The rows of a share that has not been begun, by their index in the block; others may take some from its end.
     pub(super) fn all(&self) -> Range<usize> {
-        self.of.rows(self.first).start..end(&self.of, self.first)
+        self.of.rows(self.first..end(&self.of, self.first))
     }
 
     /// Says, by its place among [`all`](Self::all) rows, whether a row is still this share's.
     pub(super) fn still_has(&self) -> impl Fn(usize) -> bool + Clone + Send + 'static {
         let (of, first) = (self.of.clone(), self.first);
-        let start = of.rows(first).start;
-        move |row| start + row < end(&of, first)
+        let start = of.rows(first..first).start;
+        move |row| start + row < of.rows(first..end(&of, first)).end
     }
 
     /// The share is through. Answers, if it was the last of its block, with what came of the whole block, and
@@ -169,14 +214,33 @@ impl Share {
     }
 }
 
-/// One past the last row of the share that begins with the batch `first`; 0 when it is through.
+/// One past the last batch of the share that begins with the batch `first`; 0 when it is through.
 fn end(of: &InHand, first: usize) -> usize {
-    let shares = of.lock();
-    let end = shares.open.get(&first).map_or(0, |left| left.end);
-    (end * of.batch_rows).min(of.block.rows.num_rows())
+    of.lock().open.get(&first).map_or(0, |left| left.end)
 }
 
 impl ScoredShare {
+    /// Nothing yet.
+    pub(super) fn new(outputs: &[OutputColumn]) -> ScoredShare {
+        ScoredShare {
+            outputs: Vec::new(),
+            failures: Failures::new(outputs),
+            stage_secs: Vec::new(),
+        }
+    }
+
+    /// Adds time of a worker.
+    pub(super) fn spend(&mut self, stage: Stage, secs: f64) {
+        match self
+            .stage_secs
+            .iter_mut()
+            .find(|(known, _)| *known == stage.as_str())
+        {
+            Some((_, total)) => *total += secs,
+            None => self.stage_secs.push((stage.as_str(), secs)),
+        }
+    }
+
     /// Takes in the outputs of more rows.
     pub(super) fn append(&mut self, values: Vec<Value>) -> Result<()> {
         if self.outputs.is_empty() {
@@ -220,15 +284,12 @@ mod tests {
             origin: Origin::of(&"a.parquet".into(), 0, 0, rows.num_rows()),
             rows: rows.clone(),
         };
-        Share::new((0, 0), block, rows, batch_rows, None)
+        let inputs = rows;
+        Share::new((0, 0), block, Work::InOrder { inputs, batch_rows }, None)
     }
 
     fn nothing() -> ScoredShare {
-        ScoredShare {
-            outputs: Vec::new(),
-            failures: Failures::new(&[]),
-            stage_secs: Vec::new(),
-        }
+        ScoredShare::new(&[])
     }
 
     fn value(rows: &Range<usize>) -> Value {
@@ -241,7 +302,7 @@ mod tests {
         let share = block(100, 10);
         let other = share.of.split().unwrap();
         assert_eq!((share.all(), other.all()), (0..50, 50..100));
-        assert_eq!(share.next(), Some(0..10));
+        assert_eq!(share.next(), Some(0));
         let still_has = other.still_has();
         assert!(still_has(49) && !still_has(50));
         // Of either, four are for others.
@@ -249,7 +310,7 @@ mod tests {
         assert_eq!(third.all(), 80..100);
         let single = block(10, 10);
         assert!(single.of.split().is_none() && !single.of.can_be_split());
-        assert_eq!((single.next(), single.next()), (Some(0..10), None));
+        assert_eq!((single.next(), single.next()), (Some(0), None));
     }
 
     proptest! {
@@ -276,7 +337,8 @@ mod tests {
                 let who = who % working.len();
                 let (share, scored) = &mut working[who];
                 match share.next() {
-                    Some(rows) => {
+                    Some(batch) => {
+                        let rows = of.rows(batch..batch + 1);
                         prop_assert!(rows.len() <= batch_rows && rows.start % batch_rows == 0);
                         scored.append(vec![value(&rows)]).unwrap();
                     }

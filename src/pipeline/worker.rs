@@ -13,14 +13,13 @@ use std::time::Instant;
 use super::contents::Filled;
 use super::failures::Failures;
 use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
-use super::shares::{InHand, ScoredShare, Share};
+use super::shares::{InHand, ScoredShare, Share, Work};
 use super::{FinishedUnit, Shared};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::model::{Model, Outcome};
+use crate::model::{Arranging, Model, Outcome};
 use crate::origin::Origin;
-use crate::read::Block;
 use crate::telemetry::metrics::{Stage, Wait};
-use crate::tensor::Value;
+use crate::tensor::{TensorBatch, Value};
 use crate::write::splice::Spliced;
 
 /// Starts one thread per model.
@@ -50,7 +49,8 @@ fn work(shared: &Shared, mut model: Box<dyn Model>) {
             Task::Score(task) => score_block(shared, model.as_mut(), *task, &place).map(|()| true),
             Task::Help(share) => {
                 place.replace(share.of.block.origin.clone());
-                score(shared, model.as_mut(), share, 0.0).map(|()| true)
+                let scored = ScoredShare::new(&shared.outputs);
+                score(shared, model.as_mut(), share, scored).map(|()| true)
             }
             Task::Encode(task) => encode_blocks(shared, *task).map(|()| true),
             Task::Exit => Ok(false),
@@ -105,80 +105,162 @@ fn score_block(
     let ends_with = ends_chunk.then(|| chunk.reader.take_spliced());
     shared.metrics.rows_read.add(rows.rows.num_rows() as u64);
     place.replace(rows.origin.clone());
-    let inputs = rows.project(&shared.inputs)?;
-    let share = Share::new((order, block), rows, inputs, shared.batch_rows, ends_with);
     shared
         .scheduler
-        .decoded(slot, (!ends_chunk).then_some(chunk), &share.of);
-    score(shared, model, share, decode_secs)
+        .decoded(order, slot, (!ends_chunk).then_some(chunk));
+    let inputs = rows.project(&shared.inputs)?;
+    let mut scored = ScoredShare::new(&shared.outputs);
+    scored.spend(Stage::Decode, decode_secs);
+    let work = match model.arranging() {
+        Some(arranging) => arrange(shared, arranging, &rows.origin, &inputs, &mut scored)?,
+        None => Work::InOrder {
+            inputs,
+            batch_rows: shared.batch_rows,
+        },
+    };
+    let share = Share::new((order, block), rows, work, ends_with);
+    shared.scheduler.deal(&share.of);
+    score(shared, model, share, scored)
+}
+
+/// Has the model say which rows of a block share a batch.
+fn arrange(
+    shared: &Shared,
+    model: &mut dyn Arranging,
+    origin: &Origin,
+    inputs: &RecordBatch,
+    scored: &mut ScoredShare,
+) -> Result<Work> {
+    let filled = match &shared.contents {
+        Some(contents) => contents
+            .begin(inputs, |_| true, &shared.runtime)?
+            .fill(inputs)
+            .map_err(|error| origin.at(error))?,
+        None => Filled::all(inputs.clone()),
+    };
+    let (batch, given) = convert(shared, 0, origin, filled, scored)?;
+    let arranging = Instant::now();
+    let arranged = shared.metrics.time(Stage::Infer, || model.arrange(batch));
+    let mut arranged = arranged.map_err(|error| origin.at(error))?;
+    scored.spend(Stage::Infer, arranging.elapsed().as_secs_f64());
+    let failed = std::mem::take(&mut arranged.failed);
+    shared.metrics.rows_failed.add(failed.len() as u64);
+    scored.failures.add(0, origin, given.clone(), failed, None)?;
+    Ok(Work::Arranged { arranged, given })
+}
+
+/// Makes tensors of rows from the one at `start` of the block on, and answers with those of them that are left.
+fn convert(
+    shared: &Shared,
+    start: usize,
+    origin: &Origin,
+    filled: Filled,
+    scored: &mut ScoredShare,
+) -> Result<(TensorBatch, Option<Vec<usize>>)> {
+    let failed = filled.failed.len();
+    let (present, kept) = scored
+        .failures
+        .add(start, origin, None, filled.failed, filled.kept)?;
+    let converting = Instant::now();
+    let decoded = shared.metrics.time(Stage::Convert, || {
+        shared.decoder.decode_rows(&filled.rows, &present)
+    })?;
+    scored.spend(Stage::Convert, converting.elapsed().as_secs_f64());
+    let failed = failed + decoded.failed.len();
+    shared.metrics.rows_failed.add(failed as u64);
+    let (_, kept) = scored
+        .failures
+        .add(start, origin, kept, decoded.failed, decoded.kept)?;
+    Ok((decoded.batch, kept))
 }
 
 /// Runs the model over a share of a block, batch by batch. Whoever ends last hands over the block.
-fn score(shared: &Shared, model: &mut dyn Model, share: Share, decode_secs: f64) -> Result<()> {
-    let InHand { block, inputs, .. } = share.of.as_ref();
-    let mut scored = ScoredShare {
-        outputs: Vec::new(),
-        failures: Failures::new(&shared.outputs),
-        stage_secs: vec![(Stage::Decode.as_str(), decode_secs)],
-    };
-    let mut arriving = match &shared.contents {
-        Some(contents) => {
+fn score(shared: &Shared, model: &mut dyn Model, share: Share, mut scored: ScoredShare) -> Result<()> {
+    let InHand { block, work, .. } = share.of.as_ref();
+    let mut arriving = match (work, &shared.contents) {
+        (Work::InOrder { inputs, .. }, Some(contents)) => {
             let all = share.all();
             let rows = inputs.slice(all.start, all.len());
             Some(contents.begin(&rows, share.still_has(), &shared.runtime)?)
         }
-        None => None,
+        _ => None,
     };
-    let (mut convert_secs, mut infer_secs) = (0.0, 0.0);
-    while let Some(Range { start, end }) = share.next() {
-        let rows = end - start;
-        let origin = block.origin.slice(start, rows);
-        let given = inputs.slice(start, rows);
-        let filled = match &mut arriving {
-            Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
-            None => Filled::all(given),
-        };
-        let failures = &mut scored.failures;
-        let (present, kept) = failures.add(start, &origin, None, filled.failed, filled.kept)?;
-        let converting = Instant::now();
-        let decoded = shared.metrics.time(Stage::Convert, || {
-            shared.decoder.decode_rows(&filled.rows, &present)
-        })?;
-        let (_, kept) = failures.add(start, &origin, kept, decoded.failed, decoded.kept)?;
-        convert_secs += converting.elapsed().as_secs_f64();
-        let inferring = Instant::now();
-        let outcome = shared
-            .metrics
-            .time(Stage::Infer, || match decoded.batch.rows {
-                0 => Ok(Outcome::default()),
-                _ => model.infer_rows(&decoded.batch),
-            })
-            .map_err(|error| origin.at(error))?;
-        infer_secs += inferring.elapsed().as_secs_f64();
-        shared.first_batch.call_once(|| {
-            let after_secs = shared.job_began.elapsed().as_secs_f64();
-            tracing::info!(after_secs, rows, "first batch scored");
-        });
-        let counts = model.take_counts();
-        shared.metrics.texts_cut.add(counts.texts_cut);
-        shared.metrics.tokens.add(counts.tokens);
-        shared.metrics.tokens_computed.add(counts.tokens_computed);
-        shared.metrics.batches_inferred.add(1);
-        let inferred = decoded.batch.rows - outcome.failed.len();
-        shared.metrics.rows_inferred.add(inferred as u64);
-        shared.metrics.rows_failed.add((rows - inferred) as u64);
-        failures.add(start, &origin, kept, outcome.failed, None)?;
-        scored.append(outcome.values).map_err(|error| origin.at(error))?;
+    while let Some(batch) = share.next() {
+        if shared.scheduler.is_aborted() {
+            return Ok(());
+        }
+        match work {
+            Work::InOrder { inputs, .. } => {
+                let Range { start, end } = share.of.rows(batch..batch + 1);
+                let rows = end - start;
+                let origin = block.origin.slice(start, rows);
+                let given = inputs.slice(start, rows);
+                let filled = match &mut arriving {
+                    Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
+                    None => Filled::all(given),
+                };
+                let (batch, kept) = convert(shared, start, &origin, filled, &mut scored)?;
+                let infer = || match batch.rows {
+                    0 => Ok(Outcome::default()),
+                    _ => model.infer_rows(&batch),
+                };
+                let outcome = timed(shared, batch.rows, &mut scored, infer);
+                let Outcome { values, failed } = outcome.map_err(|error| origin.at(error))?;
+                shared.metrics.rows_failed.add(failed.len() as u64);
+                scored.failures.add(start, &origin, kept, failed, None)?;
+                scored.append(values).map_err(|error| origin.at(error))?;
+            }
+            Work::Arranged { arranged, .. } => {
+                let Some(arranging) = model.arranging() else {
+                    return Err(Error::internal(
+                        "one worker's model arranges rows and another's doesn't",
+                    ));
+                };
+                let rows = arranged.batches[batch].len();
+                let infer = || arranging.infer_arranged(arranged, batch).map(Outcome::of_all);
+                let outcome = timed(shared, rows, &mut scored, infer);
+                // The rows of the batch lie anywhere in the block.
+                let Outcome { values, .. } = outcome.map_err(|error| block.origin.at(error))?;
+                scored.append(values).map_err(|error| block.origin.at(error))?;
+            }
+        }
+        count(shared, model);
     }
-    let spent = &mut scored.stage_secs;
-    spent.push((Stage::Convert.as_str(), convert_secs));
-    spent.push((Stage::Infer.as_str(), infer_secs));
+    // What was counted while a block was arranged of which every row failed.
+    count(shared, model);
     let of = share.of.clone();
     let finished = share.finish(scored).map_err(|error| of.block.origin.at(error))?;
     match finished {
         Some((scored, ends_chunk)) => hand_over(shared, &of, scored, ends_chunk),
         None => Ok(()),
     }
+}
+
+/// Has the model score a batch of so many rows.
+fn timed(
+    shared: &Shared,
+    rows: usize,
+    scored: &mut ScoredShare,
+    infer: impl FnOnce() -> Result<Outcome>,
+) -> Result<Outcome> {
+    let inferring = Instant::now();
+    let outcome = shared.metrics.time(Stage::Infer, infer)?;
+    scored.spend(Stage::Infer, inferring.elapsed().as_secs_f64());
+    shared.first_batch.call_once(|| {
+        let after_secs = shared.job_began.elapsed().as_secs_f64();
+        tracing::info!(after_secs, rows, "first batch scored");
+    });
+    shared.metrics.batches_inferred.add(1);
+    let inferred = rows - outcome.failed.len();
+    shared.metrics.rows_inferred.add(inferred as u64);
+    Ok(outcome)
+}
+
+fn count(shared: &Shared, model: &mut dyn Model) {
+    let counts = model.take_counts();
+    shared.metrics.texts_cut.add(counts.texts_cut);
+    shared.metrics.tokens.add(counts.tokens);
+    shared.metrics.tokens_computed.add(counts.tokens_computed);
 }
 
 /// Hands over a block of which all batches are scored.
@@ -191,7 +273,7 @@ fn hand_over(shared: &Shared, of: &InHand, scored: ScoredShare, ends_chunk: Opti
     let converting = Instant::now();
     let (rows, columns) = shared
         .metrics
-        .time(Stage::Convert, || append(shared, &of.block, outputs, &failures))?;
+        .time(Stage::Convert, || append(shared, of, outputs, &failures))?;
     stage_secs.push((Stage::Convert.as_str(), converting.elapsed().as_secs_f64()));
     let scored = ScoredBlock {
         rows,
@@ -206,10 +288,12 @@ fn hand_over(shared: &Shared, of: &InHand, scored: ScoredShare, ends_chunk: Opti
 /// schema.
 fn append(
     shared: &Shared,
-    block: &Block,
+    of: &InHand,
     outputs: Vec<Value>,
     failures: &Failures,
 ) -> Result<(RecordBatch, Vec<usize>)> {
+    let block = &of.block;
+    let places = failures.places(block.rows.num_rows(), of.work.order())?;
     let mut outputs: Vec<Option<Value>> = outputs.into_iter().map(Some).collect();
     let schema = shared.form.schema();
     let first = schema.fields().len() - shared.outputs.len();
@@ -222,7 +306,7 @@ fn append(
         columns.push(first + index);
         fields.push(schema.fields()[first + index].clone());
         let value = outputs.get_mut(column.output).and_then(Option::take);
-        arrays.push(failures.array(column, value, block.rows.num_rows())?);
+        arrays.push(failures.array(column, value, block.rows.num_rows(), places.as_ref())?);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(block.rows.num_rows()));
     let scored = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)

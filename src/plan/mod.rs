@@ -43,7 +43,7 @@ pub struct Plan {
     pub worker_version: String,
     /// Most rows handed to the model at once. Pinned because the last bits of a prediction may depend on it.
     pub batch_rows: usize,
-    /// Rows handed over at once to a model that forms batches of `batch_rows` itself.
+    /// Most rows of a block for a model that arranges them in batches of `batch_rows` itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_rows: Option<usize>,
     /// Who computes the model, where several can: pinned for the same reason.

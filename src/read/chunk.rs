@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::budget::too_large;
 use super::decimals;
 use super::group::{FetchedGroup, OpenGroup};
-use super::layout::{BlockRows, Chunk};
+use super::joined::{self, Joined, Joining};
+use super::layout::Chunk;
 use super::limits::BLOCK_BYTES;
 use super::selection::{Columns, Selection};
 use super::splicing::sort_out;
@@ -90,15 +91,19 @@ pub struct ChunkReader {
     current: Option<Box<Current>>,
     /// Whether small row groups may be decoded together.
     runs: bool,
+    /// How their columns may be joined, until the first block is read.
+    joining: Option<Box<Joining>>,
+    /// The columns that were.
+    joined: Option<Box<WithJoined>>,
+    /// The columns of a row group that are decoded.
+    mask: ProjectionMask,
     /// Rows that a run gave before it failed: they come again.
     skip: usize,
     /// Rows decoded beyond the last block.
     pending: Option<Block>,
     /// Of the columns that are decoded.
     schema: SchemaRef,
-    block_rows: BlockRows,
-    /// Rows of the blocks that are still to come.
-    left: u64,
+    block_rows: usize,
     decoded: Arc<Decoded>,
     /// What may be copied, until the row group is opened.
     splicing: Option<Box<Splicing>>,
@@ -112,6 +117,14 @@ struct Splicing {
     form: Arc<Form>,
     /// The plan's schema.
     schema: SchemaRef,
+}
+
+/// Columns that were joined, and where their rows came from.
+struct WithJoined {
+    columns: Joined,
+    origin: Origin,
+    /// Rows that were given.
+    given: usize,
 }
 
 impl ChunkReader {
@@ -128,13 +141,15 @@ impl ChunkReader {
         };
         ChunkReader {
             runs: pieces.len() > 1,
+            joining: joining(&pieces, selection),
+            joined: None,
+            mask: ProjectionMask::all(),
             skip: 0,
             pieces: pieces.into(),
             current: None,
             pending: None,
             schema: selection.schema.clone(),
             block_rows: chunk.block_rows,
-            left: chunk.rows,
             decoded: Arc::new(Decoded {
                 columns: all.clone(),
                 rewritten: all,
@@ -154,10 +169,79 @@ impl ChunkReader {
     /// # Errors
     /// `Data`, naming file and row group, when pages are corrupt or hold other rows than the footer says.
     pub fn next_block(&mut self) -> Result<Option<Block>> {
+        if let Some(joining) = self.joining.take() {
+            self.join(&joining)?;
+        }
+        let Some(mut joined) = self.joined.take() else {
+            return self.next_decoded();
+        };
+        let block = self.next_joined(&mut joined);
+        self.joined = Some(joined);
+        block
+    }
+
+    /// Joins what can be joined of the columns, before any of them is decoded.
+    fn join(&mut self, joining: &Joining) -> Result<()> {
+        let Some(mut columns) = joining.join(self.pieces.make_contiguous()) else {
+            return Ok(());
+        };
+        self.spliced = std::mem::take(&mut columns.spliced);
+        let roots = columns
+            .rest
+            .iter()
+            .filter_map(|column| joining.origins.roots[*column]);
+        if let Some(first) = self.pieces.front() {
+            self.mask = ProjectionMask::roots(first.footer.metadata().parquet_schema(), roots);
+        }
+        let origin = origin_of(&self.pieces);
+        self.schema = joined::project(&joining.schema, &columns.rest)?;
+        self.decoded = Arc::new(Decoded {
+            columns: columns.rest.clone(),
+            rewritten: columns.rest.clone(),
+        });
+        if columns.rest.is_empty() {
+            self.pieces.clear();
+        }
+        self.joined = Some(Box::new(WithJoined {
+            columns,
+            origin,
+            given: 0,
+        }));
+        Ok(())
+    }
+
+    fn next_joined(&mut self, joined: &mut WithJoined) -> Result<Option<Block>> {
+        let others = match joined.columns.rest.is_empty() {
+            true => None,
+            false => match self.next_decoded()? {
+                None => return Ok(None),
+                others => others,
+            },
+        };
+        let rows = match &others {
+            Some(others) => others.rows.num_rows(),
+            None => self.block_rows.min(joined.origin.rows() - joined.given),
+        };
+        if rows == 0 {
+            return Ok(None);
+        }
+        let origin = joined.origin.slice(joined.given, rows);
+        joined.given += rows;
+        let rows = joined
+            .columns
+            .block(rows, others.as_ref().map(|others| &others.rows));
+        Ok(Some(Block {
+            rows: rows.map_err(|error| in_row_group(error, &origin))?,
+            columns: joined.columns.decoded.clone(),
+            origin,
+        }))
+    }
+
+    fn next_decoded(&mut self) -> Result<Option<Block>> {
         let mut parts: Vec<Block> = self.pending.take().into_iter().collect();
         let mut rows: usize = parts.iter().map(|part| part.rows.num_rows()).sum();
         let mut bytes = 0;
-        let wanted = self.block_rows.next(self.left);
+        let wanted = self.block_rows;
         while rows < wanted {
             let Some(part) = self.next_part()? else { break };
             rows += part.rows.num_rows();
@@ -185,7 +269,6 @@ impl ChunkReader {
                 origin: block.origin.slice(0, wanted),
             };
         }
-        self.left = self.left.saturating_sub(wanted as u64);
         Ok(Some(block))
     }
 
@@ -240,7 +323,7 @@ impl ChunkReader {
 
     /// Rows of a row group that are decoded at once: those of the largest block, for which room is made.
     fn step(&self, rows: usize) -> usize {
-        self.block_rows.next(self.left).min(rows.max(1))
+        self.block_rows.min(rows.max(1))
     }
 
     /// Decodes the row groups of a run again, one by one, from the first row that has not been given.
@@ -254,7 +337,7 @@ impl ChunkReader {
 
     #[cfg(test)]
     pub(super) fn set_block_rows(&mut self, rows: usize) {
-        self.block_rows = BlockRows::Even(rows);
+        self.block_rows = rows;
     }
 
     #[cfg(test)]
@@ -265,14 +348,9 @@ impl ChunkReader {
     }
 
     fn open_run(&mut self) -> bool {
-        let mut origin = Origin::new();
-        for piece in &self.pieces {
-            for stretch in piece.origin().stretches() {
-                origin.push(stretch.clone());
-            }
-        }
+        let origin = origin_of(&self.pieces);
         let step = self.step(origin.rows());
-        let Ok(Some(group)) = FetchedGroup::open_run(self.pieces.make_contiguous(), step) else {
+        let Ok(Some(group)) = FetchedGroup::open_run(self.pieces.make_contiguous(), &self.mask, step) else {
             return false;
         };
         let run = std::mem::take(&mut self.pieces).into();
@@ -283,7 +361,7 @@ impl ChunkReader {
     fn open_group(&mut self, piece: FetchedGroup, step: usize) -> Result<OpenGroup> {
         let headers = piece.headers()?;
         let Some(splicing) = self.splicing.take() else {
-            return piece.open(headers, ProjectionMask::all(), step);
+            return piece.open(headers, self.mask.clone(), step);
         };
         let Splicing {
             columns,
@@ -294,10 +372,7 @@ impl ChunkReader {
         let sorted = sort_out(&piece, &headers, &columns, &origins, &form)?;
         let roots = sorted.decoded.iter().filter_map(|column| origins.roots[*column]);
         let mask = ProjectionMask::roots(piece.footer.metadata().parquet_schema(), roots);
-        let projected = schema.project(&sorted.decoded);
-        self.schema = Arc::new(
-            projected.map_err(|error| Error::internal("columns that the plan lacks").with_source(error))?,
-        );
+        self.schema = joined::project(&schema, &sorted.decoded)?;
         self.spliced = sorted.spliced;
         self.decoded = Arc::new(Decoded {
             columns: sorted.decoded,
@@ -340,6 +415,29 @@ impl Current {
             origin,
         }))
     }
+}
+
+/// How the columns of several row groups may be joined, if anything is known of where the output has them.
+fn joining(pieces: &[FetchedGroup], selection: &Selection) -> Option<Box<Joining>> {
+    let [first, _, ..] = pieces else { return None };
+    let (form, needed) = selection.splicing.as_ref()?;
+    Some(Box::new(Joining {
+        schema: selection.schema.clone(),
+        form: form.clone(),
+        needed: needed.clone(),
+        origins: selection.origins(&first.footer)?,
+    }))
+}
+
+/// Where the rows of all the row groups came from.
+fn origin_of(pieces: &VecDeque<FetchedGroup>) -> Origin {
+    let mut origin = Origin::new();
+    for piece in pieces {
+        for stretch in piece.origin().stretches() {
+            origin.push(stretch.clone());
+        }
+    }
+    origin
 }
 
 /// Names the row group that `origin` begins with.

@@ -116,14 +116,13 @@ impl FetchedGroup {
         open_all(vec![(self, self.choose(headers, &mask)?)], mask, step)
     }
 
-    /// Opens all columns of row groups that lie one behind the other in the output, to be decoded by one set of readers:
+    /// Opens the columns that `mask` lets through of row groups that lie one behind the other in the output, to be decoded by one set of readers:
     /// to make those anew for every hundred rows costs more than the rows. `None` when they are not of one form, or when
     /// only decoding one after the other can tell which row is whose.
     ///
     /// # Errors
     /// Any; whoever opens them one by one gets to know which of them it was.
-    pub fn open_run(run: &[FetchedGroup], step: usize) -> Result<Option<OpenGroup>> {
-        let mask = ProjectionMask::all();
+    pub fn open_run(run: &[FetchedGroup], mask: &ProjectionMask, step: usize) -> Result<Option<OpenGroup>> {
         let mut chosen = Vec::with_capacity(run.len());
         let mut open_bytes = 0u64;
         for piece in run {
@@ -132,12 +131,12 @@ impl FetchedGroup {
                 return Ok(None);
             }
             open_bytes += headers.iter().flatten().map(PageHeader::open_bytes).sum::<u64>();
-            chosen.push((piece, piece.choose(headers, &mask)?));
+            chosen.push((piece, piece.choose(headers, mask)?));
         }
         if open_bytes > RUN_BYTES {
             return Ok(None);
         }
-        open_all(chosen, mask, step).map(Some)
+        open_all(chosen, mask.clone(), step).map(Some)
     }
 
     /// The rows that the footer promises.
@@ -146,7 +145,8 @@ impl FetchedGroup {
         Origin::of(&self.footer.file, self.row_group, 0, rows)
     }
 
-    fn follows(&self, other: &FetchedGroup) -> bool {
+    /// Whether both are known to have one schema.
+    pub fn follows(&self, other: &FetchedGroup) -> bool {
         self.footer.metadata().is_of_the_form_of(other.footer.metadata())
     }
 

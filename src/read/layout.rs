@@ -28,9 +28,9 @@ const BLOCK_BYTES: u64 = 4 << 20;
 /// Most rows of a block, however narrow the rows are.
 const BLOCK_ROWS: u64 = 64 * 1024;
 
-/// A shrinking block is this share of what is left of its chunk, and has at least [`FEWEST_ROWS`].
-const SHRINKING_SHARE: u64 = 8;
-const FEWEST_ROWS: u64 = 16;
+/// Bytes of a block for a model that arranges rows itself: what it knows of them (tokens and where they stand in a text) is
+/// many times as large.
+const ARRANGED_BYTES: u64 = 1 << 20;
 
 /// A row group of one of the unit's files.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ pub struct Chunk {
     /// Of these, bytes that the output takes as they are.
     pub spliced_bytes: u64,
     /// Rows decoded at once.
-    pub block_rows: BlockRows,
+    pub block_rows: usize,
     pub(super) columns: Columns,
     /// Where the file has the columns; only of a chunk of one piece.
     pub(super) origins: Option<Arc<Origins>>,
@@ -63,42 +63,7 @@ pub struct Chunk {
 impl Chunk {
     /// How many blocks it is decoded in.
     pub fn blocks(&self) -> usize {
-        self.block_rows.blocks(self.rows)
-    }
-}
-
-/// How many rows the blocks of a chunk have; all but the last of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockRows {
-    /// So many.
-    Even(usize),
-    /// At most so many, and fewer towards the end of the chunk. For a model that forms batches itself a block is a piece of
-    /// work that nobody can share: large ones make good batches, small ones at the end let all workers end together.
-    Shrinking(usize),
-}
-
-impl BlockRows {
-    /// Rows of the next block of a chunk of which `left` rows are left; less only if there are no more.
-    pub fn next(&self, left: u64) -> usize {
-        match *self {
-            BlockRows::Even(rows) => rows,
-            BlockRows::Shrinking(most) => {
-                let share = (left / SHRINKING_SHARE).clamp(FEWEST_ROWS, BLOCK_ROWS);
-                (share as usize).min(most)
-            }
-        }
-    }
-
-    fn blocks(&self, rows: u64) -> usize {
-        if let BlockRows::Even(each) = self {
-            return rows.div_ceil(*each as u64) as usize;
-        }
-        let (mut left, mut blocks) = (rows, 0);
-        while left > 0 {
-            left = left.saturating_sub(self.next(left) as u64);
-            blocks += 1;
-        }
-        blocks
+        self.rows.div_ceil(self.block_rows as u64) as usize
     }
 }
 
@@ -148,7 +113,7 @@ impl Layout {
                         rows,
                         bytes,
                         spliced_bytes: 0,
-                        block_rows: BlockRows::Even(1),
+                        block_rows: 1,
                         columns: Columns::default(),
                         origins: None,
                         extras: Vec::new(),
@@ -159,9 +124,10 @@ impl Layout {
         }
         select(&mut chunks, selection);
         for chunk in &mut chunks {
+            let bytes = expanded_bytes(chunk);
             chunk.block_rows = match window_rows {
-                Some(rows) => BlockRows::Shrinking(rows),
-                None => BlockRows::Even(block_rows(chunk.rows, expanded_bytes(chunk), batch_rows)),
+                Some(most) => arranged_rows(chunk.rows, bytes, most),
+                None => block_rows(chunk.rows, bytes, batch_rows),
             };
         }
         Layout { chunks }
@@ -269,34 +235,31 @@ fn block_rows(rows: u64, bytes: u64, batch_rows: usize) -> usize {
     batches * batch_rows
 }
 
+/// Rows of a block for a model that arranges at most `most` of them: as many as fit [`ARRANGED_BYTES`].
+fn arranged_rows(rows: u64, bytes: u64, most: usize) -> usize {
+    let row_bytes = bytes.div_ceil(rows.max(1)).max(1);
+    (ARRANGED_BYTES / row_bytes).clamp(1, most.max(1) as u64) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn blocks_that_nobody_can_share_shrink_towards_the_end_of_a_chunk() {
+    fn a_block_that_is_arranged_is_bounded_by_the_plan_and_by_its_bytes() {
         let cases = [
-            (0, 2048, vec![]),
-            (5, 2048, vec![16]),
-            (64, 128, vec![16, 16, 16, 16]),
-            (64, 8, vec![8; 8]),
-            (
-                320,
-                2048,
-                [vec![40, 35, 30, 26, 23, 20, 18], vec![16; 8]].concat(),
-            ),
+            (1_500, 225_000, 4096, 4096),    // short texts: what the plan says
+            (10_000, 20_480_000, 4096, 512), // a page each
+            (10, 1_000_000_000, 4096, 1),    // books
+            (0, 0, 128, 128),
         ];
-        for (rows, most, expected) in cases {
-            let mut left = rows;
-            let blocks = std::iter::from_fn(|| {
-                let next = BlockRows::Shrinking(most).next(left);
-                (left > 0).then(|| left = left.saturating_sub(next as u64))?;
-                Some(next)
-            });
-            assert_eq!(blocks.collect::<Vec<_>>(), expected, "{rows} rows");
-            assert_eq!(BlockRows::Shrinking(most).blocks(rows), expected.len());
+        for (rows, bytes, most, expected) in cases {
+            assert_eq!(
+                arranged_rows(rows, bytes, most),
+                expected,
+                "{rows} rows of {bytes} bytes"
+            );
         }
-        assert_eq!(BlockRows::Shrinking(2048).next(1 << 20), 2048);
     }
 
     #[test]

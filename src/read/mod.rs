@@ -4,6 +4,8 @@
 //! group of the output) and *blocks* (rows decoded at once). [`fetch`] brings the bytes of one chunk, on the I/O
 //! runtime; what it answers with, a [`ChunkReader`], decodes them block by block on a worker thread.
 //!
+//! Flat columns of many small row groups are [`joined`] without decoding them row group by row group.
+//!
 //! Files are foreign bytes. What they declare is held against the [`limits`] before anything is allocated by it: footers
 //! in [`outline`], page headers in [`page_header`], bodies in [`pages`]; and the parquet crate runs [`guard`]ed.
 //!
@@ -25,6 +27,7 @@ mod group;
 mod guard;
 pub mod head;
 mod int96;
+mod joined;
 pub mod layout;
 mod limits;
 mod outline;

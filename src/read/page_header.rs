@@ -38,6 +38,10 @@ pub(super) struct PageHeader {
     pub compressed: usize,
     /// Bytes of levels at the beginning of the body, which are not compressed.
     pub levels: usize,
+    /// Of these, bytes of repetition levels.
+    pub repetition: usize,
+    /// How a page of version 1 encodes definition levels, as the format numbers encodings.
+    pub level_encoding: Option<i64>,
     pub is_compressed: bool,
 }
 
@@ -75,7 +79,7 @@ pub(super) fn end_of_values(chunk: &[u8], codec: Compression, values: u64) -> Op
 }
 
 /// The header at `at` (`None` for a page that holds no rows), and where the page ends.
-fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>, usize)> {
+pub(super) fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>, usize)> {
     let mut cursor = Cursor::new(&chunk[at..]);
     let (mut kind, mut uncompressed, mut compressed) = (None, None, None);
     let (mut data, mut dictionary, mut data_v2, mut crc) = (None, None, None, None);
@@ -86,7 +90,7 @@ fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>
             2 => uncompressed = Some(cursor.number(field, wire::I32)?),
             3 => compressed = Some(cursor.number(field, wire::I32)?),
             4 => crc = Some(cursor.number(field, wire::I32)?),
-            5 => data = Some(numbers(&mut cursor, field, &[1, 2])?),
+            5 => data = Some(numbers(&mut cursor, field, &[1, 2, 3])?),
             7 => dictionary = Some(numbers(&mut cursor, field, &[1, 2])?),
             8 => data_v2 = Some(numbers(&mut cursor, field, &[1, 4, 5, 6, 3])?),
             _ => cursor.skip(field)?,
@@ -108,9 +112,9 @@ fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>
         _ => return Err(Malformed("the page is of an unknown kind")),
     };
     let details = details.ok_or(missing)?;
-    let levels = match kind {
-        Kind::DataV2 => (size(details.numbers[2])? + size(details.numbers[3])?) as usize,
-        _ => 0,
+    let (repetition, definition) = match kind {
+        Kind::DataV2 => (size(details.numbers[3])?, size(details.numbers[2])?),
+        _ => (0, 0),
     };
     let header = PageHeader {
         kind,
@@ -122,7 +126,9 @@ fn read(chunk: &[u8], at: usize, codec: Compression) -> Look<(Option<PageHeader>
         uncompressed,
         body,
         compressed,
-        levels,
+        levels: (repetition + definition) as usize,
+        repetition: repetition as usize,
+        level_encoding: details.numbers[2].filter(|_| kind == Kind::Data),
         is_compressed: codec != Compression::UNCOMPRESSED && !details.is_plain,
     };
     header.check(codec)?;

@@ -156,6 +156,7 @@ fn copy_leaf(
             .filter(|filter| is_bloom_filter(filter))
             .cloned(),
         bytes,
+        is_copy: true,
     })
 }
 

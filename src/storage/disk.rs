@@ -22,6 +22,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 use super::buffers::{Buffer, Buffers};
 use super::mount::{blocking, close};
@@ -35,11 +36,16 @@ const ALIGNMENT: usize = 4096;
 /// Bytes that are written at once: with what aligns them a buffer of a MiB.
 const BLOCK_BYTES: usize = (1 << 20) - ALIGNMENT;
 
+/// Large ranges that are read at once. Others wait in line: what was asked for first is there first, and can be worked on,
+/// instead of everything being there late.
+const PARALLEL_READS: usize = 4;
+
 /// A disk of this machine.
 #[derive(Debug)]
 pub(super) struct DiskStore {
     local: LocalFileSystem,
     buffers: Arc<Buffers>,
+    reads: Arc<Semaphore>,
 }
 
 impl DiskStore {
@@ -47,6 +53,7 @@ impl DiskStore {
         DiskStore {
             local,
             buffers: Arc::default(),
+            reads: Arc::new(Semaphore::new(PARALLEL_READS)),
         }
     }
 }
@@ -109,8 +116,10 @@ impl ObjectStore for DiskStore {
         let bytes = usize::try_from(found.range.end - start).unwrap_or(usize::MAX);
         let payload = match found.payload {
             GetResultPayload::File(file, _) if wants_bytes && bytes >= LARGE_BYTES => {
-                let buffers = self.buffers.clone();
+                let (buffers, reads) = (self.buffers.clone(), self.reads.clone());
                 let read = async move {
+                    // It is never closed.
+                    let _turn = reads.acquire().await;
                     let read = blocking(move || read(&file, start, buffers.take(bytes)));
                     read.await.map_err(fault)
                 };

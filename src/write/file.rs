@@ -268,7 +268,9 @@ impl FileAssembler {
         }
         self.type_ordered[chunk.leaf] |= chunk.summary.is_type_ordered;
         let metadata = builder.build().map_err(fault)?;
-        self.copied += chunk.bytes.len() as u64;
+        if chunk.is_copy {
+            self.copied += chunk.bytes.len() as u64;
+        }
         self.append(chunk.bytes);
         Ok(Placed {
             metadata,

@@ -66,6 +66,11 @@ impl Form {
         &self.options.schema
     }
 
+    /// The codec of a chunk of the output whose values are those of `chunk`.
+    pub fn codec_for(&self, chunk: &ColumnChunkMetaData) -> Codec {
+        self.asked.unwrap_or_else(|| writable(chunk.compression()))
+    }
+
     /// Writer properties for a unit whose first input row group is `like`.
     ///
     /// Column by column, the codec is the one asked for or the input's own, and dictionaries are used where the input
@@ -92,7 +97,7 @@ impl Form {
         }
         for column in columns {
             let path = column.column_path().clone();
-            let codec = self.asked.unwrap_or_else(|| writable(column.compression()));
+            let codec = self.codec_for(column);
             builder = builder
                 .set_column_dictionary_enabled(path.clone(), keeps_dictionary(column))
                 .set_column_compression(path, codec);

@@ -45,6 +45,8 @@ pub struct SplicedLeaf {
     pub summary: Summary,
     /// Its pages.
     pub bytes: Bytes,
+    /// Whether they are the input's, byte for byte.
+    pub is_copy: bool,
     /// Whether the first page is a dictionary.
     pub has_dictionary: bool,
     /// Where the first data page begins.

@@ -13,7 +13,7 @@ use floe::model::{self, Loaded, Model, ModelFiles, OpenOptions, files};
 use floe::origin::Origin;
 use floe::signature::{Function, OnNull, OutputFeature, OutputKind, bind};
 use floe::storage::Storage;
-use floe::tensor::{Items, Tensor, TensorData, Value};
+use floe::tensor::{Items, Tensor, TensorBatch, TensorData, Value};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -102,6 +102,19 @@ fn columns(inputs: &Map<String, Json>) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
+/// Rows as a function takes them.
+fn tensors(
+    function: &Function,
+    batch: &RecordBatch,
+    params: &BTreeMap<String, Json>,
+) -> floe::error::Result<TensorBatch> {
+    let schema = batch.schema();
+    let binding = bind(function, &schema, params)?;
+    let decoder = Decoder::new(&binding, &schema, OnNull::Fail, OnOutOfRange::default())?;
+    let origin = Origin::of(&Arc::from("case"), 0, 0, batch.num_rows());
+    decoder.decode(batch, &origin)
+}
+
 /// What a function gives for rows, as one JSON object of columns per row.
 fn rows(
     model: &mut dyn Model,
@@ -109,23 +122,55 @@ fn rows(
     batch: &RecordBatch,
     params: &BTreeMap<String, Json>,
 ) -> Result<Vec<Json>, String> {
-    let mut values = || {
-        let schema = batch.schema();
-        let binding = bind(function, &schema, params)?;
-        let decoder = Decoder::new(&binding, &schema, OnNull::Fail, OnOutOfRange::default())?;
-        let origin = Origin::of(&Arc::from("case"), 0, 0, batch.num_rows());
-        model.infer(&decoder.decode(batch, &origin)?)
+    let values = tensors(function, batch, params).and_then(|batch| model.infer(&batch));
+    let values = values.map_err(|error| error.to_string())?;
+    Ok(cells(function, &values, batch.num_rows()))
+}
+
+/// The same by way of the batches that a model arranges itself; `None`, if it takes rows in their order.
+fn arranged_rows(
+    model: &mut dyn Model,
+    function: &Function,
+    batch: &RecordBatch,
+    params: &BTreeMap<String, Json>,
+) -> Result<Option<Vec<Json>>, String> {
+    let Some(model) = model.arranging() else {
+        return Ok(None);
     };
-    let values: Vec<Value> = values().map_err(|error: floe::error::Error| error.to_string())?;
+    let arranged = tensors(function, batch, params).and_then(|batch| model.arrange(batch));
+    let arranged = arranged.map_err(|error| error.to_string())?;
+    assert!(arranged.failed.is_empty());
+    let mut found = vec![None; batch.num_rows()];
+    // Nothing depends on who comes first.
+    for (index, places) in arranged.batches.iter().enumerate().rev() {
+        let values = model.infer_arranged(&arranged, index);
+        let values = values.map_err(|error| error.to_string())?;
+        for (&place, row) in std::iter::zip(places, cells(function, &values, places.len())) {
+            assert!(
+                found[place].replace(row).is_none(),
+                "row {place} is in two batches"
+            );
+        }
+    }
+    Ok(Some(
+        found
+            .into_iter()
+            .collect::<Option<_>>()
+            .expect("every row is in a batch"),
+    ))
+}
+
+fn cells(function: &Function, values: &[Value], count: usize) -> Vec<Json> {
+    assert!(values.iter().all(|value| value.rows() == count));
     let one = |row: usize| {
-        let pairs = std::iter::zip(&function.outputs, &values);
+        let pairs = std::iter::zip(&function.outputs, values);
         Json::Object(
             pairs
                 .map(|(output, value)| (output.column.clone(), cell(output, value, row)))
                 .collect(),
         )
     };
-    Ok((0..batch.num_rows()).map(one).collect())
+    (0..count).map(one).collect()
 }
 
 fn cell(output: &OutputFeature, value: &Value, row: usize) -> Json {
@@ -288,6 +333,18 @@ fn compare_case(model: &dyn Loaded, case: &Json, outcome: &mut Outcome) -> Resul
     let mut turned = rows(worker.as_mut(), function, &backwards, &params)?;
     turned.reverse();
     assert_eq!((together.len(), turned.len()), (count, count));
+    let arranged = arranged_rows(worker.as_mut(), function, &batch, &params)?;
+    let mut texts = inputs
+        .iter()
+        .filter(|(name, values)| *name != "images" && values[0].is_string());
+    assert_eq!(
+        arranged.is_some(),
+        texts.next().is_some(),
+        "texts are arranged, others are not"
+    );
+    for (row, (arranged, alone)) in std::iter::zip(arranged.iter().flatten(), &alone).enumerate() {
+        within(arranged, alone, ALONE, &format!("in arranged batches, row {row}"))?;
+    }
     for (row, alone) in alone.iter().enumerate() {
         within(&together[row], alone, ALONE, &format!("in one batch, row {row}"))?;
         within(&turned[row], alone, ALONE, &format!("backwards, row {row}"))?;
@@ -303,6 +360,40 @@ fn within(ours: &Json, theirs: &Json, limit: f64, at: &str) -> Result<f64, Strin
         false => Err(format!(
             "{at}: the difference is {difference}: {ours} here, {theirs} there"
         )),
+    }
+}
+
+/// A row that its task can do nothing with fails, and no other row with it, whichever way rows come.
+#[test]
+fn a_text_without_a_mask_fails_alone() {
+    let folder = fixtures().join("bert-fill-mask");
+    let model = open(&folder.join("model"), None).unwrap();
+    let function = &model.functions()[0];
+    let mut worker = model.worker(function, 1).unwrap();
+    let texts = [
+        "[MASK] is here .",
+        "nothing is here",
+        "[MASK] a longer text begins like this .",
+    ];
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    let batch = RecordBatch::try_from_iter([("inputs", texts)]).unwrap();
+    let tensors = tensors(function, &batch, &BTreeMap::new()).unwrap();
+    let outcome = worker.infer_rows(&tensors).unwrap();
+    assert_eq!(outcome.values[0].rows(), 2);
+    let arranging = worker.arranging().unwrap();
+    let arranged = arranging.arrange(tensors).unwrap();
+    // Longest first.
+    assert_eq!(arranged.batches, [[2, 0]]);
+    let values = arranging.infer_arranged(&arranged, 0).unwrap();
+    let (there, here) = (cells(function, &values, 2), cells(function, &outcome.values, 2));
+    for (there, here) in std::iter::zip(there, here.into_iter().rev()) {
+        within(&there, &here, ALONE, "arranged").unwrap();
+    }
+    for failed in [outcome.failed, arranged.failed] {
+        let rows: Vec<usize> = failed.iter().map(|failed| failed.row).collect();
+        assert_eq!(rows, [1]);
+        let why = failed[0].error.to_string();
+        assert_eq!(why, "a text has no [MASK], and so nothing to fill");
     }
 }
 

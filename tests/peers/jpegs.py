@@ -3,7 +3,8 @@
     jpegs.py FOLDER COUNT
 
 Makes NNNN.jpg; NNNN.rgb: width, height and 0 (32 bits each, little-endian), then three bytes a pixel; NNNN.resized: the same of
-the image in another size, with the code of the filter for 0.
+the image in another size, with the code of the filter for 0; NNNN.reduced: the same of the image as `draft` reads it for a smaller
+size, with that size for 0, 16 bits each; NNNN.thumbnail: that in this size, as `thumbnail` does it, with the code of the filter.
 
 Noise, waves and edges; sizes from one pixel on; one, three and four components; all samplings, also those that Pillow can't write
 (sampling factors changed in the file); progressive or not; restart markers; Adobe's transforms. Seeds are fixed.
@@ -110,7 +111,17 @@ def main(folder, count):
         name.with_suffix(".jpg").write_bytes(data)
         code = random.randrange(6)
         resized = image.resize(extents(), Image.Resampling(code))
-        for kind, of, image in [(".rgb", 0, image), (".resized", code, resized)]:
+        times = random.choice([1, 2, 3, 4, 7, 8, 9, 40])
+        enough = [max(1, side // times - random.randint(0, 1)) for side in image.size]
+        with Image.open(io.BytesIO(data)) as reduced:
+            # Nothing, when the whole is read: then the whole is the box.
+            drafted = reduced.draft(None, enough)
+            reduced = reduced.convert("RGB")
+        box = drafted[1] if drafted else None
+        thumbnail = reduced.resize(enough, Image.Resampling(code), box)
+        enough = enough[0] << 16 | enough[1]
+        pictures = [(0, image), (code, resized), (enough, reduced), (code, thumbnail)]
+        for kind, (of, image) in zip([".rgb", ".resized", ".reduced", ".thumbnail"], pictures):
             header = struct.pack("<III", *image.size, of)
             name.with_suffix(kind).write_bytes(header + np.asarray(image).tobytes())
         made += 1

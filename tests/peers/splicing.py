@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Files written by pyarrow in all sorts of ways, and what is left of them when columns are copied.
 
-    splicing.py write --file FILE --seed N
+    splicing.py write --file FILE --seed N [--tiny]
     splicing.py check --input FILE --output FILE
 
 `check` reads both with pyarrow and DuckDB: the input's columns must be equal, and every filter must find the same rows,
@@ -64,9 +64,9 @@ def table(dice: random.Random, rows: int) -> pa.Table:
     return pa.table(columns)
 
 
-def write(file: str, seed: int) -> dict:
+def write(file: str, seed: int, tiny: bool) -> dict:
     dice = random.Random(seed)
-    rows = dice.choice([1, 500, 17_000, 20_000])
+    rows = dice.choice([300, 3_000, 12_000]) if tiny else dice.choice([1, 500, 17_000, 20_000])
     data = table(dice, rows)
     options = {
         "compression": dice.choice(["none", "snappy", "gzip", "zstd", "lz4", "brotli"]),
@@ -80,6 +80,9 @@ def write(file: str, seed: int) -> dict:
         "store_schema": dice.choice([True, True, False]),
         "row_group_size": dice.choice([rows, 16_500]),
     }
+    if tiny:
+        options["row_group_size"] = dice.choice([7, 100, 250])
+        options["compression"] = dice.choice(["none", "snappy", "snappy", "zstd"])
     encodings = {
         "i32": ["PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"],
         "i64": ["PLAIN", "DELTA_BINARY_PACKED"],
@@ -169,11 +172,12 @@ def main() -> int:
     writing = commands.add_parser("write")
     writing.add_argument("--file", required=True)
     writing.add_argument("--seed", type=int, required=True)
+    writing.add_argument("--tiny", action="store_true", help="row groups that are joined")
     checking = commands.add_parser("check")
     checking.add_argument("--input", required=True)
     checking.add_argument("--output", required=True)
     given = parser.parse_args()
-    report = write(given.file, given.seed) if given.command == "write" else check(given.input, given.output)
+    report = write(given.file, given.seed, given.tiny) if given.command == "write" else check(given.input, given.output)
     print(json.dumps(report, ensure_ascii=False))
     return 0 if report.get("ok", True) else 1
 

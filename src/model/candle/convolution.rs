@@ -158,6 +158,20 @@ mod tests {
             let theirs = convolution.forward(&padded).unwrap();
             assert_eq!(ours.dims(), theirs.dims());
             let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let plane = Plane {
+                extent: [height, width],
+                side,
+                stride,
+                before: [above + padding, left + padding],
+                out: [theirs.dim(2).unwrap(), theirs.dim(3).unwrap()],
+            };
+            let (weight, bias) = (flat(convolution.weight()), flat(convolution.bias().unwrap()));
+            for isa in Isa::available() {
+                let mut out = vec![0.0; theirs.elem_count()];
+                depthwise(isa, plane, &flat(&x), &weight, &bias, &mut out);
+                let pairs = std::iter::zip(&out, flat(&theirs));
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5), "{isa:?}");
+            }
             for (ours, theirs) in std::iter::zip(flat(&ours), flat(&theirs)) {
                 assert!(
                     (ours - theirs).abs() < 1e-5,

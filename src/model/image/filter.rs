@@ -20,18 +20,19 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Every filter, by Pillow's `Resampling` code.
+    pub const ALL: [Filter; 6] = [
+        Filter::Nearest,
+        Filter::Lanczos,
+        Filter::Bilinear,
+        Filter::Bicubic,
+        Filter::Box,
+        Filter::Hamming,
+    ];
+
     /// The filter of Pillow's `Resampling` code.
     pub fn of_code(code: u64) -> Option<Filter> {
-        [
-            Filter::Nearest,
-            Filter::Lanczos,
-            Filter::Bilinear,
-            Filter::Bicubic,
-            Filter::Box,
-            Filter::Hamming,
-        ]
-        .get(usize::try_from(code).ok()?)
-        .copied()
+        Filter::ALL.get(usize::try_from(code).ok()?).copied()
     }
 
     /// Half of its width in pixels.
@@ -57,7 +58,8 @@ impl Filter {
             Filter::Bilinear if x.abs() < 1.0 => 1.0 - x.abs(),
             Filter::Hamming if x.abs() < 1.0 => {
                 let angle = x.abs() * std::f64::consts::PI;
-                sinc(x) * (0.54 + 0.46 * angle.cos())
+                // Pillow's constants are of single precision.
+                sinc(x) * (f64::from(0.54f32) + f64::from(0.46f32) * angle.cos())
             }
             Filter::Bicubic => {
                 const A: f64 = -0.5;

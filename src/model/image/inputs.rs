@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::preprocess::{Preprocess, Size};
 use super::resize::Filter;
 use super::rows::{Images, append, bytes_of};
+use crate::config::JpegScale;
 use crate::error::{Error, Result};
 use crate::model::card::{Card, Colors, ImageCard, Layout, Resample};
 use crate::model::{Engine, Loaded, Model, Outcome};
@@ -32,11 +33,16 @@ struct WithImages {
     notes: Vec<String>,
 }
 
-/// `inner` with the images that `card` speaks of; `inner` itself when it speaks of none.
+/// `inner` with the images that `card` speaks of; `inner` itself when it speaks of none. What the job says of `jpeg_scale`
+/// goes before what the card says.
 ///
 /// # Errors
 /// `Model`, for an input that can't be made of an image, or whose size neither card nor model says.
-pub fn with_images(inner: Arc<dyn Loaded>, card: &Card) -> Result<Arc<dyn Loaded>> {
+pub fn with_images(
+    inner: Arc<dyn Loaded>,
+    card: &Card,
+    jpeg_scale: Option<JpegScale>,
+) -> Result<Arc<dyn Loaded>> {
     let mut functions = inner.functions().to_vec();
     let mut made = Vec::with_capacity(functions.len());
     for function in &mut functions {
@@ -51,7 +57,8 @@ pub fn with_images(inner: Arc<dyn Loaded>, card: &Card) -> Result<Arc<dyn Loaded
                 images.push(None);
                 continue;
             };
-            let how = how(input, image).map_err(|error| error.with("function", &function.name))?;
+            let mut how = how(input, image).map_err(|error| error.with("function", &function.name))?;
+            how.steps.jpeg_scale = jpeg_scale.or(image.jpeg_scale).unwrap_or_default();
             *input = InputFeature {
                 dtype: DType::Bytes,
                 shape: vec![],
@@ -63,7 +70,10 @@ pub fn with_images(inner: Arc<dyn Loaded>, card: &Card) -> Result<Arc<dyn Loaded
         made.push(images);
     }
     if made.iter().flatten().all(Option::is_none) {
-        return Ok(inner);
+        return match jpeg_scale {
+            None => Ok(inner),
+            Some(_) => Err(jpeg_scale_without_images()),
+        };
     }
     Ok(Arc::new(WithImages {
         notes: inner.notes().to_vec(),
@@ -71,6 +81,11 @@ pub fn with_images(inner: Arc<dyn Loaded>, card: &Card) -> Result<Arc<dyn Loaded
         functions,
         made,
     }))
+}
+
+/// For a model that takes no images.
+pub fn jpeg_scale_without_images() -> Error {
+    Error::config("model.jpeg_scale: the model takes no images").with_hint("leave it out")
 }
 
 fn how(input: &InputFeature, card: &ImageCard) -> Result<Made> {
@@ -137,6 +152,7 @@ fn how(input: &InputFeature, card: &ImageCard) -> Result<Made> {
     };
     let normalizes = card.mean.is_some() || card.std.is_some();
     let steps = Preprocess {
+        jpeg_scale: JpegScale::default(),
         resize: Some((size, filter)),
         crop,
         scale: card.rescale.unwrap_or(1.0 / 255.0),

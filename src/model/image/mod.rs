@@ -18,7 +18,7 @@ mod rows;
 mod task;
 mod wide;
 
-pub use self::inputs::with_images;
+pub use self::inputs::{jpeg_scale_without_images, with_images};
 pub use self::pretrained::{ImageModel, open};
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! (`image` of an input). Each step is one of Hugging Face's image processors', in their order and with their rounding.
 //! Scaling and normalising map 256 values of each channel, so they are done once, into a table.
 
-use super::decode::{Decoder, Limits, Pixel, Rgb};
+use super::decode::{Decoder, Limits, Pixel, Reduced, Rgb};
 use super::resize::{Filter, Resizer};
+use crate::config::JpegScale;
 use crate::error::{Error, Result};
 
 /// What extents an image gets.
@@ -27,6 +28,8 @@ pub enum Size {
 /// How an image becomes a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
+    /// At which scale JPEG images are decoded that are resized to less.
+    pub jpeg_scale: JpegScale,
     /// Resized to this first.
     pub resize: Option<(Size, Filter)>,
     /// Then the middle is cut out: height and width. What lies beyond the image is black.
@@ -102,33 +105,44 @@ impl Preprocessor {
     /// `Data`, for bytes that are no image, and for one whose resized form would be beyond the limits or of other extents
     /// than `out`.
     pub fn write(&mut self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
-        let whole = self.decoder.decode(bytes, &self.limits)?;
-        let (height, width) = self.steps.resized(&whole, &self.limits)?;
+        let whole = match (self.steps.jpeg_scale, self.steps.resize) {
+            (JpegScale::Reduced, Some((size, _))) => {
+                let enough = |width, height| {
+                    let (height, width) = size.of(height, width);
+                    let side = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
+                    (side(width), side(height))
+                };
+                self.decoder.decode_reduced(bytes, &self.limits, &enough)?
+            }
+            _ => Reduced::whole(self.decoder.decode(bytes, &self.limits)?),
+        };
+        let (height, width) = self.steps.resized(whole.whole, &self.limits)?;
         let image = match self.steps.resize {
-            Some((_, filter)) => self.resizer.resize(&whole, width, height, filter),
-            None => &whole,
+            Some((_, filter)) => self.resizer.resize_part(&whole, width, height, filter),
+            None => &whole.image,
         };
         self.steps.lay_out(image, &self.tables, out)?;
-        self.decoder.recycle(whole);
+        self.decoder.recycle(whole.image);
         Ok(())
     }
 }
 
 impl Preprocess {
-    /// Height and width that an image is resized to.
-    fn resized(&self, image: &Rgb, limits: &Limits) -> Result<(u32, u32)> {
+    /// Height and width that an image of a width and a height is resized to.
+    fn resized(&self, (width, height): (u32, u32), limits: &Limits) -> Result<(u32, u32)> {
         let Some((size, _)) = self.resize else {
-            return Ok((image.height, image.width));
+            return Ok((height, width));
         };
-        let (height, width) = size.of(image.height, image.width);
-        if height == 0 || width == 0 || height.saturating_mul(width) > limits.pixels {
+        let (to_height, to_width) = size.of(height, width);
+        if to_height == 0 || to_width == 0 || to_height.saturating_mul(to_width) > limits.pixels {
             return Err(Error::data(format!(
-                "an image of {} x {} pixels can't be resized to {width} x {height}: {} pixels are the most, and none too few",
-                image.width, image.height, limits.pixels
+                "an image of {width} x {height} pixels can't be resized to {to_width} x {to_height}: {} pixels are the most, \
+                 and none too few",
+                limits.pixels
             )));
         }
         // Both are below the limit, which is of 32 bits.
-        Ok((height as u32, width as u32))
+        Ok((to_height as u32, to_width as u32))
     }
 
     /// Cuts out the middle of `image` and writes what `tables` make of it into `out`.
@@ -261,6 +275,7 @@ mod tests {
 
     fn plain() -> Preprocess {
         Preprocess {
+            jpeg_scale: JpegScale::Full,
             resize: None,
             crop: None,
             scale: 1.0,
@@ -336,6 +351,37 @@ mod tests {
         };
         let error = run(steps, &thin, 3 * 224 * 224).unwrap_err();
         assert!(error.to_string().contains("can't be resized"), "{error}");
+    }
+
+    /// Smooth waves survive at every scale; a JPEG that is not to shrink is the same at both.
+    #[test]
+    fn a_reduced_jpeg_is_nearly_the_same_once_resized_and_the_same_where_nothing_shrinks() {
+        let mut jpeg = Vec::new();
+        let pixels: Vec<u8> = (0..120u32 * 90 * 3)
+            .map(|place| ((place / 3 % 120) as f32 / 19.0 + (place / 360) as f32 / 23.0).sin())
+            .map(|wave| (wave * 100.0 + 128.0) as u8)
+            .collect();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)
+            .write_image(&pixels, 120, 90, ExtendedColorType::Rgb8)
+            .unwrap();
+        let both = |side: u32| {
+            let steps = |jpeg_scale| Preprocess {
+                jpeg_scale,
+                resize: Some((Size::ShortestEdge(side), Filter::Bilinear)),
+                crop: Some((side, side)),
+                ..plain()
+            };
+            let len = (side * side * 3) as usize;
+            let [full, reduced] =
+                [JpegScale::Full, JpegScale::Reduced].map(|scale| run(steps(scale), &jpeg, len).unwrap());
+            let apart = full.iter().zip(&reduced).map(|(a, b)| (a - b).abs());
+            apart.fold(0f32, f32::max)
+        };
+        assert_eq!([both(46), both(100)], [0.0, 0.0]);
+        for side in [45, 30, 22, 11] {
+            let apart = both(side);
+            assert!(apart > 0.0 && apart < 4.0, "{side}: {apart}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::preprocess::Preprocess;
 use super::processor;
 use super::rows::{Images, append, bytes_of};
 use super::task::{self, Task};
+use crate::config::JpegScale;
 use crate::error::{Error, Result};
 use crate::model::network::{self, Named, Network, Networks};
 use crate::model::pretrained::Pretrained;
@@ -20,7 +21,7 @@ use crate::tensor::{Tensor, TensorBatch, Value};
 /// a device, precision or execution provider that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let opened = ImageModel::open(files, pretrained, networks, engine);
+    let opened = ImageModel::open(files, pretrained, networks, engine, options.jpeg_scale);
     Ok(Arc::new(
         opened.map_err(|error| error.with("model", &files.location))?,
     ))
@@ -49,6 +50,7 @@ impl ImageModel {
         pretrained: &Pretrained,
         networks: Arc<dyn Networks>,
         engine: Engine,
+        jpeg_scale: Option<JpegScale>,
     ) -> Result<ImageModel> {
         let settings = pretrained.image_processor.as_ref().ok_or_else(|| {
             Error::model(
@@ -58,7 +60,8 @@ impl ImageModel {
                 "save it beside the weights: AutoImageProcessor.from_pretrained(…).save_pretrained(folder)",
             )
         })?;
-        let steps = processor::read(settings)?;
+        let mut steps = processor::read(settings)?;
+        steps.jpeg_scale = jpeg_scale.unwrap_or_default();
         let extents = steps.extents().ok_or_else(|| {
             Error::model("preprocessor_config.json lets every image have another size")
                 .with_hint("give size as a height and a width, or a crop_size")

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::preprocess::{Preprocess, Size};
 use super::resize::Filter;
+use crate::config::JpegScale;
 use crate::error::{Error, Result};
 
 const STANDARD: [f64; 3] = [0.5; 3];
@@ -117,6 +118,7 @@ pub fn read(settings: &Map<String, Value>) -> Result<Preprocess> {
         .transpose()?;
     let is_efficient = class.name == "EfficientNet";
     Ok(Preprocess {
+        jpeg_scale: JpegScale::default(),
         resize: flag("do_resize", true).then_some((size, filter)),
         crop,
         scale: match rescale {

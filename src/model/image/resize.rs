@@ -6,7 +6,7 @@
 //!
 //! Source: `src/libImaging/Resample.c` and `Geometry.c` of Pillow; the order of the passes is that of Pillow 13, as found by trial.
 
-use super::decode::{Pixel, Rgb};
+use super::decode::{Pixel, Reduced, Rgb};
 pub use super::filter::Filter;
 use super::wide::wide;
 
@@ -16,6 +16,7 @@ const PRECISION: u32 = 32 - 8 - 2;
 /// Where each pixel of a resized axis comes from.
 struct Axis {
     from: u32,
+    part: (f64, f64),
     to: u32,
     filter: Filter,
     /// First pixel and number of pixels.
@@ -26,14 +27,16 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(from: u32, to: u32, filter: Filter) -> Axis {
-        let scale = f64::from(from) / f64::from(to);
+    /// `to` pixels from a part of `from`.
+    fn new(from: u32, part: (f64, f64), to: u32, filter: Filter) -> Axis {
+        let scale = (part.1 - part.0) / f64::from(to);
         // An image that shrinks is averaged over all the pixels that fall together.
         let widened = scale.max(1.0);
         let support = filter.support() * widened;
         let width = support.ceil() as usize * 2 + 1;
         let mut axis = Axis {
             from,
+            part,
             to,
             filter,
             spans: Vec::with_capacity(to as usize),
@@ -42,7 +45,7 @@ impl Axis {
         };
         let mut exact = vec![0f64; width];
         for (place, weights) in axis.weights.chunks_exact_mut(width).enumerate() {
-            let center = (place as f64 + 0.5) * scale;
+            let center = part.0 + (place as f64 + 0.5) * scale;
             // Casts stop at zero.
             let first = (center - support + 0.5) as usize;
             let end = ((center + support + 0.5) as usize).min(from as usize);
@@ -92,20 +95,48 @@ pub struct Resizer {
 impl Resizer {
     /// `image` with other extents, none of which is zero; itself when they are its own.
     pub fn resize<'a>(&'a mut self, image: &'a Rgb, width: u32, height: u32, filter: Filter) -> &'a Rgb {
-        let (across, down) = (image.width != width, image.height != height);
+        let (across, down) = ((0.0, image.width.into()), (0.0, image.height.into()));
+        self.resize_box(image, (across, down), width, height, filter)
+    }
+
+    /// What is the whole of an image that was reduced, with other extents: Pillow's `resize` with the `box` that `draft` gives.
+    pub fn resize_part<'a>(
+        &'a mut self,
+        reduced: &'a Reduced,
+        width: u32,
+        height: u32,
+        filter: Filter,
+    ) -> &'a Rgb {
+        let part = (reduced.across, reduced.down);
+        self.resize_box(&reduced.image, part, width, height, filter)
+    }
+
+    fn resize_box<'a>(
+        &'a mut self,
+        image: &'a Rgb,
+        part: ((f64, f64), (f64, f64)),
+        width: u32,
+        height: u32,
+        filter: Filter,
+    ) -> &'a Rgb {
+        let is_needed = |has: u32, part, wants: u32| has != wants || part != (0.0, f64::from(has));
+        let (across, down) = (
+            is_needed(image.width, part.0, width),
+            is_needed(image.height, part.1, height),
+        );
         if !across && !down {
             return image;
         }
         if filter == Filter::Nearest {
-            self.given = nearest(image, width, height);
+            self.given = nearest(image, part, width, height);
             return &self.given;
         }
         if across {
-            let axis = renewed(&mut self.across, image.width, width, filter);
+            let axis = renewed(&mut self.across, (image.width, part.0), width, filter);
             self.spread.set(axis);
         }
         if down {
-            renewed(&mut self.down, image.height, height, filter);
+            renewed(&mut self.down, (image.height, part.1), height, filter);
         }
         // The pass that throws more away goes first, since the other one has less to do then; with eight bits between the
         // passes that shows in the pixels. Older versions of Pillow always narrow the rows first.
@@ -132,10 +163,10 @@ impl Resizer {
 }
 
 /// The axis that is wanted: the last one, or a new one in its place.
-fn renewed(axis: &mut Option<Axis>, from: u32, to: u32, filter: Filter) -> &Axis {
-    let same = |axis: &Axis| (axis.from, axis.to, axis.filter) == (from, to, filter);
+fn renewed(axis: &mut Option<Axis>, (from, part): (u32, (f64, f64)), to: u32, filter: Filter) -> &Axis {
+    let same = |axis: &Axis| (axis.from, axis.part, axis.to, axis.filter) == (from, part, to, filter);
     let last = axis.take().filter(same);
-    axis.insert(last.unwrap_or_else(|| Axis::new(from, to, filter)))
+    axis.insert(last.unwrap_or_else(|| Axis::new(from, part, to, filter)))
 }
 
 /// One pass, across or down.
@@ -263,11 +294,11 @@ wide! {
     }
 }
 
-fn nearest(image: &Rgb, width: u32, height: u32) -> Rgb {
+fn nearest(image: &Rgb, part: ((f64, f64), (f64, f64)), width: u32, height: u32) -> Rgb {
     // Added up as Pillow does it, so that rounding falls alike.
-    let places = |from: u32, to: u32| {
-        let step = f64::from(from) / f64::from(to);
-        let mut at = step * 0.5;
+    let places = |from: u32, part: (f64, f64), to: u32| {
+        let step = (part.1 - part.0) / f64::from(to);
+        let mut at = part.0 + step * 0.5;
         let mut places = Vec::with_capacity(to as usize);
         for _ in 0..to {
             places.push((at as usize).min(from as usize - 1));
@@ -275,9 +306,9 @@ fn nearest(image: &Rgb, width: u32, height: u32) -> Rgb {
         }
         places
     };
-    let columns = places(image.width, width);
+    let columns = places(image.width, part.0, width);
     let mut pixels = Vec::with_capacity(width as usize * height as usize);
-    for row in places(image.height, height) {
+    for row in places(image.height, part.1, height) {
         let row = &image.pixels[row * image.width as usize..][..image.width as usize];
         pixels.extend(columns.iter().map(|column| row[*column]));
     }
@@ -293,15 +324,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FILTERS: [Filter; 6] = [
-        Filter::Nearest,
-        Filter::Lanczos,
-        Filter::Bilinear,
-        Filter::Bicubic,
-        Filter::Box,
-        Filter::Hamming,
-    ];
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -313,7 +335,7 @@ mod tests {
             let pixel = [color[0], color[1], color[2], 0];
             let image = Rgb { width: from.0, height: from.1, pixels: vec![pixel; (from.0 * from.1) as usize] };
             let mut resizer = Resizer::default();
-            let resized = resizer.resize(&image, to.0, to.1, FILTERS[which]);
+            let resized = resizer.resize(&image, to.0, to.1, Filter::ALL[which]);
             prop_assert_eq!((resized.width, resized.height), to);
             prop_assert_eq!(&resized.pixels, &vec![pixel; (to.0 * to.1) as usize]);
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-use super::decode::{Limits, Rgb, decode};
+use super::decode::{Decoder, Limits, Rgb, decode};
 use super::preprocess::Preprocessor;
 use super::processor;
 use crate::error::ErrorKind;
@@ -82,6 +82,24 @@ fn prepared_images_are_those_of_the_python_library() {
 fn images_are_turned_as_their_exif_data_says() {
     let Rgb { width, height, .. } = decode(&image("turned.jpg"), &Limits::default()).unwrap();
     assert_eq!((width, height), (40, 56));
+}
+
+/// The sizes are those of the image as it was held, also where the file has it lying on its side.
+#[test]
+fn an_image_that_was_turned_is_reduced_as_it_was_held() {
+    let reduced = |enough: (u32, u32)| {
+        let mut decoder = Decoder::default();
+        let image = decoder.decode_reduced(&image("turned.jpg"), &Limits::default(), &|width, height| {
+            assert_eq!((width, height), (40, 56));
+            enough
+        });
+        let image = image.unwrap().image;
+        (image.width, image.height)
+    };
+    assert_eq!(reduced((20, 28)), (20, 28));
+    assert_eq!(reduced((21, 28)), (40, 56));
+    assert_eq!(reduced((10, 14)), (10, 14));
+    assert_eq!(reduced((28, 20)), (40, 56));
 }
 
 #[test]

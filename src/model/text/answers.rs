@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokenizers::Encoding;
 
 use super::records::Records;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, output, params, text_input, texts};
+use super::{CALL, Job, output, params, text, text_input};
 use crate::error::{Error, Result};
 use crate::signature::{Function, OutputKind};
 use crate::tensor::{DType, Tensor, TensorBatch, Value};
@@ -105,19 +105,22 @@ struct Answer {
 }
 
 impl Job for Answers {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, _cut: &mut u64) -> Result<Vec<Value>> {
-        let [
-            questions,
-            contexts,
-            top_k,
-            stride,
-            longest,
-            window,
-            _,
-            impossible,
-            words,
-        ] = batch.inputs.as_slice()
-        else {
+    fn read(&self, batch: &TensorBatch, row: usize, _cut: &mut u64) -> Result<Vec<Sequence>> {
+        let [questions, contexts, _, stride, _, window, ..] = batch.inputs.as_slice() else {
+            return Err(Error::internal(
+                "question answering takes two texts and seven params",
+            ));
+        };
+        let most = self.tokenizer.most_tokens;
+        let window = params::count(window)?.unwrap_or(most.min(WINDOW)).min(most);
+        let stride = params::count(stride)?.unwrap_or((window / 2).min(OVERLAP));
+        let pair = (text(questions, row)?, text(contexts, row)?);
+        let read = self.tokenizer.windows(&self.bare, pair, window, stride)?;
+        Ok(read.into_iter().map(Sequence::placed).collect())
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [_, contexts, top_k, _, longest, _, _, impossible, words] = rows.batch.inputs.as_slice() else {
             return Err(Error::internal(
                 "question answering takes two texts and seven params",
             ));
@@ -138,42 +141,28 @@ impl Job for Answers {
                  name if it was logged with top_k",
             ));
         }
-        let most = self.tokenizer.most_tokens;
-        let window = params::count(window)?.unwrap_or(most.min(WINDOW)).min(most);
-        let stride = params::count(stride)?.unwrap_or((window / 2).min(OVERLAP));
-        let (questions, contexts) = (texts(questions)?, texts(contexts)?);
-        let (mut windows, mut rows): (Vec<Encoding>, Vec<usize>) = (Vec::new(), Vec::new());
-        for (row, (question, context)) in std::iter::zip(questions, contexts).enumerate() {
-            let pair = (question.as_str(), context.as_str());
-            let read = self.tokenizer.windows(&self.bare, pair, window, stride)?;
-            rows.resize(rows.len() + read.len(), row);
-            windows.extend(read);
-        }
-        let encoded: Vec<Tokens> = windows.iter().map(Tokens::from).collect();
+        let windows = rows.all();
         let mut candidates: Vec<(Vec<Candidate>, f64)> = vec![Default::default(); windows.len()];
-        runner.run(&encoded, None, |mut outputs| {
+        runner.run(&windows, None, |mut outputs| {
             let (starts, shape) = outputs.take(&["start_logits"], 2)?;
             let (ends, _) = outputs.take(&["end_logits"], 2)?;
             for (at, &place) in outputs.places.iter().enumerate() {
-                let window = &windows[place];
+                let window = windows[place].places()?;
                 let part = at * shape[1]..at * shape[1] + window.len();
                 candidates[place] = self.candidates(window, &starts[part.clone()], &ends[part], wanted);
             }
             Ok(())
         })?;
-        let mut found: Vec<Vec<Answer>> = vec![Vec::new(); batch.rows];
-        let mut no_answer = vec![1e6f64; batch.rows];
-        for (place, (candidates, none)) in candidates.iter().enumerate() {
-            let row = rows[place];
-            no_answer[row] = no_answer[row].min(*none);
-            for candidate in candidates {
-                add(
-                    &mut found[row],
-                    &windows[place],
-                    candidate,
-                    &contexts[row],
-                    wanted.words,
-                );
+        let mut found: Vec<Vec<Answer>> = vec![Vec::new(); rows.len()];
+        let mut no_answer = vec![1e6f64; rows.len()];
+        let mut judged = std::iter::zip(&windows, &candidates);
+        for (at, &row) in rows.rows.iter().enumerate() {
+            let context = text(contexts, row)?;
+            for (window, (candidates, none)) in judged.by_ref().take(rows.sequences[row].len()) {
+                no_answer[at] = no_answer[at].min(*none);
+                for candidate in candidates {
+                    add(&mut found[at], window.places()?, candidate, context, wanted.words);
+                }
             }
         }
         for (answers, none) in std::iter::zip(&mut found, no_answer) {
@@ -199,7 +188,7 @@ impl Job for Answers {
         if self.lists {
             return Ok(vec![all.column(fields)?]);
         }
-        let column = |field| Ok(Value::Tensor(Tensor::new(vec![batch.rows], field)?));
+        let column = |field| Ok(Value::Tensor(Tensor::new(vec![rows.len()], field)?));
         fields.into_iter().map(column).collect()
     }
 }

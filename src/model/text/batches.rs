@@ -3,6 +3,9 @@
 //! A network computes as many tokens for each text of a batch as its longest one has, so texts are sorted by length and
 //! cut where a batch would hold too many tokens or rows. Whoever scatters the results goes by the places that each batch
 //! names; the order of rows is never lost, because it is never changed.
+//!
+//! This is done twice with the same code: once with the rows of a block, each of which may be several sequences (a long context,
+//! a pair for each label), and once with the sequences of a batch of rows.
 
 /// How large a batch may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,15 +16,33 @@ pub struct Limits {
     pub rows: usize,
 }
 
-/// Places of texts in batches, longest first, so that the largest batch is met at once. `lengths` are in tokens.
-pub fn cut(lengths: &[usize], limits: Limits) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&place| (std::cmp::Reverse(lengths[place]), place));
+/// What is to be computed for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Tokens of its longest sequence.
+    pub longest: usize,
+    /// How many sequences it is.
+    pub sequences: usize,
+}
+
+/// Places of rows in batches, longest first, so that the largest batch is met at once.
+pub fn cut(sizes: &[Size], limits: Limits) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&place| {
+        let Size { longest, sequences } = sizes[place];
+        (std::cmp::Reverse((longest, sequences)), place)
+    });
     let mut batches = Vec::new();
     let mut rest = order.as_slice();
-    while let Some(&longest) = rest.first() {
-        let fitting = limits.tokens / lengths[longest].max(1);
-        let rows = fitting.clamp(1, limits.rows.max(1)).min(rest.len());
+    while let Some(&first) = rest.first() {
+        let longest = sizes[first].longest.max(1);
+        let most = (limits.tokens / longest).min(limits.rows);
+        let mut sequences = 0;
+        let fits = |place: &&usize| {
+            sequences += sizes[**place].sequences;
+            sequences <= most
+        };
+        let rows = rest.iter().take_while(fits).count().max(1);
         let (batch, others) = rest.split_at(rows);
         batches.push(batch.to_vec());
         rest = others;
@@ -34,24 +55,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn texts(lengths: &[usize]) -> Vec<Size> {
+        let size = |&longest: &usize| Size {
+            longest,
+            sequences: 1,
+        };
+        lengths.iter().map(size).collect()
+    }
+
     proptest! {
         #[test]
-        fn every_text_is_in_one_batch_and_no_batch_is_too_large(
-            lengths in proptest::collection::vec(1usize..600, 0..200), tokens in 1usize..2000, rows in 1usize..50,
+        fn every_row_is_in_one_batch_and_no_batch_is_too_large(
+            sizes in proptest::collection::vec((1usize..600, 1usize..4), 0..200),
+            tokens in 1usize..2000,
+            rows in 1usize..50,
         ) {
+            let sizes: Vec<Size> = sizes.iter().map(|&(longest, sequences)| Size { longest, sequences }).collect();
             let limits = Limits { tokens, rows };
-            let batches = cut(&lengths, limits);
+            let batches = cut(&sizes, limits);
             let mut places: Vec<usize> = batches.concat();
             places.sort_unstable();
-            prop_assert_eq!(places, (0..lengths.len()).collect::<Vec<_>>());
+            prop_assert_eq!(places, (0..sizes.len()).collect::<Vec<_>>());
+            let longest = |batch: &Vec<usize>| batch.iter().map(|&place| sizes[place].longest).max().unwrap();
+            let shortest = |batch: &Vec<usize>| batch.iter().map(|&place| sizes[place].longest).min().unwrap();
             for batch in &batches {
-                let longest = batch.iter().map(|&place| lengths[place]).max().unwrap();
-                prop_assert!(batch.len() <= rows);
-                prop_assert!(batch.len() * longest <= tokens || batch.len() == 1);
+                let sequences: usize = batch.iter().map(|&place| sizes[place].sequences).sum();
+                prop_assert!(sequences <= rows && sequences * longest(batch) <= tokens || batch.len() == 1);
             }
-            // Texts of a batch are neighbours by length: no shorter one lies in an earlier batch.
-            let shortest = |batch: &Vec<usize>| batch.iter().map(|&place| lengths[place]).min().unwrap();
-            let longest = |batch: &Vec<usize>| batch.iter().map(|&place| lengths[place]).max().unwrap();
+            // Rows of a batch are neighbours by length: no shorter one lies in an earlier batch.
             for pair in batches.windows(2) {
                 prop_assert!(shortest(&pair[0]) >= longest(&pair[1]));
             }
@@ -61,7 +92,15 @@ mod tests {
     #[test]
     fn like_lengths_share_a_batch() {
         let limits = Limits { tokens: 64, rows: 3 };
-        let batches = cut(&[4, 30, 5, 31, 4, 100, 4], limits);
+        let batches = cut(&texts(&[4, 30, 5, 31, 4, 100, 4]), limits);
         assert_eq!(batches, [vec![5], vec![3, 1], vec![2, 0, 4], vec![6]]);
+    }
+
+    #[test]
+    fn a_row_of_many_sequences_counts_for_all_of_them() {
+        let limits = Limits { tokens: 64, rows: 8 };
+        let sizes =
+            [(10, 5), (10, 2), (10, 3), (10, 1)].map(|(longest, sequences)| Size { longest, sequences });
+        assert_eq!(cut(&sizes, limits), [vec![0], vec![2, 1, 3]]);
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokenizers::{Encoding, TruncationStrategy};
 
 use super::records::Records;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence};
 use super::scores::{self, Function as Apply};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, names_of_labels, output, params, text_input, texts};
+use super::{CALL, Job, names_of_labels, output, params, text, text_input};
 use crate::error::{Error, Result};
 use crate::model::pretrained::Pretrained;
 use crate::signature::{Function, OutputKind};
@@ -113,20 +113,23 @@ struct Entity {
 }
 
 impl Job for Entities {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let [column, strategy] = batch.inputs.as_slice() else {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
+        let Some(column) = batch.inputs.first() else {
+            return Err(Error::internal("token classification takes a text"));
+        };
+        let encoding = self.tokenizer.placed(text(column, row)?, cut)?;
+        Ok(vec![Sequence::placed(encoding)])
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [column, strategy] = rows.batch.inputs.as_slice() else {
             return Err(Error::internal(
                 "token classification takes a text and a strategy",
             ));
         };
         let strategy = Strategy::named(params::word(strategy)?)?;
-        let sentences = texts(column)?;
-        let placed: Vec<Encoding> = sentences
-            .iter()
-            .map(|text| self.tokenizer.placed(text, cut))
-            .collect::<Result<_>>()?;
-        let encoded: Vec<Tokens> = placed.iter().map(Tokens::from).collect();
-        let mut found: Vec<Vec<Entity>> = vec![Vec::new(); batch.rows];
+        let encoded = rows.all();
+        let mut found: Vec<Vec<Entity>> = vec![Vec::new(); rows.len()];
         runner.run(&encoded, None, |mut outputs| {
             let (mut numbers, shape) = outputs.take(&["logits"], 3)?;
             let (longest, labels) = (shape[1], shape[2]);
@@ -138,7 +141,8 @@ impl Job for Entities {
             }
             for (row, &place) in outputs.places.iter().enumerate() {
                 let numbers = &mut numbers[row * longest * labels..(row + 1) * longest * labels];
-                let pieces = self.pieces(&sentences[place], &placed[place], numbers);
+                let sentence = text(column, rows.rows[place])?;
+                let pieces = self.pieces(sentence, encoded[place].places()?, numbers);
                 found[place] = self.entities(pieces, strategy)?;
             }
             Ok(())

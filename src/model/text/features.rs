@@ -4,9 +4,9 @@ use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
 use super::labels::offsets;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, VECTORS, output, text_input, texts};
+use super::{CALL, Job, VECTORS, output, text, text_input};
 use crate::error::{Error, Result};
 use crate::signature::{Dim, Function, OutputKind};
 use crate::tensor::{DType, Items, Lists, Tensor, TensorBatch, Value};
@@ -33,15 +33,17 @@ struct Features {
 }
 
 impl Job for Features {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
         let [column] = batch.inputs.as_slice() else {
             return Err(Error::internal("feature extraction takes a text"));
         };
-        let encoded = texts(column)?
-            .iter()
-            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
-        let encoded: Vec<Tokens> = encoded.collect::<Result<_>>()?;
-        let offsets = offsets(encoded.iter().map(|tokens| tokens.ids.len()));
+        let encoding = self.tokenizer.ids(text(column, row)?, cut)?;
+        Ok(vec![Tokens::from(&encoding).into()])
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let encoded = rows.all();
+        let offsets = offsets(encoded.iter().map(|one| one.tokens.ids.len()));
         let items = offsets.last().copied().unwrap_or(0);
         let (mut vectors, mut width) = (Vec::new(), 0);
         runner.run(&encoded, None, |mut outputs| {

@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::scores::{self, Function as Apply};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, names_of_labels, output, params, text_input, texts};
+use super::{CALL, Job, names_of_labels, output, params, text, text_input};
 use crate::error::{Error, Result};
 use crate::model::pretrained::Pretrained;
 use crate::signature::{Function, OutputKind};
@@ -76,22 +76,26 @@ struct Classification {
 }
 
 impl Job for Classification {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let (column, apply, top_k) = match batch.inputs.as_slice() {
-            [column, apply] => (column, apply, Some(1)),
-            [column, apply, top_k] => (column, apply, params::count(top_k)?),
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
+        let Some(column) = batch.inputs.first() else {
+            return Err(Error::internal("text classification takes a text"));
+        };
+        let encoding = self.tokenizer.ids(text(column, row)?, cut)?;
+        Ok(vec![Tokens::from(&encoding).into()])
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let (apply, top_k) = match rows.batch.inputs.as_slice() {
+            [_, apply] => (apply, Some(1)),
+            [_, apply, top_k] => (apply, params::count(top_k)?),
             _ => return Err(Error::internal("text classification takes a text and its params")),
         };
         let apply = match params::word(apply)? {
             "" => self.usual,
             name => Apply::named(name)?,
         };
-        let encoded = texts(column)?
-            .iter()
-            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(text, cut)?)));
-        let encoded: Vec<Tokens> = encoded.collect::<Result<_>>()?;
-        let mut ranked: Vec<Vec<(usize, f32)>> = vec![Vec::new(); batch.rows];
-        runner.run(&encoded, None, |mut outputs| {
+        let mut ranked: Vec<Vec<(usize, f32)>> = vec![Vec::new(); rows.len()];
+        runner.run(&rows.all(), None, |mut outputs| {
             let (mut numbers, shape) = outputs.take(&["logits"], 2)?;
             if shape[1] != self.labels.len() {
                 return Err(Error::model(format!(
@@ -119,8 +123,8 @@ impl Job for Classification {
             return Ok(vec![Value::Lists(Lists::new(offsets, items)?)]);
         }
         Ok(vec![
-            Value::Tensor(Tensor::new(vec![batch.rows], labels)?),
-            Value::Tensor(Tensor::new(vec![batch.rows], scores)?),
+            Value::Tensor(Tensor::new(vec![rows.len()], labels)?),
+            Value::Tensor(Tensor::new(vec![rows.len()], scores)?),
         ])
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
 use super::records::Records;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::scores::{self, Function as Apply};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, output, params, text_input, texts};
+use super::{CALL, Job, output, params, text, text_input, texts};
 use crate::error::{Error, Result};
 use crate::signature::{Function, OutputKind};
 use crate::tensor::{DType, Tensor, TensorBatch, Value};
@@ -83,29 +83,33 @@ impl Job for Masks {
         usual / 2
     }
 
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let [column, top_k, targets] = batch.inputs.as_slice() else {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
+        let Some(column) = batch.inputs.first() else {
+            return Err(Error::internal("fill-mask takes a text"));
+        };
+        let tokens = Tokens::from(&self.tokenizer.ids(text(column, row)?, cut)?);
+        match tokens.ids.contains(&self.mask) {
+            true => Ok(vec![tokens.into()]),
+            false => Err(Error::data(format!(
+                "a text has no {}, and so nothing to fill",
+                self.token
+            ))),
+        }
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [_, top_k, targets] = rows.batch.inputs.as_slice() else {
             return Err(Error::internal("fill-mask takes a text and two params"));
         };
         let top_k = params::count(top_k)?.unwrap_or(TOP_K as usize);
         let targets = self.targets(targets)?;
-        let mut encoded = Vec::with_capacity(batch.rows);
-        for (row, text) in texts(column)?.iter().enumerate() {
-            let tokens = Tokens::from(&self.tokenizer.ids(text, cut)?);
-            if !tokens.ids.contains(&self.mask) {
-                return Err(Error::data(format!(
-                    "row {row} of a batch has no {} in its text, and so nothing to fill",
-                    self.token
-                )));
-            }
-            encoded.push(tokens);
-        }
-        let mut filled: Vec<Vec<Candidate>> = vec![Vec::new(); batch.rows];
+        let encoded = rows.all();
+        let mut filled: Vec<Vec<Candidate>> = vec![Vec::new(); rows.len()];
         runner.run(&encoded, None, |mut outputs| {
             let (mut numbers, shape) = outputs.take(&["logits"], 3)?;
             let (longest, words) = (shape[1], shape[2]);
             for (row, &place) in outputs.places.iter().enumerate() {
-                let ids = &encoded[place].ids;
+                let ids = &encoded[place].tokens.ids;
                 let masks: Vec<usize> = (0..ids.len()).filter(|at| ids[*at] == self.mask).collect();
                 for &at in &masks {
                     let start = (row * longest + at) * words;

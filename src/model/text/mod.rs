@@ -2,7 +2,7 @@
 //! entities, answers), as the Python pipelines and sentence-transformers do it.
 //!
 //! ```text
-//! rows of a block ─▶ tokenizer ─▶ batches: by length, padded ─▶ network ─▶ task: values, in the order of the rows
+//! rows of a block ─▶ tokenizer ─▶ batches: by length ─▶ whoever has time: padded ─▶ network ─▶ task: values of these rows
 //! ```
 //!
 //! A task does not know who computes the network: Candle from safetensors, or ONNX Runtime from an exported graph. Its
@@ -11,12 +11,13 @@
 use std::sync::Arc;
 
 use self::batches::Limits;
-use self::run::Runner;
+use self::run::{Rows, Runner, Sequence};
 use self::tokenizer::Tokenizer;
 use super::network::{self, Networks};
 use super::pretrained::{Pretrained, Task, Weights};
-use super::{Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
-use crate::error::{Error, Result};
+use super::{Arranged, Arranging, Counts, Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome, digest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::origin::RowError;
 use crate::signature::{Dim, Function, InputFeature, OutputFeature, OutputKind, Source};
 use crate::tensor::{DType, Items, Lists, Tensor, TensorBatch, TensorData, Value};
 
@@ -57,8 +58,14 @@ const TRIAL: &str = "A text to try the model on.";
 
 /// Texts through a network: one function of a model.
 trait Job: Send + Sync {
-    /// One value per output of the function. Adds the texts that were too long to `cut`.
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>>;
+    /// What the network is to read for a row. Adds 1 to `cut` for each text that is too long.
+    ///
+    /// # Errors
+    /// `Data` for what is wrong with this row alone.
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>>;
+
+    /// One value per output of the function, for these rows.
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>>;
 
     /// The text of the trial run.
     fn trial(&self) -> String {
@@ -163,7 +170,13 @@ impl TextModel {
                 rows: 1,
                 inputs: function.inputs.iter().map(input).collect::<Result<_>>()?,
             };
-            let values = part.infer(&batch, &mut runner, &mut 0)?;
+            let sequences = [part.read(&batch, 0, &mut 0)?];
+            let rows = Rows {
+                batch: &batch,
+                rows: &[0],
+                sequences: &sequences,
+            };
+            let values = part.infer(&rows, &mut runner)?;
             for (output, value) in std::iter::zip(&mut function.outputs, &values) {
                 let fixed = |shape: &[usize]| shape.iter().map(|extent| Dim::Fixed(*extent)).collect();
                 match value {
@@ -261,13 +274,60 @@ struct TextWorker {
     cut: u64,
 }
 
-impl Model for TextWorker {
-    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
-        self.part.infer(batch, &mut self.runner, &mut self.cut)
+/// Rows of a block as the network reads them.
+struct Reading {
+    batch: TensorBatch,
+    /// Of each row; nothing for those that failed.
+    sequences: Vec<Vec<Sequence>>,
+}
+
+impl TextWorker {
+    /// Reads all rows; the places of those that can be scored, and what is wrong with the others.
+    fn read(&mut self, batch: TensorBatch) -> Result<(Reading, Vec<usize>, Vec<RowError>)> {
+        let mut sequences = Vec::with_capacity(batch.rows);
+        let (mut kept, mut failed) = (Vec::with_capacity(batch.rows), Vec::new());
+        for row in 0..batch.rows {
+            sequences.push(match self.part.read(&batch, row, &mut self.cut) {
+                Ok(read) => {
+                    kept.push(row);
+                    read
+                }
+                Err(error) if error.kind() == ErrorKind::Data => {
+                    failed.push(RowError { row, error });
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            });
+        }
+        Ok((Reading { batch, sequences }, kept, failed))
     }
 
-    fn limit_rows(&mut self, rows: usize) {
-        self.runner.limit_rows(rows);
+    fn score(&mut self, reading: &Reading, rows: &[usize]) -> Result<Vec<Value>> {
+        let rows = Rows {
+            batch: &reading.batch,
+            rows,
+            sequences: &reading.sequences,
+        };
+        self.part.infer(&rows, &mut self.runner)
+    }
+}
+
+impl Model for TextWorker {
+    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+        self.infer_rows(batch)?.all()
+    }
+
+    fn infer_rows(&mut self, batch: &TensorBatch) -> Result<Outcome> {
+        let (reading, kept, failed) = self.read(batch.clone())?;
+        let values = match kept.is_empty() {
+            true => Vec::new(),
+            false => self.score(&reading, &kept)?,
+        };
+        Ok(Outcome { values, failed })
+    }
+
+    fn arranging(&mut self) -> Option<&mut dyn Arranging> {
+        Some(self)
     }
 
     fn take_counts(&mut self) -> Counts {
@@ -276,6 +336,27 @@ impl Model for TextWorker {
             tokens: std::mem::take(&mut self.runner.tokens),
             tokens_computed: std::mem::take(&mut self.runner.computed),
         }
+    }
+}
+
+impl Arranging for TextWorker {
+    fn arrange(&mut self, rows: TensorBatch) -> Result<Arranged> {
+        let (reading, kept, failed) = self.read(rows)?;
+        Ok(Arranged {
+            batches: self.runner.arrange(&reading.sequences, &kept),
+            failed,
+            state: Box::new(reading),
+        })
+    }
+
+    fn infer_arranged(&mut self, arranged: &Arranged, batch: usize) -> Result<Vec<Value>> {
+        let reading = arranged.state.downcast_ref::<Reading>();
+        let reading = reading.ok_or_else(|| Error::internal("rows that no model of texts arranged"))?;
+        self.score(reading, &arranged.batches[batch])
+    }
+
+    fn limit_rows(&mut self, rows: usize) {
+        self.runner.limit_rows(rows);
     }
 }
 
@@ -295,6 +376,12 @@ fn names_of_labels(config: &serde_json::Map<String, serde_json::Value>) -> Vec<S
             .map_or_else(|| format!("LABEL_{id}"), str::to_string)
     };
     (0..count).map(name).collect()
+}
+
+/// The text of a row.
+fn text(tensor: &Tensor, row: usize) -> Result<&str> {
+    let text = texts(tensor)?.get(row).map(String::as_str);
+    text.ok_or_else(|| Error::internal("there are fewer texts than rows"))
 }
 
 /// The texts of a column.

@@ -1,9 +1,9 @@
 //! Texts through a network: batches of like length, padded, run one after another.
 
-use super::batches::{self, Limits};
+use super::batches::{self, Limits, Size};
 use crate::error::{Error, Result};
 use crate::model::network::{Named, Network};
-use crate::tensor::{Tensor, TensorData};
+use crate::tensor::{Tensor, TensorBatch, TensorData};
 use tokenizers::Encoding;
 
 /// A text, or a pair of texts, as the network wants it.
@@ -14,6 +14,62 @@ pub struct Tokens {
     pub kinds: Vec<u32>,
     /// How many of the first tokens others attend to: all, unless some are filling that the model wants to see.
     pub attended: usize,
+}
+
+/// One of the sequences that the network reads for a row.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    pub tokens: Tokens,
+    /// Where its tokens stand in the text, for tasks that ask.
+    pub places: Option<Box<Encoding>>,
+}
+
+impl From<Tokens> for Sequence {
+    fn from(tokens: Tokens) -> Sequence {
+        Sequence { tokens, places: None }
+    }
+}
+
+impl Sequence {
+    /// A sequence whose tokens know their places.
+    pub fn placed(encoding: Encoding) -> Sequence {
+        Sequence {
+            tokens: Tokens::from(&encoding),
+            places: Some(Box::new(encoding)),
+        }
+    }
+
+    /// Where its tokens stand in the text.
+    ///
+    /// # Errors
+    /// `Internal`, when it was made without.
+    pub fn places(&self) -> Result<&Encoding> {
+        let places = self.places.as_deref();
+        places.ok_or_else(|| Error::internal("a task asks for the places of tokens that it did not keep"))
+    }
+}
+
+/// Some rows of a block with the sequences they became.
+pub struct Rows<'a> {
+    /// All rows of the block: for params, and what else a task needs of the texts.
+    pub batch: &'a TensorBatch,
+    /// Which of them it is about; what is computed comes back in this order.
+    pub rows: &'a [usize],
+    /// The sequences of each row of the block.
+    pub sequences: &'a [Vec<Sequence>],
+}
+
+impl<'a> Rows<'a> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The sequences of the rows, one after the other.
+    pub fn all(&self) -> Vec<&'a Sequence> {
+        let sequences = self.sequences;
+        self.rows.iter().flat_map(|&row| &sequences[row]).collect()
+    }
 }
 
 impl From<&Encoding> for Tokens {
@@ -101,6 +157,23 @@ impl Runner {
         self.limits.rows = rows.max(1);
     }
 
+    /// Batches of rows of these sequences.
+    pub fn arrange(&self, rows: &[Vec<Sequence>], places: &[usize]) -> Vec<Vec<usize>> {
+        let size = |&row: &usize| Size {
+            longest: rows[row]
+                .iter()
+                .map(|one| one.tokens.ids.len())
+                .max()
+                .unwrap_or(0),
+            sequences: rows[row].len(),
+        };
+        let sizes: Vec<Size> = places.iter().map(size).collect();
+        let mut batches = batches::cut(&sizes, self.limits);
+        let all = batches.iter_mut().flatten();
+        all.for_each(|place| *place = places[*place]);
+        batches
+    }
+
     /// Runs `texts` in batches of at most `rows` rows, if that is fewer than this worker's own limit, and hands over what
     /// the network says about each batch.
     ///
@@ -108,16 +181,21 @@ impl Runner {
     /// Those of the network and of `each`.
     pub fn run(
         &mut self,
-        texts: &[Tokens],
+        texts: &[&Sequence],
         rows: Option<usize>,
         mut each: impl FnMut(Outputs) -> Result<()>,
     ) -> Result<()> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.tokens.ids.len()).collect();
+        let size = |&longest: &usize| Size {
+            longest,
+            sequences: 1,
+        };
+        let sizes: Vec<Size> = lengths.iter().map(size).collect();
         let limits = Limits {
             rows: rows.unwrap_or(usize::MAX).min(self.limits.rows),
             ..self.limits
         };
-        for places in batches::cut(&lengths, limits) {
+        for places in batches::cut(&sizes, limits) {
             let longest = lengths[places[0]].max(1);
             self.tokens += places.iter().map(|&place| lengths[place] as u64).sum::<u64>();
             self.computed += (places.len() * longest) as u64;
@@ -130,12 +208,12 @@ impl Runner {
         Ok(())
     }
 
-    fn inputs(&self, texts: &[Tokens], places: &[usize], longest: usize) -> Result<Vec<Named>> {
+    fn inputs(&self, texts: &[&Sequence], places: &[usize], longest: usize) -> Result<Vec<Named>> {
         let mut inputs = Vec::with_capacity(self.wanted.len());
         for name in &self.wanted {
             let mut values: Vec<i64> = Vec::with_capacity(places.len() * longest);
             for &place in places {
-                let text = &texts[place];
+                let text = &texts[place].tokens;
                 let end = values.len() + longest;
                 match name.as_str() {
                     "input_ids" => values.extend(text.ids.iter().map(|id| i64::from(*id))),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
 use super::dense::Dense;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{Job, VECTORS, output, params, pooling, text_input, texts};
+use super::{Job, VECTORS, output, params, pooling, text, text_input};
 use crate::error::{Error, Result};
 use crate::model::ModelFiles;
 use crate::model::pretrained::{Pretrained, Sentence};
@@ -79,8 +79,17 @@ struct Embedding {
 }
 
 impl Job for Embedding {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let [sentences, batch_size, truncate_dim, prompt_name] = batch.inputs.as_slice() else {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
+        let [sentences, _, _, prompt_name] = batch.inputs.as_slice() else {
+            return Err(Error::internal("sentence embedding takes texts and three params"));
+        };
+        let prompt = self.prompt(params::word(prompt_name)?)?;
+        let whole = self.whole(prompt, text(sentences, row)?);
+        Ok(vec![Tokens::from(&self.tokenizer.ids(&whole, cut)?).into()])
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [_, batch_size, truncate_dim, prompt_name] = rows.batch.inputs.as_slice() else {
             return Err(Error::internal("sentence embedding takes texts and three params"));
         };
         let prompt = self.prompt(params::word(prompt_name)?)?;
@@ -89,20 +98,17 @@ impl Job for Embedding {
             // All but the special token at the end, which comes after the text.
             false => self.tokenizer.ids(prompt.trim(), &mut 0)?.len().saturating_sub(1),
         };
-        let (rows, dim) = (params::count(batch_size)?, params::count(truncate_dim)?);
-        let sentences = texts(sentences)?.iter();
-        let tokens: Vec<Tokens> = sentences
-            .map(|text| Ok(Tokens::from(&self.tokenizer.ids(&self.whole(prompt, text), cut)?)))
-            .collect::<Result<_>>()?;
+        let (most, dim) = (params::count(batch_size)?, params::count(truncate_dim)?);
+        let sequences = rows.all();
         let (mut vectors, mut width) = (Vec::new(), 0);
         let mut vector = Vec::new();
-        runner.run(&tokens, rows, |mut outputs| {
+        runner.run(&sequences, most, |mut outputs| {
             let (numbers, shape) = outputs.take(VECTORS, 3)?;
             let (longest, hidden) = (shape[1], shape[2]);
             for (row, &place) in outputs.places.iter().enumerate() {
                 vector.clear();
                 let numbers = &numbers[row * longest * hidden..(row + 1) * longest * hidden];
-                let length = tokens[place].ids.len();
+                let length = sequences[place].tokens.ids.len();
                 let ways = &self.sentence.pooling;
                 pooling::pool(numbers, hidden, prompt_tokens, length, ways, &mut vector);
                 for dense in self.dense.iter() {
@@ -114,7 +120,7 @@ impl Job for Embedding {
                 vector.truncate(dim.unwrap_or(usize::MAX));
                 if width == 0 {
                     width = vector.len();
-                    vectors.resize(batch.rows * width, 0.0);
+                    vectors.resize(rows.len() * width, 0.0);
                 }
                 let target = &mut vectors[place * width..(place + 1) * width];
                 for (target, number) in std::iter::zip(target, &vector) {
@@ -124,7 +130,7 @@ impl Job for Embedding {
             Ok(())
         })?;
         Ok(vec![Value::Tensor(Tensor::new(
-            vec![batch.rows, width],
+            vec![rows.len(), width],
             vectors,
         )?)])
     }

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{Job, TextModel, output, text_input, texts};
+use super::{Job, TextModel, output, text, text_input};
 use crate::error::{Error, Result};
 use crate::model::image::ImageModel;
 use crate::model::network;
@@ -28,7 +28,7 @@ const TEXT_FEATURES: &str = "get_text_features";
 /// precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let images = ImageModel::open(files, pretrained, networks.clone(), engine)
+    let images = ImageModel::open(files, pretrained, networks.clone(), engine, options.jpeg_scale)
         .map_err(|error| error.with("model", &files.location))?;
     let has = |name: &str| files.files.contains_key(&format!("{}{name}", pretrained.root));
     let takes_texts = networks.inputs().iter().any(|name| name == "input_ids");
@@ -136,12 +136,15 @@ impl TextFeatures {
 }
 
 impl Job for TextFeatures {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
         let [column] = batch.inputs.as_slice() else {
             return Err(Error::internal("a tower of texts takes a text"));
         };
-        let encoded = texts(column)?.iter().map(|text| self.tokens(text, cut));
-        let encoded: Vec<Tokens> = encoded.collect::<Result<_>>()?;
+        Ok(vec![self.tokens(text(column, row)?, cut)?.into()])
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let encoded = rows.all();
         let (mut vectors, mut width) = (Vec::new(), 0);
         runner.run(&encoded, None, |mut outputs| {
             let (numbers, shape) = outputs.take(&["text_embeds"], 2)?;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokenizers::TruncationStrategy;
 
 use super::labels::offsets;
-use super::run::{Runner, Tokens};
+use super::run::{Rows, Runner, Sequence, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{CALL, Job, output, params, text_input, texts};
+use super::{CALL, Job, output, params, text, text_input, texts};
 use crate::error::{Error, Result};
 use crate::model::pretrained::Pretrained;
 use crate::signature::{Dim, Function, InputFeature, OutputKind};
@@ -59,31 +59,38 @@ struct ZeroShot {
 }
 
 impl Job for ZeroShot {
-    fn infer(&self, batch: &TensorBatch, runner: &mut Runner, cut: &mut u64) -> Result<Vec<Value>> {
-        let [sequences, labels, template, multi_label] = batch.inputs.as_slice() else {
+    fn read(&self, batch: &TensorBatch, row: usize, cut: &mut u64) -> Result<Vec<Sequence>> {
+        let [sequences, labels, template, _] = batch.inputs.as_slice() else {
             return Err(Error::internal(
                 "zero-shot classification takes a text, labels and two params",
             ));
         };
-        let (template, multi_label) = (params::word(template)?, params::flag(multi_label)?);
+        let template = params::word(template)?;
         if !template.contains("{}") {
             return Err(Error::config(format!(
                 "input.params.hypothesis_template: {template:?} has no {{}} for a label to stand in"
             )));
         }
-        let sequences = texts(sequences)?;
-        let labels = of_each_row(labels, batch.rows)?;
-        let mut pairs = Vec::new();
-        for (sequence, labels) in std::iter::zip(sequences, &labels) {
-            for label in labels {
-                let hypothesis = template.replacen("{}", label, 1);
-                pairs.push(Tokens::from(&self.tokenizer.pair_ids(
-                    sequence,
-                    &hypothesis,
-                    cut,
-                )?));
-            }
-        }
+        let sequence = text(sequences, row)?;
+        let mut pair = |label: String| {
+            let hypothesis = template.replacen("{}", &label, 1);
+            let encoding = self.tokenizer.pair_ids(sequence, &hypothesis, cut)?;
+            Ok(Tokens::from(&encoding).into())
+        };
+        let labels = of_row(labels, batch.rows, row)?;
+        labels.into_iter().map(&mut pair).collect()
+    }
+
+    fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
+        let [sequences, labels, _, multi_label] = rows.batch.inputs.as_slice() else {
+            return Err(Error::internal(
+                "zero-shot classification takes a text, labels and two params",
+            ));
+        };
+        let multi_label = params::flag(multi_label)?;
+        let labels = rows.rows.iter().map(|&row| of_row(labels, rows.batch.rows, row));
+        let labels: Vec<Vec<String>> = labels.collect::<Result<_>>()?;
+        let pairs = rows.all();
         // Of each pair: the score of what is against it, and of what is for it.
         let mut judged = vec![(0f32, 0f32); pairs.len()];
         runner.run(&pairs, None, |mut outputs| {
@@ -106,12 +113,14 @@ impl Job for ZeroShot {
                 scores.push(f64::from(row[label]));
             }
         }
+        let sequences = rows.rows.iter().map(|&row| Ok(text(sequences, row)?.to_string()));
+        let sequences: Vec<String> = sequences.collect::<Result<_>>()?;
         let list = |items: TensorData| -> Result<Value> {
             let items = Tensor::new(vec![items.len()], items)?;
             Ok(Value::Lists(Lists::new(offsets.clone(), Items::Tensor(items))?))
         };
         Ok(vec![
-            Value::Tensor(Tensor::new(vec![batch.rows], sequences.to_vec())?),
+            Value::Tensor(Tensor::new(vec![rows.len()], sequences)?),
             list(names.into())?,
             list(scores.into())?,
         ])
@@ -134,8 +143,8 @@ fn probabilities(judged: &[(f32, f32)], multi_label: bool) -> Vec<f32> {
     scores
 }
 
-/// The labels of each row: of a column of lists, or of a param that is repeated.
-fn of_each_row(labels: &Tensor, rows: usize) -> Result<Vec<Vec<String>>> {
+/// The labels of a row: of a column of lists, or of a param that is repeated.
+fn of_row(labels: &Tensor, rows: usize, row: usize) -> Result<Vec<String>> {
     let all = texts(labels)?;
     let each = all.len() / rows.max(1);
     let split = |texts: &[String]| -> Vec<String> {
@@ -145,20 +154,13 @@ fn of_each_row(labels: &Tensor, rows: usize) -> Result<Vec<Vec<String>>> {
             .filter(|label| !label.is_empty())
             .collect()
     };
-    (0..rows)
-        .map(|row| {
-            let texts = &all[row * each..(row + 1) * each];
-            // One text with commas is a list, as the library reads it; labels of a list may have commas.
-            let labels = match texts {
-                [one] => split(std::slice::from_ref(one)),
-                several => several.to_vec(),
-            };
-            match labels.is_empty() {
-                true => Err(Error::data(format!(
-                    "row {row} of a batch has no candidate_labels"
-                ))),
-                false => Ok(labels),
-            }
-        })
-        .collect()
+    // One text with commas is a list, as the library reads it; labels of a list may have commas.
+    let labels = match &all[row * each..(row + 1) * each] {
+        [one] => split(std::slice::from_ref(one)),
+        several => several.to_vec(),
+    };
+    match labels.is_empty() {
+        true => Err(Error::data("a row has no candidate_labels")),
+        false => Ok(labels),
+    }
 }

@@ -5,8 +5,12 @@
 //! built; without them (`mozjpeg-sys`) it takes twice as long as Pillow. So this decodes the kinds of JPEG that Pillow
 //! reads: sequential and progressive, Huffman codes, 8 bits, one, three or four components, any sampling.
 //!
+//! Where a picture is to become smaller anyway, it can be decoded at a half, a quarter or an eighth: what Pillow's `draft`
+//! makes of it.
+//!
 //! Damaged data is an error, where Pillow often goes on with grey; so is a file without its end. Held against Pillow by
-//! `tests/it/jpeg.rs`. Sources: ITU T.81; libjpeg-turbo's `jidctint.c`, `jdsample.c`, `jdcolor.c`, `jdapimin.c`.
+//! `tests/it/jpeg.rs`. Sources: ITU T.81; libjpeg-turbo's `jidctint.c`, `jidctred.c`, `jdmaster.c`,
+//! `jdsample.c`, `jdcolor.c`, `jdapimin.c`.
 
 mod color;
 mod huffman;
@@ -51,20 +55,48 @@ pub struct Header {
     pub width: u32,
     /// Rows.
     pub height: u32,
+    /// Width and height in the file, which are so many times as many.
+    pub whole: (u32, u32),
+    /// See `whole`.
+    pub times: u32,
     /// The EXIF data, if there is any.
     pub exif: Option<Vec<u8>>,
+}
+
+/// What a picture is wanted for.
+pub struct Wanted<'a> {
+    /// Most pixels in the file.
+    pub most_pixels: u64,
+    /// Most bytes that decoding may take.
+    pub most_bytes: u64,
+    /// Width and height that are enough, for a picture of the width, the height and the EXIF data given, as far as it comes
+    /// before the frame; `None` where all are wanted.
+    pub enough: Option<&'a Enough<'a>>,
+}
+
+/// See [`Wanted::enough`].
+pub type Enough<'a> = dyn Fn(u32, u32, Option<&[u8]>) -> (u32, u32) + 'a;
+
+/// Samples a side of a block: as few as give a width and a height that are enough, by Pillow's `draft`.
+fn side(has: (u32, u32), enough: (u32, u32)) -> usize {
+    let times = (has.0 / enough.0.max(1)).min(has.1 / enough.1.max(1));
+    match times {
+        8.. => 1,
+        4.. => 2,
+        2.. => 4,
+        _ => 8,
+    }
 }
 
 impl Decoder {
     /// Decodes `bytes`; the pixels (red, green, blue, 0) take the place of what is in `pixels`.
     ///
     /// # Errors
-    /// What is wrong with the file, or that it has more than `most_pixels` or takes more than `most_bytes`.
+    /// What is wrong with the file, or that it is beyond what is `wanted`.
     pub fn decode(
         &mut self,
         bytes: &[u8],
-        most_pixels: u64,
-        most_bytes: u64,
+        wanted: &Wanted,
         pixels: &mut Vec<[u8; 4]>,
     ) -> Result<Header, Fault> {
         let mut state = State::default();
@@ -90,32 +122,37 @@ impl Decoder {
                     let had_frame = state.frame.is_some();
                     state.take(code, segments::body(bytes, &mut at)?)?;
                     if let Some(frame) = state.frame.as_ref().filter(|_| !had_frame) {
-                        grid = self.prepare(frame, most_pixels, most_bytes)?;
+                        grid = self.prepare(frame, state.exif.as_deref(), wanted)?;
                     }
                 }
             }
         }
         let frame = state.frame.as_ref().ok_or(Fault::Damaged("it has no frame"))?;
-        self.write(frame, &grid, Space::of(&state), pixels)?;
+        let (width, height) = grid.extents(frame);
+        self.write((width, height), &grid, Space::of(&state), pixels)?;
         Ok(Header {
-            width: frame.width,
-            height: frame.height,
+            width,
+            height,
+            whole: (frame.width, frame.height),
+            times: 8 / grid.side as u32,
             exif: state.exif,
         })
     }
 
     /// Makes room for a picture.
-    fn prepare(&mut self, frame: &Frame, most_pixels: u64, most_bytes: u64) -> Result<Grid, Fault> {
+    fn prepare(&mut self, frame: &Frame, exif: Option<&[u8]>, wanted: &Wanted) -> Result<Grid, Fault> {
         let pixels = u64::from(frame.width) * u64::from(frame.height);
         if pixels == 0 {
             return Err(Fault::Damaged("it has no pixels"));
         }
-        if pixels > most_pixels {
+        if pixels > wanted.most_pixels {
             return Err(Fault::Pixels(frame.width, frame.height));
         }
-        let grid = Grid::of(frame);
-        let bytes = pixels * 4 + grid.bytes(frame);
-        if bytes > most_bytes {
+        let has = (frame.width, frame.height);
+        let enough = |enough: &Enough| side(has, enough(frame.width, frame.height, exif));
+        let grid = Grid::of(frame, wanted.enough.map_or(8, enough));
+        let bytes = grid.bytes(frame);
+        if bytes > wanted.most_bytes {
             return Err(Fault::Bytes(bytes));
         }
         self.planes.resize_with(frame.components.len(), Plane::default);
@@ -140,7 +177,7 @@ impl Decoder {
     /// Makes pixels of the components.
     fn write(
         &mut self,
-        frame: &Frame,
+        (width, height): (u32, u32),
         grid: &Grid,
         space: Space,
         pixels: &mut Vec<[u8; 4]>,
@@ -150,8 +187,8 @@ impl Decoder {
             plane.finish()?;
             *growth = Growth::of(plane, grid)?;
         }
-        let width = frame.width as usize;
-        pixels.resize(width * frame.height as usize, [0; 4]);
+        let width = width as usize;
+        pixels.resize(width * height as usize, [0; 4]);
         for (y, out) in pixels.chunks_exact_mut(width).enumerate() {
             let mut rows: [&[u8]; 4] = [&[]; 4];
             let each = self.planes.iter().zip(growths).zip(&mut self.rows);

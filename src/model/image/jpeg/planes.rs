@@ -1,6 +1,8 @@
 //! What is known of each component while scans are read: its extents, its samples or coefficients.
 //!
-//! A sequential file's blocks become samples at once; those of a progressive file are collected first.
+//! A sequential file's blocks become samples at once; those of a progressive file are collected first. In a picture that is
+//! reduced each component has a scale of its own: one that was sampled more coarsely than others need not shrink as much, or
+//! not at all, and needs no growing then (libjpeg's `jdmaster.c`).
 
 use super::Fault;
 use super::idct::{self, Block};
@@ -11,6 +13,8 @@ use super::segments::Frame;
 pub struct Plane {
     /// Sampling factors across and down.
     pub factors: (usize, usize),
+    /// Samples a side that each block becomes.
+    pub side: usize,
     /// Samples across and down that belong to the image.
     pub width: usize,
     pub height: usize,
@@ -37,10 +41,12 @@ pub type Missing = [Option<u8>; 10];
 pub struct Grid {
     pub units: (usize, usize),
     pub largest: (usize, usize),
+    /// Samples a side that a block of the largest component becomes: 8, or fewer in a picture that is reduced.
+    pub side: usize,
 }
 
 impl Grid {
-    pub fn of(frame: &Frame) -> Grid {
+    pub fn of(frame: &Frame, side: usize) -> Grid {
         let factors = |of: fn((usize, usize)) -> usize| {
             frame
                 .components
@@ -56,42 +62,80 @@ impl Grid {
                 (frame.height as usize).div_ceil(8 * largest.1),
             ),
             largest,
+            side,
         }
     }
 
-    /// Samples of a component in whole units.
-    fn extents(&self, factors: (usize, usize)) -> (usize, usize) {
-        (self.units.0 * factors.0 * 8, self.units.1 * factors.1 * 8)
+    /// Width and height of the picture.
+    pub fn extents(&self, frame: &Frame) -> (u32, u32) {
+        let reduced = |pixels: u32| (u64::from(pixels) * self.side as u64).div_ceil(8) as u32;
+        (reduced(frame.width), reduced(frame.height))
     }
 
-    /// Bytes that decoding takes beside the picture itself.
-    pub fn bytes(&self, frame: &Frame) -> u64 {
-        let sample = if frame.progressive { 3 } else { 1 };
-        let samples = |component: &super::segments::Declared| {
-            let (width, height) = self.extents(component.factors);
-            width as u64 * height as u64
+    /// Blocks of a component in whole units.
+    fn blocks(&self, factors: (usize, usize)) -> (usize, usize) {
+        (self.units.0 * factors.0, self.units.1 * factors.1)
+    }
+
+    /// Samples a side that a block of a component becomes: twice as many, and again, as long as they are no more than those of
+    /// the largest component, across and down.
+    fn side_of(&self, factors: (usize, usize)) -> usize {
+        let mut side = self.side;
+        let twice = |largest: usize, factor: usize, side: usize| {
+            (largest * self.side).is_multiple_of(factor * side * 2)
         };
-        frame.components.iter().map(samples).sum::<u64>() * sample
+        while side < 8 && twice(self.largest.0, factors.0, side) && twice(self.largest.1, factors.1, side) {
+            side *= 2;
+        }
+        side
+    }
+
+    /// Bytes that decoding takes, the picture itself among them.
+    pub fn bytes(&self, frame: &Frame) -> u64 {
+        let samples = |component: &super::segments::Declared| {
+            let (across, down) = self.blocks(component.factors);
+            let side = self.side_of(component.factors) as u64;
+            let coefficients = if frame.progressive { 128 } else { 0 };
+            across as u64 * down as u64 * (side * side + coefficients)
+        };
+        let (width, height) = self.extents(frame);
+        let pixels = u64::from(width) * u64::from(height);
+        frame.components.iter().map(samples).sum::<u64>() + pixels * 4
     }
 }
 
 impl Plane {
     /// Makes room for another picture's component in what was one before.
     pub fn prepare(&mut self, frame: &Frame, grid: &Grid, factors: (usize, usize)) {
-        let part = |whole: u32, factor: usize, largest: usize| (whole as usize * factor).div_ceil(largest);
         self.factors = factors;
-        self.width = part(frame.width, factors.0, grid.largest.0);
-        self.height = part(frame.height, factors.1, grid.largest.1);
-        self.blocks = (self.width.div_ceil(8), self.height.div_ceil(8));
-        (self.stride, self.rows) = grid.extents(factors);
+        self.side = grid.side_of(factors);
+        // Of a block's eight samples a side, of so many components of this size in the largest.
+        let part = |whole: u32, factor: usize, largest: usize, side: usize| {
+            (whole as usize * factor * side).div_ceil(largest * 8)
+        };
+        let (across, down) = ((factors.0, grid.largest.0), (factors.1, grid.largest.1));
+        self.width = part(frame.width, across.0, across.1, self.side);
+        self.height = part(frame.height, down.0, down.1, self.side);
+        self.blocks = (
+            part(frame.width, across.0, across.1, 1),
+            part(frame.height, down.0, down.1, 1),
+        );
+        let blocks = grid.blocks(factors);
+        (self.stride, self.rows) = (blocks.0 * self.side, blocks.1 * self.side);
         self.quantisers = None;
         self.missing = [None; 10];
         // Every sample is written before it is read: scans that leave some out are refused.
         self.samples.resize(self.stride * self.rows, 0);
         self.coefficients.clear();
         if frame.progressive {
-            self.coefficients.resize(self.stride * self.rows / 64, [0; 64]);
+            self.coefficients.resize(blocks.0 * blocks.1, [0; 64]);
         }
+    }
+
+    /// Blocks in a row: whole units of interleaved scans.
+    #[inline(always)]
+    pub fn across(&self) -> usize {
+        self.stride / self.side
     }
 
     /// Makes samples of the coefficients of a progressive file.
@@ -107,13 +151,14 @@ impl Plane {
                 "the last scans of a progressive image are missing",
             ));
         }
-        let across = self.stride / 8;
+        let (across, side) = (self.across(), self.side);
         for row in 0..self.blocks.1 {
             for column in 0..self.blocks.0 {
-                let to = &mut self.samples[row * 8 * self.stride + column * 8..];
+                let to = &mut self.samples[(row * self.stride + column) * side..];
                 idct::block(
                     &self.coefficients[row * across + column],
                     &quantisers,
+                    side,
                     to,
                     self.stride,
                 );

@@ -62,7 +62,8 @@ wide! {
                             match progressive {
                                 false => sequential(&mut bits, &tables[index], &mut memory.dc[index], plane, x, y)?,
                                 true => {
-                                    let block = &mut plane.coefficients[y * (plane.stride / 8) + x];
+                                    let place = y * plane.across() + x;
+                                    let block = &mut plane.coefficients[place];
                                     refine(&mut bits, &tables[index], &mut memory, index, scan, block)?;
                                 }
                             }
@@ -111,13 +112,36 @@ fn sequential(
     let mut block: Block = [0; 64];
     bits.refill();
     block[0] = dc(bits, dc_table, last)? as i16;
-    let mut place = 1;
-    while place < 64 {
+    let (place, _) = numbers(bits, table, (1, 63), 0, &mut block)?;
+    let quantisers = plane.quantisers.as_ref().ok_or(NO_TABLE)?;
+    let (side, stride) = (plane.side, plane.stride);
+    let to = &mut plane.samples[(y * stride + x) * side..];
+    match place {
+        1 => idct::flat(block[0], quantisers[0], side, to, stride),
+        _ => idct::block(&block, quantisers, side, to, stride),
+    }
+    Ok(())
+}
+
+/// Reads the AC coefficients from `first` to `last`, but for their `low` bits. Gives the place where it stopped and, if that
+/// is where the block says that it ends, the number that says for how many blocks more.
+///
+/// A sequential scan is the first one of a progressive file with all bits, in which every block ends by itself.
+#[inline(always)]
+fn numbers(
+    bits: &mut Bits,
+    table: &Table,
+    (first, last): (usize, usize),
+    low: u32,
+    block: &mut Block,
+) -> Result<(usize, Option<u32>), Fault> {
+    let mut place = first;
+    while place <= last {
         bits.refill();
         let short = bits.short_number(table);
         if short != 0 {
             place += (short >> 8 & 15) as usize;
-            block[usize::from(ZIGZAG[place])] = (short >> 16) as i16;
+            block[usize::from(ZIGZAG[place])] = ((short >> 16) << low) as i16;
             place += 1;
             continue;
         }
@@ -125,25 +149,19 @@ fn sequential(
         let (run, size) = ((symbol >> 4) as usize, symbol & 15);
         if size == 0 {
             if run != 15 {
-                break;
+                return Ok((place, Some(run as u32)));
             }
             place += 16;
             continue;
         }
         place += run;
-        block[usize::from(ZIGZAG[place])] = bits.signed(size) as i16;
+        block[usize::from(ZIGZAG[place])] = (bits.signed(size) << low) as i16;
         place += 1;
     }
-    if place > 64 {
-        return Err(BEYOND);
+    match place > 64 {
+        true => Err(BEYOND),
+        false => Ok((place, None)),
     }
-    let quantisers = plane.quantisers.as_ref().ok_or(NO_TABLE)?;
-    let to = &mut plane.samples[y * 8 * plane.stride + x * 8..];
-    match place {
-        1 => idct::flat(block[0], quantisers[0], to, plane.stride),
-        _ => idct::block(&block, quantisers, to, plane.stride),
-    }
-    Ok(())
 }
 
 /// Adds what a scan of a progressive file says of a block.
@@ -185,25 +203,9 @@ fn band(
         *empty -= 1;
         return Ok(());
     }
-    let mut place = scan.first;
-    while place <= scan.last {
-        bits.refill();
-        let symbol = bits.symbol(table)?;
-        let (run, size) = ((symbol >> 4) as usize, symbol & 15);
-        if size == 0 {
-            if run != 15 {
-                *empty = (1 << run) + bits.number(run as u32) - 1;
-                break;
-            }
-            place += 16;
-            continue;
-        }
-        place += run;
-        block[usize::from(ZIGZAG[place])] = (bits.signed(size) << scan.low) as i16;
-        place += 1;
-    }
-    if place > 64 {
-        return Err(BEYOND);
+    let (_, end) = numbers(bits, table, (scan.first, scan.last), scan.low, block)?;
+    if let Some(run) = end {
+        *empty = (1 << run) + bits.number(run) - 1;
     }
     Ok(())
 }

@@ -21,17 +21,27 @@ pub enum Growth {
 impl Growth {
     /// That of a component in a picture.
     pub fn of(plane: &Plane, grid: &Grid) -> Result<Growth, Fault> {
-        let (across, down) = plane.factors;
-        if !grid.largest.0.is_multiple_of(across) || !grid.largest.1.is_multiple_of(down) {
+        // What a component has less of after its own reduction.
+        let times = |largest: usize, factor: usize| {
+            let samples = factor * plane.side / grid.side;
+            largest.is_multiple_of(samples).then(|| largest / samples)
+        };
+        let (across, down) = (
+            times(grid.largest.0, plane.factors.0),
+            times(grid.largest.1, plane.factors.1),
+        );
+        let (Some(across), Some(down)) = (across, down) else {
             return Err(Fault::Unusual(
                 "its channels are sampled in fractions of each other",
             ));
-        }
-        Ok(match (grid.largest.0 / across, grid.largest.1 / down) {
+        };
+        // There are no triangles in a picture of one sample a block.
+        let smooth = grid.side > 1;
+        Ok(match (across, down) {
             (1, 1) => Growth::None,
-            (2, 1) if plane.width > 2 => Growth::Across,
-            (2, 2) if plane.width > 2 => Growth::Both,
-            (1, 2) => Growth::Down,
+            (2, 1) if smooth && plane.width > 2 => Growth::Across,
+            (2, 2) if smooth && plane.width > 2 => Growth::Both,
+            (1, 2) if smooth => Growth::Down,
             (across, down) => Growth::Repeat(across, down),
         })
     }
