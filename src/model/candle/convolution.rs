@@ -6,6 +6,7 @@ use candle_nn::{Conv2d, Conv2dConfig, Module};
 
 use super::kernels::convolution::{Extent, Sizes, convolution, depthwise};
 use super::kernels::isa::Isa;
+use super::kernels::planes::{Plane, planes};
 use super::ops::{is_ours, made, numbers};
 use super::weights::Weights;
 use crate::error::{Error, Result};
@@ -36,6 +37,9 @@ impl Shape {
     }
 }
 
+/// Zeros above and below an image, and before and behind its columns.
+pub type Margins = [[usize; 2]; 2];
+
 /// One convolution.
 pub struct Convolution(Way);
 
@@ -52,7 +56,7 @@ enum Way {
 
 impl Convolution {
     fn new(shape: Shape, padding: usize, weight: Tensor, bias: Tensor) -> candle_core::Result<Convolution> {
-        let each = shape.groups == shape.from && shape.groups == shape.to && shape.stride == 1;
+        let each = shape.groups == shape.from && shape.groups == shape.to;
         if !is_ours(&weight) || !(each || shape.groups == 1) {
             let theirs = Conv2d::new(weight, Some(bias), shape.config(padding));
             return Ok(Convolution(Way::Candle(theirs)));
@@ -76,6 +80,9 @@ impl Convolution {
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (sizes, each, weight, bias) = match &self.0 {
             Way::Candle(convolution) => return convolution.forward(x),
+            Way::Ours {
+                each: true, sizes, ..
+            } if sizes.stride > 1 => return self.within(x, [[0; 2]; 2]),
             Way::Ours {
                 sizes,
                 each,
@@ -101,6 +108,52 @@ impl Convolution {
         work(Isa::best(), sizes, weight, bias, (x, has), (&mut out, gives));
         made(out, &[images, sizes.to, gives.height, gives.width])
     }
+
+    /// The same with `margins` beyond the zeros that it puts around images itself.
+    pub fn within(&self, x: &Tensor, margins: Margins) -> candle_core::Result<Tensor> {
+        let [[above, below], [left, right]] = margins;
+        let (sizes, weight, bias) = match &self.0 {
+            Way::Ours {
+                sizes,
+                each: true,
+                weight,
+                bias,
+            } if sizes.stride > 1 || margins != [[0; 2]; 2] => (*sizes, weight, bias),
+            _ if margins == [[0; 2]; 2] => return self.forward(x),
+            _ => {
+                let x = x.pad_with_zeros(2, above, below)?;
+                return self.forward(&x.pad_with_zeros(3, left, right)?);
+            }
+        };
+        let (images, channels, height, width) = x.dims4()?;
+        let along = |pixels: usize| Some(pixels.checked_sub(sizes.side)? / sizes.stride + 1);
+        let out = (
+            along(height + above + below + 2 * sizes.padding),
+            along(width + left + right + 2 * sizes.padding),
+        );
+        let (Some(rows), Some(columns), true) = (out.0, out.1, channels == sizes.from) else {
+            candle_core::bail!("{:?} go into a convolution of {sizes:?}", x.shape());
+        };
+        let plane = Plane {
+            extent: [height, width],
+            side: sizes.side,
+            stride: sizes.stride,
+            before: [above + sizes.padding, left + sizes.padding],
+            out: [rows, columns],
+        };
+        let x = x.contiguous()?;
+        let (storage, layout) = &x.storage_and_layout();
+        let mut out = vec![0.0; images * channels * rows * columns];
+        planes(
+            Isa::best(),
+            plane,
+            numbers(storage, layout)?,
+            weight,
+            bias,
+            &mut out,
+        );
+        made(out, &[images, channels, rows, columns])
+    }
 }
 
 /// `weight` and `bias` below `weights`.
@@ -112,7 +165,13 @@ pub fn biased(weights: &Weights, shape: Shape, padding: usize) -> Result<Convolu
 
 /// A convolution without a bias and the batch norm behind it, as one convolution: in use the norm is a factor and a term
 /// per channel.
-pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64) -> Result<Convolution> {
+pub fn normalised(
+    convolution: &Weights,
+    norm: &Weights,
+    shape: Shape,
+    padding: usize,
+    eps: f64,
+) -> Result<Convolution> {
     let per_channel = |name| norm.tensor(name, &[shape.to]);
     let (weight, factor, term) = (
         shape.weight(convolution)?,
@@ -124,8 +183,7 @@ pub fn normalised(convolution: &Weights, norm: &Weights, shape: Shape, eps: f64)
         let factor = (factor / (variance + eps)?.sqrt()?)?;
         let weight = weight.broadcast_mul(&factor.reshape((shape.to, 1, 1, 1))?)?;
         let bias = (term - (mean * factor)?)?;
-        // As many pixels as before, the stride aside.
-        Convolution::new(shape, shape.side / 2, weight, bias)
+        Convolution::new(shape, padding, weight, bias)
     };
     folded().map_err(|cause| Error::model("a batch norm can't be computed").with_source(cause))
 }
@@ -167,6 +225,41 @@ mod tests {
             let ours = Convolution::new(shape, padding, weight, bias).unwrap();
             assert_eq!(matches!(ours.0, Way::Ours { .. }), groups == 1 || groups == from);
             let (ours, theirs) = (ours.forward(&x).unwrap(), theirs.forward(&x).unwrap());
+            assert_eq!(ours.dims(), theirs.dims());
+            let apart = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
+            let apart = apart.max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(apart < 1e-5, "{shape:?}: {apart}");
+        }
+    }
+
+    #[test]
+    fn margins_are_zeros_around_the_image() {
+        for (groups, side, stride, padding, margins) in [
+            (3, 3, 1, 1, [[0, 0], [0, 0]]),
+            (3, 3, 2, 0, [[0, 1], [0, 1]]),
+            (3, 5, 2, 0, [[1, 2], [2, 2]]),
+            (3, 7, 1, 3, [[1, 0], [0, 2]]),
+            (3, 3, 3, 0, [[0, 0], [0, 0]]),
+            (1, 3, 2, 1, [[0, 1], [0, 1]]),
+        ] {
+            let shape = Shape {
+                from: 3,
+                to: 3,
+                side,
+                stride,
+                groups,
+            };
+            let random = |shape: &[usize]| Tensor::randn(0f32, 0.3, shape, &Device::Cpu).unwrap();
+            let (weight, bias) = (random(&[3, 3 / groups, side, side]), random(&[3]));
+            let x = random(&[2, 3, 9, 8]);
+            let theirs = Conv2d::new(weight.clone(), Some(bias.clone()), shape.config(padding));
+            let [[above, below], [left, right]] = margins;
+            let padded = x.pad_with_zeros(2, above, below).unwrap();
+            let theirs = theirs
+                .forward(&padded.pad_with_zeros(3, left, right).unwrap())
+                .unwrap();
+            let ours = Convolution::new(shape, padding, weight, bias).unwrap();
+            let ours = ours.within(&x, margins).unwrap();
             assert_eq!(ours.dims(), theirs.dims());
             let apart = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
             let apart = apart.max(0).unwrap().to_scalar::<f32>().unwrap();

@@ -74,6 +74,8 @@ fn unit(weights: &Weights, shape: Shape) -> Result<Convolution> {
         &weights.at("convolution"),
         &weights.at("normalization"),
         shape,
+        // As many pixels as before, the stride aside.
+        shape.side / 2,
         EPS,
     )
 }

@@ -30,6 +30,7 @@ mod labels;
 mod mask;
 mod params;
 mod pooling;
+mod records;
 mod run;
 mod scores;
 mod sentence;
