@@ -12,6 +12,7 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use proptest::prelude::*;
 
 use super::maker::*;
+use super::splicing::{Asked, pass};
 use super::*;
 use crate::read::ChunkReader;
 
@@ -191,4 +192,19 @@ fn the_damaged_row_group_of_a_run_is_the_one_that_is_named() {
         &file_of_groups(&[&whole, &whole, &short, &whole], 10, 40),
         &["can't decode the row group", "row group 2", "rows from 0"],
     );
+}
+
+#[test]
+fn the_damaged_row_group_among_joined_ones_is_the_one_that_is_named() {
+    let whole = [column("n", INT32, 10, data_page(10, 0, &ints(0..10)))];
+    let short = [column("n", INT32, 10, data_page(10, 0, &ints(0..9)))];
+    let joined = |groups: &[&[Column]]| {
+        let rows = 10 * groups.len() as i64;
+        pass(&file_of_groups(groups, 10, rows), &Asked::splicing(&[]))
+    };
+    assert_eq!(joined(&[&whole, &whole, &whole]).unwrap().copied, 1);
+    let error = joined(&[&whole, &whole, &short, &whole]).unwrap_err().to_string();
+    for words in ["can't decode the row group", "row group 2"] {
+        assert!(error.contains(words), "{error}");
+    }
 }

@@ -490,6 +490,10 @@ fn check_bounds(metadata: &ParquetMetaData, rows: &RecordBatch) -> usize {
             else {
                 continue;
             };
+            // Levels of nested columns count other nulls.
+            if schema.column(leaf).path().parts().len() > 1 || column.data_type() == &DataType::Null {
+                continue;
+            }
             let values = column.slice(first, chunk.num_rows() as usize);
             let within = |bounds: [Option<&[u8]>; 2], values: &ArrayRef| {
                 let [Some(least), Some(greatest)] = bounds else {
@@ -600,7 +604,7 @@ impl Written {
     fn joins(&self, kind: usize, is_needed: bool) -> bool {
         let is_simple = match kind {
             0 | 1 | 3 | 4 | 6 | 7 | 9 | 10 | 11 | 13 | 14 | 15 | 16 => true,
-            2 | 5 | 12 | 17 | 21 | 22 => !is_needed,
+            2 | 5 | 12 | 17 | 21 | 22 | 29 => !is_needed,
             _ => false,
         };
         // With neither dictionaries nor version 1 the crate writes deltas.
