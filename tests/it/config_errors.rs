@@ -112,7 +112,7 @@ fn all_unknown_keys_and_wrong_values_are_told_at_once() {
         "model: {locatoin: m}\noutput: {mode: overwrit}\ninference: {num_workers: 0, foo: 1}\n",
         &format!(
             "job.yaml has 4 mistakes:\n  \
-             model.locatoin: unknown key, the nearest is location; model knows location, backend, function_name, device, precision, execution_providers\n  \
+             model.locatoin: unknown key, the nearest is location; model knows location, backend, function_name, device, precision, execution_providers, jpeg_scale\n  \
              output.mode: \"overwrit\" given, error or overwrite allowed; the nearest is overwrite\n  \
              inference.num_workers: 0 given, a whole number from 1 to 4096 allowed\n  \
              inference.foo: unknown key; {INFERENCE}"
