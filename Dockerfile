@@ -55,6 +55,20 @@ FROM ${RUNTIME_IMAGE} AS base
 # Left alone, ONNX Runtime makes an id for this machine and keeps a database of events for its maker.
 ENV ORT_DISABLE_TELEMETRY=1
 
+# What the targets have in common, but for the program.
+FROM base AS target
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="floe" \
+      org.opencontainers.image.description="Batch inference worker for Snowpark Container Services" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# By number: Kubernetes' runAsNonRoot and the uid of a stage volume can't look up names.
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/floe"]
+CMD ["run"]
+
 FROM base AS assembled
 COPY --from=builder /opt/floe/bin/floe /usr/local/bin/floe
 COPY --from=onnxruntime /opt/onnxruntime/ /usr/local/lib/floe/
@@ -88,44 +102,28 @@ RUN --mount=type=cache,id=floe-cargo-registry,target=/usr/local/cargo/registry \
     && cargo build --release --locked --features cuda --bin floe \
     && install -D target/release/floe /opt/floe/bin/floe
 
-FROM base AS assembled-gpu
+FROM base AS tried-gpu
 COPY --from=builder-gpu /opt/floe/bin/floe /usr/local/bin/floe
-COPY --from=onnxruntime-gpu /opt/onnxruntime/ /usr/local/lib/floe/
-# There is no GPU here: that the program starts and runs models on the processor is all that can be tried.
-RUN ["/usr/local/bin/floe", "--version"]
-RUN --mount=type=bind,source=examples/flights/model,target=/tmp/model \
+# There is no GPU here: that the program starts and runs models on the processor is all that can be tried. Its libraries lie
+# where the image has them without being copied for it.
+RUN --mount=type=bind,from=onnxruntime-gpu,source=/opt/onnxruntime,target=/usr/local/lib/floe \
+    ["/usr/local/bin/floe", "--version"]
+RUN --mount=type=bind,from=onnxruntime-gpu,source=/opt/onnxruntime,target=/usr/local/lib/floe \
+    --mount=type=bind,source=examples/flights/model,target=/tmp/model \
     ["/usr/local/bin/floe", "inspect", "/tmp/model"]
 
 # ---- target gpu ---------------------------------------------------------------------------------------------
-FROM base AS gpu
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="floe" \
-      org.opencontainers.image.description="Batch inference worker for Snowpark Container Services, for NVIDIA GPUs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+FROM target AS gpu
+LABEL org.opencontainers.image.description="Batch inference worker for Snowpark Container Services, for NVIDIA GPUs"
 # What asks the engine for the driver's libraries and tools, and where some engines put them.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64
-COPY --from=assembled-gpu /usr/local/ /usr/local/
-USER 65532:65532
-ENTRYPOINT ["/usr/local/bin/floe"]
-CMD ["run"]
+# The large layer first: it stays from one version of the program to the next.
+COPY --from=onnxruntime-gpu /opt/onnxruntime/ /usr/local/lib/floe/
+COPY --from=tried-gpu /usr/local/bin/floe /usr/local/bin/floe
 
 # ---- target cpu, the default -------------------------------------------------------------------------------
-FROM base AS cpu
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="floe" \
-      org.opencontainers.image.description="Batch inference worker for Snowpark Container Services" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+FROM target AS cpu
 # From `assembled`, so that an image whose trial failed can't be built; in one layer, without the trial's traces.
 COPY --from=assembled /usr/local/ /usr/local/
-# By number: Kubernetes' runAsNonRoot and the uid of a stage volume can't look up names.
-USER 65532:65532
-ENTRYPOINT ["/usr/local/bin/floe"]
-CMD ["run"]

@@ -40,8 +40,7 @@ fn model(runtime: &Runtime) -> (Arc<dyn Loaded>, Function) {
     let model = runtime
         .block_on(open_model(
             &ModelOptions::at(location),
-            None,
-            None,
+            Default::default(),
             &host(),
             &Storage::local(),
         ))
@@ -80,6 +79,7 @@ fn reader(folder: &Path, runtime: &Runtime) -> (Reader, Unit) {
         model_digest: String::new(),
         worker_version: String::new(),
         engine: floe::model::Engine::Echo,
+        on_gpus: false,
         batch_rows: 4096,
         window_rows: None,
         input_schema: rows.schema().as_ref().clone(),

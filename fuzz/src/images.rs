@@ -1,5 +1,5 @@
 //! An image: pixels within the limits or an error of the data, never a panic that leaves the decoder; and what was decoded
-//! before never shows.
+//! before never shows. Then the same for a smaller size, which the last bytes say.
 
 use std::cell::RefCell;
 
@@ -31,6 +31,31 @@ pub fn run(bytes: &[u8]) {
             assert_eq!(error.to_string(), again.to_string());
         }
         (one, other) => panic!("{one:?}, and the second time {other:?}"),
+    }
+    reduced(bytes);
+}
+
+/// A smaller image is one wherever the whole is, and no smaller than what is enough.
+fn reduced(bytes: &[u8]) {
+    let sides = bytes.iter().rev().take(2).map(|byte| u32::from(*byte) + 1);
+    let [across, down] = sides.collect::<Vec<_>>().try_into().unwrap_or([1, 1]);
+    let enough = |width: u32, height: u32| (width.div_ceil(across), height.div_ceil(down));
+    let decoded = USED.with_borrow_mut(|decoder| decoder.decode_reduced(bytes, &LIMITS, &enough));
+    match decoded {
+        Ok(reduced) => {
+            let (image, whole) = (&reduced.image, reduced.whole);
+            assert_eq!(image.pixels.len(), image.width as usize * image.height as usize);
+            assert!(image.width <= whole.0 && image.height <= whole.1);
+            // That an image lies on its side may be said too late.
+            let least = [enough(whole.0, whole.1), enough(whole.1, whole.0)];
+            let [upright, lying] = [least[0], (least[1].1, least[1].0)];
+            let is_enough = |least: (u32, u32)| least.0 <= image.width && least.1 <= image.height;
+            assert!(is_enough(upright) || is_enough(lying));
+            assert!(reduced.across.0 >= 0.0 && reduced.across.1 <= f64::from(image.width));
+            assert!(reduced.down.0 >= 0.0 && reduced.down.1 <= f64::from(image.height));
+            USED.with_borrow_mut(|decoder| decoder.recycle(reduced.image));
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Data, "{error}"),
     }
 }
 

@@ -50,6 +50,7 @@ pub fn plan() -> Plan {
         model_digest: "sha256:1".into(),
         worker_version: "0.1.0".into(),
         engine: floe::model::Engine::Echo,
+        on_gpus: false,
         batch_rows: 16,
         window_rows: None,
         input_schema: Schema::new(vec![

@@ -139,6 +139,7 @@ async fn pass(file: Bytes, scores: bool) -> Result<Option<Passed>> {
         units: units::cut(&[footer.shapes()]),
         inputs: vec![PlannedFile::new(listed, footer.rows())],
         engine: floe::model::Engine::Echo,
+        on_gpus: false,
         batch_rows: BATCH_ROWS,
         window_rows: None,
         input_schema: schema,

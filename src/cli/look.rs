@@ -108,7 +108,13 @@ pub async fn check(args: JobArgs) -> Result<()> {
 pub async fn inspect(args: InspectArgs) -> Result<()> {
     let host = environment::host();
     let storage = storage(args.stages)?;
-    let model = job::open_model(&ModelOptions::at(&args.model), None, None, &host, &storage).await?;
+    let model = job::open_model(
+        &ModelOptions::at(&args.model),
+        device::Request::default(),
+        &host,
+        &storage,
+    )
+    .await?;
     let devices = device::report(&host.onnxruntime_paths);
     if args.json {
         let mut document = inspect::to_json(&*model);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::scoring::Scoring;
-use super::{Host, OutputStore, Places, Survey, budget, rehearsal};
+use super::{Host, OutputStore, Places, Survey, rehearsal};
 use crate::commit;
 use crate::config::{Job, SaveMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +61,7 @@ pub async fn check(job: &Job, host: &Host) -> Result<CheckReport> {
         notes.push(store_class.meaning().to_string());
     }
     notes.extend(free_space(&places, plan.bytes()));
-    let pool = budget::WorkerPool::of(job, host, scoring.model.is_on_gpus());
+    let pool = scoring.pool;
     Ok(CheckReport {
         model: scoring.model.describe(),
         function: scoring.function.name.clone(),

@@ -42,7 +42,6 @@ use crate::storage::OutputStore;
 use crate::storage::{Storage, StoreClass, Variables};
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::write;
-use budget::WorkerPool;
 #[cfg(feature = "fail-points")]
 use failpoint::OutputStore;
 use opening::{EarlySurvey, Room, Worked};
@@ -109,11 +108,15 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) -> Result<Outcome> {
     // Replica 0 plans at once, if nobody has.
-    let replica = Replica::open(job, host, metrics, job.replica.index == 0).await?;
+    let mut replica = Replica::open(job, host, metrics, job.replica.index == 0).await?;
     let (claimed, footers) = match replica.claim().await? {
         (ClaimOutcome::Claimed(claimed), footers) => (claimed, footers),
         (ClaimOutcome::AlreadyComplete(success), _) => return Ok(replica.already_complete(&success)),
     };
+    replica.scoring = replica
+        .scoring
+        .placed_by(&claimed.plan, job, host, &host.storage(job)?)
+        .await?;
     let queue = replica.queue(&claimed).await?;
     let (board, share) = (queue.board(), Share::of(&queue));
     let room = Room::new(claimed.resumed);
@@ -148,7 +151,6 @@ pub async fn run_id(job: &Job, host: &Host, metrics: &Arc<Metrics>) -> Result<St
 /// One replica at work: the job with everything that was opened and checked for it.
 struct Replica<'a> {
     job: &'a Job,
-    host: &'a Host,
     metrics: &'a Arc<Metrics>,
     places: Places,
     store: OutputStore,
@@ -189,7 +191,6 @@ impl<'a> Replica<'a> {
         }
         Ok(Replica {
             job,
-            host,
             metrics,
             places,
             store,
@@ -267,20 +268,19 @@ impl<'a> Replica<'a> {
             input: &self.places.input,
             plan,
             footers,
-            workers: WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus()).workers,
+            workers: self.scoring.pool.workers,
         }
     }
 
     /// The units of this replica, those that are not committed yet first; then, if it helps, those of others.
     async fn queue(&self, claimed: &Claimed) -> Result<UnitQueue> {
         let (plan, replica) = (&claimed.plan, self.job.replica);
-        let workers = WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus()).workers;
         let queue = UnitQueue::new(
             self.store.clone(),
             claimed.clone(),
             replica,
             // One more waits for its turn.
-            gauge::units_in_work(workers) + 1,
+            gauge::units_in_work(self.scoring.pool.workers) + 1,
             self.job.inference.help,
             self.metrics.clone(),
         )
@@ -337,7 +337,7 @@ impl<'a> Replica<'a> {
     async fn pipeline(&self, claimed: &Claimed, footers: Vec<Arc<Footer>>) -> Result<Pipeline> {
         let plan: &Arc<Plan> = &claimed.plan;
         let bound = self.scoring.bind(self.job, plan)?;
-        let pool = WorkerPool::of(self.job, self.host, self.scoring.model.is_on_gpus());
+        let pool = self.scoring.pool;
         let on_disk = self.places.input.is_on_disk() && self.places.output.is_on_disk();
         let models = self
             .scoring

@@ -4,11 +4,12 @@ use arrow::datatypes::{FieldRef, Schema};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Host, Survey, budget, digest};
-use crate::config::{Backend, Job, ModelOptions, OnRowError};
+use super::budget::{self, WorkerPool};
+use super::{Host, Survey, digest};
+use crate::config::{Backend, Device, Job, ModelOptions, OnRowError};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions};
+use crate::model::{self, Engine, Loaded, Model, ModelFiles, OpenOptions, device};
 use crate::pipeline::contents::{self, Contents};
 use crate::plan::{self, Plan};
 use crate::signature::{self, Function};
@@ -24,6 +25,8 @@ pub struct Scoring {
     pub function: Function,
     /// See [`digest`].
     pub config_digest: String,
+    /// Who runs it, and on how much of the host.
+    pub pool: WorkerPool,
     /// Where the files lie that columns of paths name, by column.
     files: BTreeMap<String, Arc<Referenced>>,
     /// A single-threaded worker's model that has been used for something else.
@@ -52,14 +55,11 @@ impl Scoring {
     /// # Errors
     /// `Model` when the model cannot be used; `Config` when the function does not exist or must be chosen.
     pub async fn open(job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
-        let model = open_model(
-            &job.model,
-            job.resources.gpus,
-            job.inference.num_workers,
-            host,
-            storage,
-        )
-        .await?;
+        let gpus = device::Request {
+            count: job.resources.gpus,
+            models: job.inference.num_workers,
+        };
+        let model = open_model(&job.model, gpus, host, storage).await?;
         let function = choose(model.as_ref(), job.model.function_name.as_deref())?.clone();
         let function = function.fed_by(&job.input.columns)?;
         for note in model.notes() {
@@ -67,11 +67,57 @@ impl Scoring {
         }
         let config_digest = digest::of(job, &function.name);
         Ok(Scoring {
+            pool: WorkerPool::of(job, host, model.is_on_gpus()),
             model,
             function,
             config_digest,
             files: files_of(job, storage).await?,
             spare: Mutex::new(None),
+        })
+    }
+
+    /// The same where the run computes its model. A job that leaves the device open takes what a replica has, and replicas
+    /// may have different things: so whoever plans settles it for all.
+    ///
+    /// # Errors
+    /// `Config`, when this replica has no GPU for a run that is computed on GPUs, or is kept from it.
+    pub async fn placed_by(self, plan: &Plan, job: &Job, host: &Host, storage: &Storage) -> Result<Scoring> {
+        if self.model.is_on_gpus() == plan.on_gpus {
+            return Ok(self);
+        }
+        let mut job = job.clone();
+        let planned = match (plan.on_gpus, job.model.device) {
+            (true, Device::Cpu) => {
+                return Err(Error::config(format!(
+                    "model.device: cpu can't be had: the model of the run {} is computed on GPUs, as its plan says",
+                    plan.run_id
+                ))
+                .with_hint("leave model.device out, as the replica did that planned the run, or begin another run"));
+            }
+            (true, _) => Device::Gpus,
+            (false, _) => Device::Cpu,
+        };
+        job.model.device = planned;
+        tracing::info!(
+            on_gpus = plan.on_gpus,
+            "the model is opened again, for the device that the run was planned on"
+        );
+        let placed = Scoring::open(&job, host, storage).await;
+        let placed = match plan.on_gpus {
+            true => placed.map_err(|cause| {
+                Error::config(format!(
+                    "the model of the run {} is computed on GPUs, as its plan says, and this replica has none for it",
+                    plan.run_id
+                ))
+                .with_source(cause)
+                .with_hint("give every replica of a run GPUs, or set model.device to cpu for a run of its own")
+            })?,
+            false => placed?,
+        };
+        Ok(Scoring {
+            // The job is what it was.
+            config_digest: self.config_digest,
+            ..placed
         })
     }
 
@@ -108,6 +154,7 @@ impl Scoring {
             batch_rows: job.inference.max_batch_rows.unwrap_or(auto),
             window_rows: own.map(|_| budget::window_rows(&self.function)),
             engine: self.model.engines(&self.function)[0],
+            on_gpus: self.model.is_on_gpus(),
             input_schema: survey.schema,
             outputs: outputs
                 .iter()
@@ -227,15 +274,14 @@ async fn files_of(job: &Job, storage: &Storage) -> Result<BTreeMap<String, Arc<R
     Ok(files)
 }
 
-/// Reads and opens a model. `gpus`: how many were asked for; `models`: how many of it are to be on them.
+/// Reads and opens a model.
 ///
 /// # Errors
 /// `Model` when there is no model or it cannot be used; `Config` when backend, device, precision or an execution
 /// provider cannot be had.
 pub async fn open_model(
     wanted: &ModelOptions,
-    gpus: Option<u32>,
-    models: Option<usize>,
+    gpus: device::Request,
     host: &Host,
     storage: &Storage,
 ) -> Result<Arc<dyn Loaded>> {
@@ -252,7 +298,6 @@ pub async fn open_model(
         backend,
         device: wanted.device,
         gpus,
-        models,
         precision: wanted.precision,
         execution_providers: wanted.execution_providers.clone(),
         jpeg_scale: wanted.jpeg_scale,
@@ -288,5 +333,126 @@ fn choose<'a>(model: &'a dyn Loaded, name: Option<&str>) -> Result<&'a Function>
             Error::config(format!("the model has several functions: {}", known()))
                 .with_hint("choose one with model.function_name (--function-name)"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::testing::plan_of;
+    use crate::config::SaveMode;
+    use crate::config::overrides::{Environment, Overrides};
+    use crate::config::resolve::resolve;
+    use crate::model::echo::Echo;
+    use crate::storage::Variables;
+
+    /// The test model as if it were on GPUs.
+    struct OnGpus(Echo);
+
+    impl Loaded for OnGpus {
+        fn describe(&self) -> String {
+            "echo on cuda:0".into()
+        }
+
+        fn functions(&self) -> &[Function] {
+            self.0.functions()
+        }
+
+        fn digest(&self) -> &str {
+            self.0.digest()
+        }
+
+        fn notes(&self) -> &[String] {
+            self.0.notes()
+        }
+
+        fn is_on_gpus(&self) -> bool {
+            true
+        }
+
+        fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
+            self.0.worker(function, threads)
+        }
+
+        fn engines(&self, function: &Function) -> Vec<Engine> {
+            self.0.engines(function)
+        }
+    }
+
+    /// A job with the test model on `device`, of two workers on a host of four cores.
+    fn job(device: Device) -> (Job, Host) {
+        let flags = Overrides {
+            model: Some("echo".into()),
+            input: Some("in".into()),
+            output: Some("out".into()),
+            ..Overrides::default()
+        };
+        let mut job = resolve(None, &flags, &Environment::default()).unwrap().job;
+        job.model.device = device;
+        job.inference.num_workers = Some(2);
+        let host = Host {
+            cpus: 4,
+            memory_bytes: 1 << 30,
+            onnxruntime_paths: Vec::new(),
+            variables: Variables::default(),
+        };
+        (job, host)
+    }
+
+    fn plan(on_gpus: bool) -> Plan {
+        Plan {
+            on_gpus,
+            ..plan_of("run1", SaveMode::Error, &[3])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_with_gpus_computes_a_run_on_processors_that_was_planned_so() {
+        let (job, host) = job(Device::Auto);
+        let storage = Storage::local();
+        let on_processors = Scoring::open(&job, &host, &storage).await.unwrap();
+        let digest = on_processors.config_digest.clone();
+        let found = Scoring {
+            model: Arc::new(OnGpus(Echo::new())),
+            pool: WorkerPool::of(&job, &host, true),
+            ..on_processors
+        };
+        let same = found.placed_by(&plan(true), &job, &host, &storage).await.unwrap();
+        assert!(same.model.is_on_gpus());
+        assert_eq!(same.pool.workers, 4);
+        let moved = same.placed_by(&plan(false), &job, &host, &storage).await.unwrap();
+        assert!(!moved.model.is_on_gpus());
+        assert_eq!((moved.pool.workers, moved.config_digest), (2, digest));
+    }
+
+    #[tokio::test]
+    async fn a_replica_without_gpus_takes_no_part_in_a_run_on_gpus() {
+        let storage = Storage::local();
+        for (device, why) in [
+            (
+                Device::Auto,
+                "the model of the run run1 is computed on GPUs, as its plan says, and this replica has none for it",
+            ),
+            (
+                Device::Cpu,
+                "model.device: cpu can't be had: the model of the run run1 is computed on GPUs",
+            ),
+        ] {
+            let (job, host) = job(device);
+            let scoring = Scoring::open(&job, &host, &storage).await.unwrap();
+            let refused = scoring.placed_by(&plan(true), &job, &host, &storage).await;
+            let error = refused.err().expect("refused");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plan_says_so_where_it_is_on_gpus_and_only_there() {
+        for (on_gpus, says) in [(true, true), (false, false)] {
+            let text = serde_json::to_string(&plan(on_gpus)).unwrap();
+            assert_eq!(text.contains("on_gpus"), says, "{text}");
+            assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan(on_gpus));
+        }
     }
 }

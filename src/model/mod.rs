@@ -228,10 +228,8 @@ pub struct OpenOptions {
     pub backend: Option<Backend>,
     /// Where to run.
     pub device: Device,
-    /// GPUs that were asked for; `None`: those that are there.
-    pub gpus: Option<u32>,
-    /// Models on GPUs; `None`: one on each.
-    pub models: Option<usize>,
+    /// How many GPUs, and how many models on them.
+    pub gpus: device::Request,
     /// How exactly to compute.
     pub precision: Precision,
     /// Who is to compute before ONNX Runtime itself, best first.

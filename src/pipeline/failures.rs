@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn values_in_an_order_of_their_own_come_back_to_their_rows() {
         let column = column(0, DataType::Int64);
-        let mut failures = Failures::new(&[column.clone()]);
+        let mut failures = Failures::new(std::slice::from_ref(&column));
         let values = || Some(Value::Tensor(Tensor::new(vec![3], vec![20i64, 0, 30]).unwrap()));
         let array = |failures: &Failures, order: &[usize]| {
             let places = failures.places(4, Some(order.to_vec()))?;

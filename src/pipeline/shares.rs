@@ -339,7 +339,7 @@ mod tests {
                 match share.next() {
                     Some(batch) => {
                         let rows = of.rows(batch..batch + 1);
-                        prop_assert!(rows.len() <= batch_rows && rows.start % batch_rows == 0);
+                        prop_assert!(rows.len() <= batch_rows && rows.start.is_multiple_of(batch_rows));
                         scored.append(vec![value(&rows)]).unwrap();
                     }
                     None => {

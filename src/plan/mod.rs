@@ -48,6 +48,9 @@ pub struct Plan {
     pub window_rows: Option<usize>,
     /// Who computes the model, where several can: pinned for the same reason.
     pub engine: Engine,
+    /// Whether it is computed on GPUs, which round otherwise than processors.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_gpus: bool,
     /// The input's Arrow schema: what every file was checked against.
     pub input_schema: Schema,
     /// The columns the model adds, in order.

@@ -78,8 +78,7 @@ fn what_was_checked_is_what_runs_though_the_file_is_replaced_meanwhile() {
     let opened = runtime
         .block_on(floe::job::open_model(
             &floe::config::ModelOptions::at(location),
-            None,
-            None,
+            Default::default(),
             &host,
             &Storage::local(),
         ))

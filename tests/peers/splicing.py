@@ -135,6 +135,9 @@ def check(source: str, output: str) -> dict:
                 found = ds.dataset(output).count_rows(filter=condition)
                 if found != wanted:
                     problems.append(f"pyarrow finds {found} rows instead of {wanted}: {condition}")
+            # DuckDB has NaN equal to NaN, and believes bounds that leave NaN out: what it finds depends on who made them.
+            if value.as_py() != value.as_py():
+                continue
             filters += 1
             query = "SELECT count(*) FROM '{}' WHERE \"" + name + "\" = (SELECT \"" + name + "\" FROM '{}' WHERE \"" + name
             query += f'" IS NOT NULL LIMIT 1 OFFSET {at})'

@@ -165,6 +165,7 @@ pub fn plan_of(run_id: &str, mode: SaveMode, rows: &[u64]) -> Plan {
         model_digest: "m".into(),
         worker_version: "0".into(),
         engine: crate::model::Engine::Echo,
+        on_gpus: false,
         batch_rows: 1,
         window_rows: None,
         input_schema: arrow::datatypes::Schema::empty(),

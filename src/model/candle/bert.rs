@@ -75,7 +75,8 @@ pub fn encoder(settings: &Settings, network: &Weights, size: &Size, padding: Opt
     })
 }
 
-fn head(
+/// The head, by BERT's names for its parts.
+pub fn head(
     settings: &Settings,
     weights: &Weights,
     network: &Weights,

@@ -1,9 +1,8 @@
 //! ConvNeXT. After `transformers/models/convnext/modeling_convnext.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::Conv2d;
+use candle_core::Tensor;
 
-use super::convolution::{Shape, biased};
+use super::convolution::{Convolution, Shape, biased};
 use super::encoder::Activation;
 use super::ops::{Dense, FeedForward, Norm};
 use super::weights::Weights;
@@ -71,7 +70,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
 }
 
 struct Layer {
-    spatial: Conv2d,
+    spatial: Convolution,
     norm: Norm,
     feed_forward: FeedForward,
     scale: Option<Tensor>,
@@ -115,12 +114,12 @@ impl Layer {
 
 struct Stage {
     /// Half the rows and columns, except in the first stage.
-    smaller: Option<(Norm, Conv2d)>,
+    smaller: Option<(Norm, Convolution)>,
     layers: Vec<Layer>,
 }
 
 struct Convnext {
-    stem: Conv2d,
+    stem: Convolution,
     stem_norm: Norm,
     stages: Vec<Stage>,
     norm: Norm,

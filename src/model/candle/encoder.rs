@@ -31,13 +31,7 @@ impl Size {
     /// # Errors
     /// `Model`, when heads don't share the numbers of a token.
     pub fn head(&self) -> Result<usize> {
-        if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
-            return Err(Error::model(format!(
-                "config.json: {} numbers a token can't be shared by {} heads",
-                self.hidden, self.heads
-            )));
-        }
-        Ok(self.hidden / self.heads)
+        super::settings::head(self.hidden, self.heads)
     }
 }
 

@@ -57,7 +57,7 @@ impl OnGpus {
         options: &OpenOptions,
         open: impl Fn(Device) -> Result<Arc<CandleNetworks>>,
     ) -> Result<OnGpus> {
-        let count = turns::models(options.models, gpus.len());
+        let count = turns::models(options.gpus.models, gpus.len());
         let mut opened = Vec::with_capacity(count);
         for gpu in gpus.iter().cycle().take(count) {
             opened.push(open(device_of(gpu)?)?);

@@ -24,18 +24,23 @@ mod convnext;
 mod convolution;
 mod dinov2;
 mod distilbert;
+mod efficientnet;
 mod encoder;
 mod gpus;
 mod heads;
+mod jina_bert;
 mod kernels;
+mod mobilenet_v2;
 mod modernbert;
 mod mpnet;
+mod nomic_bert;
 mod ops;
 mod patches;
 mod resnet;
 mod roberta;
 mod settings;
 mod siglip;
+mod swin;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -57,11 +62,15 @@ pub const MODEL_TYPES: &[&str] = &[
     "deit",
     "dinov2",
     "distilbert",
+    "efficientnet",
+    "mobilenet_v2",
     "modernbert",
     "mpnet",
+    "nomic_bert",
     "resnet",
     "roberta",
     "siglip",
+    "swin",
     "vit",
     "xlm-roberta",
 ];
@@ -109,11 +118,13 @@ pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) 
 fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn Family>> {
     let settings = Settings::of(pretrained);
     match pretrained.model_type.as_str() {
+        "bert" if jina_bert::is_meant(&settings) => jina_bert::open(&settings, weights),
         "bert" => bert::open(&settings, weights),
         "distilbert" => distilbert::open(&settings, weights),
         "roberta" | "xlm-roberta" | "camembert" => roberta::open(&settings, weights),
         "modernbert" => modernbert::open(&settings, weights),
         "mpnet" => mpnet::open(&settings, weights),
+        "nomic_bert" => nomic_bert::open(&settings, weights),
         "vit" | "deit" => vit::open(&settings, weights, &pretrained.model_type),
         "dinov2" => dinov2::open(&settings, weights),
         "beit" => beit::open(&settings, weights),
@@ -121,6 +132,9 @@ fn family(pretrained: &Pretrained, weights: weights::Weights) -> Result<Box<dyn 
         "clip" => clip::open(pretrained, weights),
         "resnet" => resnet::open(&settings, weights),
         "convnext" => convnext::open(&settings, weights),
+        "swin" => swin::open(&settings, weights),
+        "efficientnet" => efficientnet::open(&settings, weights),
+        "mobilenet_v2" => mobilenet_v2::open(&settings, weights),
         other => Err(Error::model(format!(
             "config.json says model_type {other}, which Floe has no code for; it has: {}",
             MODEL_TYPES.join(", ")

@@ -75,7 +75,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
 }
 
 /// Query, key and value of a layer that computes them together.
-fn thirds(joined: &Linear) -> Result<[Linear; 3]> {
+pub fn thirds(joined: &Linear) -> Result<[Linear; 3]> {
     let third = |place: usize| -> candle_core::Result<Linear> {
         let part = |tensor: &Tensor| {
             let size = tensor.dim(0)? / 3;

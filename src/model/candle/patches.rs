@@ -37,12 +37,7 @@ impl Size {
             eps: settings.number_or("layer_norm_eps", eps),
             activation: Activation::named(settings.word_or("hidden_act", "gelu"))?,
         };
-        if hidden == 0 || size.heads == 0 || !hidden.is_multiple_of(size.heads) {
-            return Err(Error::model(format!(
-                "config.json: {hidden} numbers a token can't be shared by {} heads",
-                size.heads
-            )));
-        }
+        super::settings::head(hidden, size.heads)?;
         Ok(size)
     }
 }

@@ -1,9 +1,8 @@
 //! ResNet. After `transformers/models/resnet/modeling_resnet.py`.
 
-use candle_core::{Module, Tensor};
-use candle_nn::Conv2d;
+use candle_core::Tensor;
 
-use super::convolution::{self, Shape};
+use super::convolution::{self, Convolution, Shape};
 use super::encoder::Activation;
 use super::ops::Dense;
 use super::weights::Weights;
@@ -70,11 +69,13 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     }))
 }
 
-fn unit(weights: &Weights, shape: Shape) -> Result<Conv2d> {
+fn unit(weights: &Weights, shape: Shape) -> Result<Convolution> {
     convolution::normalised(
         &weights.at("convolution"),
         &weights.at("normalization"),
         shape,
+        // As many pixels as before, the stride aside.
+        shape.side / 2,
         EPS,
     )
 }
@@ -88,8 +89,8 @@ enum Kind {
 }
 
 struct Layer {
-    steps: Vec<Conv2d>,
-    shortcut: Option<Conv2d>,
+    steps: Vec<Convolution>,
+    shortcut: Option<Convolution>,
 }
 
 impl Layer {
@@ -149,7 +150,7 @@ impl Layer {
 }
 
 struct Resnet {
-    stem: Conv2d,
+    stem: Convolution,
     layers: Vec<Layer>,
     head: Option<Dense>,
 }

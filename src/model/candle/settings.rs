@@ -1,6 +1,6 @@
 //! What a `config.json` says, asked by name.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::model::pretrained::{Pretrained, Task};
@@ -10,6 +10,19 @@ pub struct Settings<'a> {
     pretrained: &'a Pretrained,
 }
 
+/// Numbers of one head of attention.
+///
+/// # Errors
+/// `Model`, when heads don't share the numbers of a token.
+pub fn head(hidden: usize, heads: usize) -> Result<usize> {
+    if heads == 0 || !hidden.is_multiple_of(heads) {
+        return Err(Error::model(format!(
+            "config.json: {hidden} numbers a token can't be shared by {heads} heads"
+        )));
+    }
+    Ok(hidden / heads)
+}
+
 /// Largest size that a setting may have: beyond it the file is damaged.
 const MOST: u64 = 1 << 31;
 
@@ -17,6 +30,16 @@ impl<'a> Settings<'a> {
     /// Those of `pretrained`.
     pub fn of(pretrained: &'a Pretrained) -> Settings<'a> {
         Settings { pretrained }
+    }
+
+    /// Whether `config.json` says anything about it.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Settings within a setting.
+    pub fn below(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.get(name).and_then(Value::as_object)
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -60,6 +83,12 @@ impl<'a> Settings<'a> {
                 self.pretrained.model_type
             ))
         })
+    }
+
+    /// Whether a list has this number; a list that isn't there has none.
+    pub fn lists(&self, name: &str, number: usize) -> bool {
+        let items = self.get(name).and_then(Value::as_array);
+        items.is_some_and(|items| items.iter().any(|item| item.as_u64() == Some(number as u64)))
     }
 
     /// A number, or what the library takes when there is none.

@@ -133,6 +133,19 @@ impl<'a> Weights<'a> {
         Dense::new(linear.weight().clone(), linear.bias().cloned()).map_err(no_memory)
     }
 
+    /// A dense layer that was saved as a convolution of single pixels.
+    pub fn pointwise(&self, name: &str, inputs: usize, outputs: usize) -> Result<Dense> {
+        let here = self.at(name);
+        let weight = here.tensor("weight", &[outputs, inputs, 1, 1])?;
+        let bias = match here.has("bias") {
+            true => Some(here.tensor("bias", &[outputs])?),
+            false => None,
+        };
+        let flat = weight.reshape((outputs, inputs));
+        flat.and_then(|weight| Dense::new(weight, bias))
+            .map_err(no_memory)
+    }
+
     /// Its weights alone, for those who change them first.
     pub fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear> {
         let here = self.at(name);

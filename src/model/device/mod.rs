@@ -41,6 +41,15 @@ pub enum Place {
     Gpus(Vec<Gpu>),
 }
 
+/// What a job asks for where it gets GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// So many of them; `None`: those that are there.
+    pub count: Option<u32>,
+    /// So many models on them; `None`: one on each.
+    pub models: Option<usize>,
+}
+
 /// A GPU that the driver offers to this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
@@ -88,10 +97,10 @@ fn place_with(
     if options.device == Device::Cpu {
         return Ok(Place::Processor(None));
     }
-    if options.gpus == Some(0) && options.device == Device::Auto {
+    if options.gpus.count == Some(0) && options.device == Device::Auto {
         return Ok(Place::Processor(None));
     }
-    let is_asked_for = options.device != Device::Auto || options.gpus.is_some();
+    let is_asked_for = options.device != Device::Auto || options.gpus.count.is_some();
     let found = find(options, needs, driver);
     match found {
         Ok(gpus) => Ok(Place::Gpus(gpus)),
@@ -115,7 +124,7 @@ struct Refusal {
 
 impl Refusal {
     fn error(self, options: &OpenOptions) -> Error {
-        let asked = match (options.device, options.gpus) {
+        let asked = match (options.device, options.gpus.count) {
             (Device::Cuda(ordinal), _) => format!("model.device: cuda:{ordinal}"),
             (Device::Auto, Some(gpus)) => format!("resources.gpu_requests: {gpus}"),
             _ => "model.device: cuda".to_string(),
@@ -184,7 +193,7 @@ fn chosen(options: &OpenOptions, gpus: Vec<Gpu>) -> std::result::Result<Vec<Gpu>
             )
         });
     }
-    let wanted = options.gpus.map_or(gpus.len(), |gpus| gpus as usize);
+    let wanted = options.gpus.count.map_or(gpus.len(), |gpus| gpus as usize);
     if wanted == 0 || gpus.len() < wanted {
         return Err((
             format!("{wanted} GPUs were asked for, and there are {}", gpus.len()),
@@ -253,4 +262,4 @@ fn capability((major, minor): (u32, u32)) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::model) mod tests;

@@ -7,7 +7,7 @@ use std::process::Command;
 type Described<'a> = (&'a str, u64, (i32, i32));
 
 /// What a driver answers, in C.
-struct Driver<'a> {
+pub struct Driver<'a> {
     /// Of `cuInit`.
     init: i32,
     cuda: i32,
@@ -18,14 +18,15 @@ const HOPPER: Described = ("NVIDIA H100 80GB HBM3", 80, (9, 0));
 const TURING: Described = ("Tesla T4", 16, (7, 5));
 
 impl Driver<'_> {
-    const SOUND: Driver<'static> = Driver {
+    /// Two GPUs, and nothing wrong with them.
+    pub const SOUND: Driver<'static> = Driver {
         init: 0,
         cuda: 13_000,
         gpus: &[HOPPER, TURING],
     };
 
     /// Compiles a library that answers so.
-    fn library(&self) -> (tempfile::TempDir, PathBuf) {
+    pub fn library(&self) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let list = |each: &dyn Fn(&Described) -> String| -> String {
             let mut all: Vec<_> = self.gpus.iter().map(each).collect();
@@ -86,13 +87,21 @@ const NEEDS: Needs = Needs {
 fn options(device: Device, gpus: Option<u32>) -> OpenOptions {
     OpenOptions {
         device,
-        gpus,
+        gpus: Request {
+            count: gpus,
+            models: None,
+        },
         onnxruntime_paths: vec!["/nowhere/libonnxruntime.so".into()],
         ..OpenOptions::default()
     }
 }
 
-fn ordinals(place: Place) -> Vec<u32> {
+/// Where `options` lead on a machine with this driver, for a backend that needs nothing else.
+pub fn place_on(options: &OpenOptions, driver: &Path) -> Place {
+    place_with(options, Ok(&NEEDS), driver).unwrap()
+}
+
+pub fn ordinals(place: Place) -> Vec<u32> {
     match place {
         Place::Processor(_) => vec![],
         Place::Gpus(gpus) => gpus.iter().map(|gpu| gpu.ordinal).collect(),

@@ -7,54 +7,42 @@
 use ort::ep;
 use ort::session::builder::SessionBuilder;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::providers::Providers;
 use super::runtime::{self, Runtime};
-use super::session::{OnnxSession, Program};
 use crate::config::{Device, ExecutionProvider, Precision};
 use crate::error::{Error, Result};
-use crate::model::device::turns::Turns;
+use crate::model::OpenOptions;
 use crate::model::device::{self, Gpu, Needs, Place, libraries};
-use crate::model::{Model, OpenOptions};
-use crate::tensor::{TensorBatch, Value};
 
-/// What CUDA's provider is linked with, and what it loads by name while it works.
+/// What CUDA's provider is linked with, and what it loads by name while it works; then, from [`CUDA_LIBRARIES`] on, what
+/// TensorRT's, which stands on it, needs beside that and nothing here fetches.
+const LIBRARIES: [&str; CUDA_LIBRARIES + 2] = [
+    // cuDNN's; the only one that is not NVIDIA's.
+    "libz.so.1",
+    "libcudart.so.13",
+    "libnvJitLink.so.13",
+    "libcublasLt.so.13",
+    "libcublas.so.13",
+    "libnvrtc.so.13",
+    "libcurand.so.10",
+    "libcufft.so.12",
+    "libcudnn.so.9",
+    "libnvinfer.so.10",
+    "libnvonnxparser.so.10",
+];
+const CUDA_LIBRARIES: usize = 9;
+
 const CUDA: Needs = Needs {
     backend: "ONNX Runtime's CUDA provider",
     capability: (7, 5),
-    libraries: &[
-        // cuDNN's; the only one that is not NVIDIA's.
-        "libz.so.1",
-        "libcudart.so.13",
-        "libnvJitLink.so.13",
-        "libcublasLt.so.13",
-        "libcublas.so.13",
-        "libnvrtc.so.13",
-        "libcurand.so.10",
-        "libcufft.so.12",
-        "libcudnn.so.9",
-    ],
+    libraries: LIBRARIES.split_at(CUDA_LIBRARIES).0,
 };
 
-/// The same for TensorRT's, which nothing here fetches.
 const TENSORRT: Needs = Needs {
     backend: "ONNX Runtime's TensorRT provider",
     capability: (7, 5),
-    libraries: &[
-        // cuDNN's; the only one that is not NVIDIA's.
-        "libz.so.1",
-        "libcudart.so.13",
-        "libnvJitLink.so.13",
-        "libcublasLt.so.13",
-        "libcublas.so.13",
-        "libnvrtc.so.13",
-        "libcurand.so.10",
-        "libcufft.so.12",
-        "libcudnn.so.9",
-        "libnvinfer.so.10",
-        "libnvonnxparser.so.10",
-    ],
+    libraries: &LIBRARIES,
 };
 
 /// The provider's library, which tells a build for GPUs from one for processors.
@@ -103,7 +91,7 @@ pub fn load(options: &OpenOptions) -> Result<(Runtime, Providers)> {
         return Ok((runtime, providers));
     };
     let on_gpus = OnGpus {
-        models: device::turns::models(options.models, gpus.len()),
+        models: device::turns::models(options.gpus.models, gpus.len()),
         gpus,
         tensorrt,
         precision: options.precision,
@@ -185,7 +173,7 @@ impl OnGpus {
 
     /// Registers the providers with the session that `builder` makes, as the `model`th on these GPUs.
     pub fn apply(&self, builder: SessionBuilder, model: usize) -> ort::Result<SessionBuilder> {
-        let ordinal = self.gpus[model % self.gpus.len()].ordinal as i32;
+        let ordinal = self.ordinal(model);
         let cuda = ep::CUDA::default()
             .with_device_id(ordinal)
             // Memory grows by what is needed instead of in powers of two: what is left is for larger batches.
@@ -206,41 +194,15 @@ impl OnGpus {
         Ok(builder.with_execution_providers(providers)?)
     }
 
+    /// The GPU of the `model`th model, as ONNX Runtime counts them.
+    pub fn ordinal(&self, model: usize) -> i32 {
+        self.gpus[model % self.gpus.len()].ordinal as i32
+    }
+
     /// How many sessions there are to be.
     pub fn models(&self) -> usize {
         self.models
     }
-}
-
-/// A worker that takes turns with others at sessions on GPUs.
-pub struct InTurn {
-    turns: Arc<Turns<OnnxSession>>,
-}
-
-impl InTurn {
-    /// A worker at these sessions.
-    pub fn new(turns: Arc<Turns<OnnxSession>>) -> InTurn {
-        InTurn { turns }
-    }
-}
-
-impl Model for InTurn {
-    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
-        self.turns.with(|session| session.infer(batch))
-    }
-}
-
-/// Makes the sessions of `program`, one after the other.
-pub fn sessions(
-    providers: &Providers,
-    program: &Arc<Program>,
-    mut session: impl FnMut(&Providers) -> Result<ort::session::Session>,
-) -> Result<Arc<Turns<OnnxSession>>> {
-    let made = (0..providers.models()).map(|model| {
-        let session = session(&providers.of_model(model))?;
-        OnnxSession::new(session, Arc::clone(program))
-    });
-    Ok(Turns::of(made.collect::<Result<Vec<_>>>()?))
 }
 
 #[cfg(test)]

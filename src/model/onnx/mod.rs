@@ -26,6 +26,7 @@ mod api;
 pub mod describe;
 mod gpus;
 pub mod graph;
+mod in_turn;
 pub mod network;
 mod proto;
 pub mod providers;
@@ -44,8 +45,8 @@ mod wire;
 pub(in crate::model) mod zipmap;
 
 use self::api::Shared;
-use self::gpus::InTurn;
 use self::graph::Facts;
+use self::in_turn::{InTurn, Taken};
 use self::providers::Providers;
 use self::runtime::Runtime;
 use self::scaler::Scaler;
@@ -85,7 +86,7 @@ struct ModelFile {
     /// By the function's name: the session that all its workers run.
     shared: Mutex<BTreeMap<String, Arc<Shared>>>,
     /// By the function's name: the sessions on GPUs that all its workers take turns at.
-    turns: Mutex<BTreeMap<String, Arc<Turns<OnnxSession>>>>,
+    turns: Mutex<BTreeMap<String, Arc<Turns<Taken>>>>,
 }
 
 struct Part {
@@ -105,7 +106,7 @@ impl OnnxModel {
         let opened = OnnxModel::open_on(files, options);
         match opened {
             // Nobody asked for GPUs: where they are of no use, the model is as good without.
-            Err(Unopened::OfNoUse(why)) if options.device == Device::Auto && options.gpus.is_none() => {
+            Err(Unopened::OfNoUse(why)) if options.device == Device::Auto && options.gpus.count.is_none() => {
                 tracing::info!(model = %files.location, "the model runs on the processor: {why}");
                 let options = OpenOptions {
                     device: Device::Cpu,
@@ -118,72 +119,39 @@ impl OnnxModel {
     }
 
     fn open_on(files: &ModelFiles, options: &OpenOptions) -> std::result::Result<OnnxModel, Unopened> {
-        let card = folder::read_card(files)?;
-        let plan = functions_of(files, &card, options)?;
-        let mut model_files = BTreeMap::new();
-        let mut digested: Vec<(&str, &Bytes)> = Vec::new();
-        for (_, _, path) in &plan {
-            if !model_files.contains_key(path) {
-                let bytes = &files.files[path];
-                model_files.insert(path.clone(), ModelFile::new(label(&files.location, path), bytes)?);
-                digested.push((path, bytes));
-            }
-        }
-        if let Some(bytes) = files.files.get(card::FILE_NAME) {
-            digested.push((card::FILE_NAME, bytes));
-        }
-        let digest = super::digest(digested);
-
         // Everything that needs no library comes first: its errors must not wait for one.
-        let mut described = Vec::with_capacity(plan.len());
-        for (name, card, path) in &plan {
-            let ModelFile { facts, label, .. } = &model_files[path];
-            let one = describe::inputs(facts, name, card.as_ref())
-                .and_then(|inputs| Ok((inputs, describe::outputs(facts, name, card.as_ref())?)));
-            described.push(one.map_err(|error| error.with("model", label))?);
-        }
-        let (runtime, providers) = gpus::load(&where_trees_run(options, &model_files))?;
+        let described = Described::of(files, options)?;
+        let options = OpenOptions {
+            device: described.device(options),
+            ..options.clone()
+        };
+        let (runtime, providers) = gpus::load(&options)?;
         let mut model = OnnxModel {
             providers,
             runtime,
-            files: model_files,
+            files: described.files,
             backend: options.backend,
-            functions: Vec::with_capacity(plan.len()),
-            parts: Vec::with_capacity(plan.len()),
-            digest,
+            functions: Vec::with_capacity(described.functions.len()),
+            parts: Vec::with_capacity(described.functions.len()),
+            digest: described.digest,
             notes: Vec::new(),
         };
-        for ((name, _, path), (inputs, wanted)) in plan.into_iter().zip(described) {
-            model.add_function(name, path, inputs, wanted)?;
+        for function in described.functions {
+            model.add_function(function)?;
         }
         Ok(model)
     }
 
-    fn add_function(
-        &mut self,
-        name: String,
-        path: String,
-        inputs: describe::Inputs,
-        wanted: Vec<describe::Wanted>,
-    ) -> std::result::Result<(), Unopened> {
+    fn add_function(&mut self, described: DescribedFunction) -> std::result::Result<(), Unopened> {
+        let DescribedFunction {
+            name,
+            path,
+            inputs,
+            wanted,
+        } = described;
         let file = &self.files[&path];
-        let program = |inputs: &describe::Inputs| {
-            let slots = inputs.features.iter().map(|input| Slot {
-                name: input.name.clone(),
-                axes: input.shape.len() + usize::from(!is_param(input)),
-                is_param: is_param(input),
-                scaler: file.scaler_of(&input.name),
-            });
-            Arc::new(Program {
-                file: path.clone(),
-                label: file.label.clone(),
-                inputs: slots.collect(),
-                outputs: wanted.iter().map(|output| file.output(&output.name)).collect(),
-                fixed_batch_rows: inputs.fixed_batch_rows,
-            })
-        };
         let inputs = trial::settle(inputs, |inputs| {
-            let program = program(inputs);
+            let program = file.program(&path, inputs, &wanted);
             let mut session = OnnxSession::new(
                 file.session(&self.runtime, &self.providers, 1)?,
                 Arc::clone(&program),
@@ -192,7 +160,7 @@ impl OnnxModel {
             file.put_back(session.into_session());
             Ok(runs)
         })?;
-        let program = program(&inputs);
+        let program = file.program(&path, &inputs, &wanted);
         let mut session = OnnxSession::new(
             file.session(&self.runtime, &self.providers, 1)?,
             Arc::clone(&program),
@@ -245,9 +213,9 @@ impl OnnxModel {
     ) -> Result<(Option<Arc<native::Program>>, Option<String>)> {
         let is_wanted = self.backend == Some(Backend::Trees);
         let has_trees = file.facts.has_tree_ensemble;
-        let may_be_dense = file.bytes.len() <= DENSE_UP_TO_BYTES && dense::InstructionSet::best().is_fast();
         // Who names execution providers has chosen ONNX Runtime.
-        let is_possible = self.backend.is_none() && self.providers.is_empty() && (has_trees || may_be_dense);
+        let is_possible =
+            self.backend.is_none() && self.providers.is_empty() && (has_trees || file.may_be_dense());
         if !is_wanted && !is_possible {
             return Ok((None, None));
         }
@@ -306,15 +274,75 @@ impl From<Error> for Unopened {
     }
 }
 
-/// Trees are computed by processors, here or in ONNX Runtime: no GPU is looked for unless somebody asked for it.
-fn where_trees_run(options: &OpenOptions, files: &BTreeMap<String, ModelFile>) -> OpenOptions {
-    let mut options = options.clone();
-    let has_trees = files.values().any(|file| file.facts.has_tree_ensemble);
-    let is_left_open = options.device == Device::Auto && options.execution_providers.is_empty();
-    if has_trees && is_left_open {
-        options.device = Device::Cpu;
+/// What is known of a model before ONNX Runtime is loaded.
+struct Described {
+    /// By the path of the model file.
+    files: BTreeMap<String, ModelFile>,
+    functions: Vec<DescribedFunction>,
+    digest: String,
+}
+
+struct DescribedFunction {
+    name: String,
+    path: String,
+    inputs: describe::Inputs,
+    wanted: Vec<describe::Wanted>,
+}
+
+impl Described {
+    fn of(files: &ModelFiles, options: &OpenOptions) -> Result<Described> {
+        let card = folder::read_card(files)?;
+        let plan = functions_of(files, &card, options)?;
+        let mut model_files = BTreeMap::new();
+        let mut digested: Vec<(&str, &Bytes)> = Vec::new();
+        for (_, _, path) in &plan {
+            if !model_files.contains_key(path) {
+                let bytes = &files.files[path];
+                model_files.insert(path.clone(), ModelFile::new(label(&files.location, path), bytes)?);
+                digested.push((path, bytes));
+            }
+        }
+        if let Some(bytes) = files.files.get(card::FILE_NAME) {
+            digested.push((card::FILE_NAME, bytes));
+        }
+        let digest = super::digest(digested);
+        let mut functions = Vec::with_capacity(plan.len());
+        for (name, card, path) in plan {
+            let ModelFile { facts, label, .. } = &model_files[&path];
+            let one = describe::inputs(facts, &name, card.as_ref())
+                .and_then(|inputs| Ok((inputs, describe::outputs(facts, &name, card.as_ref())?)));
+            let (inputs, wanted) = one.map_err(|error| error.with("model", label))?;
+            functions.push(DescribedFunction {
+                name,
+                path,
+                inputs,
+                wanted,
+            });
+        }
+        Ok(Described {
+            files: model_files,
+            functions,
+            digest,
+        })
     }
-    options
+
+    /// The device that the job asks for; where it leaves that open, processors for what they are better at: trees, which
+    /// only they compute, and small dense networks, which Floe computes in less than their copies to a GPU would take.
+    fn device(&self, options: &OpenOptions) -> Device {
+        if options.device != Device::Auto || !options.execution_providers.is_empty() {
+            return options.device;
+        }
+        let has_trees = self.files.values().any(|file| file.facts.has_tree_ensemble);
+        let is_dense = |function: &DescribedFunction| {
+            let file = &self.files[&function.path];
+            let program = file.program(&function.path, &function.inputs, &function.wanted);
+            file.may_be_dense() && native::cover(&file.bytes, &program, &function.inputs.features).is_ok()
+        };
+        match has_trees || (options.backend.is_none() && self.functions.iter().all(is_dense)) {
+            true => Device::Cpu,
+            false => Device::Auto,
+        }
+    }
 }
 
 impl OnnxModel {
@@ -348,6 +376,28 @@ impl ModelFile {
             spare: Mutex::new(None),
             shared: Mutex::default(),
             turns: Mutex::default(),
+        })
+    }
+
+    /// Whether it is worth looking for dense layers that are computed here.
+    fn may_be_dense(&self) -> bool {
+        self.bytes.len() <= DENSE_UP_TO_BYTES && dense::InstructionSet::best().is_fast()
+    }
+
+    /// The function at `path` that takes `inputs` and gives what is `wanted`.
+    fn program(&self, path: &str, inputs: &describe::Inputs, wanted: &[describe::Wanted]) -> Arc<Program> {
+        let slots = inputs.features.iter().map(|input| Slot {
+            name: input.name.clone(),
+            axes: input.shape.len() + usize::from(!is_param(input)),
+            is_param: is_param(input),
+            scaler: self.scaler_of(&input.name),
+        });
+        Arc::new(Program {
+            file: path.to_string(),
+            label: self.label.clone(),
+            inputs: slots.collect(),
+            outputs: wanted.iter().map(|output| self.output(&output.name)).collect(),
+            fixed_batch_rows: inputs.fixed_batch_rows,
         })
     }
 
@@ -398,13 +448,13 @@ impl ModelFile {
         providers: &Providers,
         function: &str,
         program: &Arc<Program>,
-    ) -> Result<Arc<Turns<OnnxSession>>> {
+    ) -> Result<Arc<Turns<Taken>>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = turns.get(function) {
             return Ok(Arc::clone(known));
         }
         // The first is that of the trial run, which is on the first GPU.
-        let made = gpus::sessions(providers, program, |one| self.session(runtime, one, 1))?;
+        let made = in_turn::sessions(providers, program, |one| self.session(runtime, one, 1))?;
         turns.insert(function.to_string(), Arc::clone(&made));
         Ok(made)
     }
@@ -483,7 +533,7 @@ impl Loaded for OnnxModel {
             }
             (Engine::OnnxRuntime, _) if self.providers.are_on_gpus() => {
                 let turns = file.turns(&self.runtime, &self.providers, &function.name, program)?;
-                Box::new(InTurn::new(turns))
+                Box::new(InTurn::new(turns, Arc::clone(program)))
             }
             (Engine::OnnxRuntime, _) if file.is_shared(&self.providers, threads) => {
                 let shared = file.shared(&self.runtime, &function.name, program)?;

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use super::gpus::{self, InTurn};
+use super::gpus;
 use super::graph::Kind;
+use super::in_turn::InTurn;
 use super::providers::Providers;
 use super::runtime::Runtime;
 use super::session::{OnnxSession, Output, Program, SharedSession, Slot};
@@ -103,7 +104,7 @@ impl Networks for OnnxNetworks {
                 let turns = self
                     .file
                     .turns(&self.runtime, &self.providers, FUNCTION, &program)?;
-                Box::new(InTurn::new(turns))
+                Box::new(InTurn::new(turns, program))
             }
             true => {
                 let shared = self.file.shared(&self.runtime, FUNCTION, &program)?;

@@ -83,6 +83,11 @@ impl Providers {
         self.gpus.as_ref().map_or(1, OnGpus::models)
     }
 
+    /// The GPU of the model that these are for.
+    pub fn gpu(&self) -> Option<i32> {
+        self.gpus.as_ref().map(|gpus| gpus.ordinal(self.model))
+    }
+
     /// The same for the `model`th of them.
     pub fn of_model(&self, model: usize) -> Providers {
         Providers {
@@ -128,7 +133,10 @@ impl Providers {
             "model.precision: {} can't be had: {had}, and ONNX Runtime's own kernels compute in f32",
             self.precision.as_str()
         ))
-        .with_hint("set model.precision to f32, or run on processors with bfloat16 (AMX or AVX-512 BF16)"))
+        .with_hint(match self.precision {
+            Precision::F16 => "set model.precision to f32, or let TensorRT compute on a GPU (model.execution_providers: [tensorrt, cuda])",
+            _ => "set model.precision to f32, or run on processors with bfloat16 (AMX or AVX-512 BF16)",
+        }))
     }
 
     /// Lets the providers have what they can compute of the session that `builder` makes, on `threads` cores.
@@ -353,6 +361,11 @@ mod tests {
         assert!(
             alone.to_string().contains("no execution provider is named"),
             "{alone}"
+        );
+        let half = check(Precision::F16, vec![openvino(&["FP32"])]).unwrap_err();
+        assert!(
+            half.to_string().contains("let TensorRT compute on a GPU"),
+            "{half}"
         );
         let without = check(Precision::Bf16, vec![openvino(&["FP32", "INT8"])]).unwrap_err();
         assert_eq!(without.kind(), crate::error::ErrorKind::Config);

@@ -134,7 +134,7 @@ pub struct OnnxSession {
 
 impl Program {
     /// The model's own outputs that are asked for, each once.
-    fn asked(&self) -> Vec<&str> {
+    pub fn asked(&self) -> Vec<&str> {
         let mut asked: Vec<&str> = self.outputs.iter().map(Output::asked).collect();
         asked.sort_unstable();
         asked.dedup();
@@ -142,7 +142,7 @@ impl Program {
     }
 
     /// `inputs` as the rest of the model wants them.
-    fn scaled<'a>(&self, inputs: &'a [Cow<'_, Tensor>]) -> Result<Vec<Cow<'a, Tensor>>> {
+    pub fn scaled<'a>(&self, inputs: &'a [Cow<'_, Tensor>]) -> Result<Vec<Cow<'a, Tensor>>> {
         let each = self.inputs.iter().zip(inputs);
         each.map(|(slot, tensor)| match &slot.scaler {
             Some(scaler) => scaler.apply(tensor).map(Cow::Owned),
@@ -158,7 +158,8 @@ impl Program {
             .collect()
     }
 
-    fn failed(&self, cause: &ort::Error, inputs: &[Cow<'_, Tensor>], rows: usize) -> Error {
+    /// What a session that fails on `inputs` says.
+    pub fn failed(&self, cause: &ort::Error, inputs: &[Cow<'_, Tensor>], rows: usize) -> Error {
         Error::model(format!(
             "the model fails on a batch of {rows} rows: {}; it was given {}",
             shortened(cause),
@@ -263,7 +264,10 @@ impl Model for SharedSession {
 }
 
 /// Runs a batch through `run`, whole or in pieces of the one size that the model takes.
-fn infer(
+///
+/// # Errors
+/// `Internal`, for a batch of other inputs than the program's; what `run` fails with.
+pub fn infer(
     program: &Program,
     batch: &TensorBatch,
     mut run: impl FnMut(&[Cow<'_, Tensor>], usize) -> Result<Vec<Value>>,
@@ -309,7 +313,8 @@ pub fn take_all(program: &Program, outputs: &SessionOutputs, rows: usize) -> Res
     take(program, |name| outputs.get(name), rows)
 }
 
-fn take<'a>(
+/// The same of outputs by the names that ONNX Runtime was asked for.
+pub fn take<'a>(
     program: &Program,
     named: impl Fn(&str) -> Option<&'a DynValue>,
     rows: usize,

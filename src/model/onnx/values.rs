@@ -4,6 +4,7 @@
 //! belongs to the session. Strings and maps are converted one by one.
 
 use half::f16;
+use ort::memory::Allocator;
 use ort::session::SessionInputValue;
 use ort::value::{DynMapValueType, DynValue, TensorElementType, TensorRef, ValueType};
 
@@ -30,6 +31,17 @@ macro_rules! define {
         fn plain_input<'a>(shape: Vec<i64>, data: &'a TensorData) -> ort::Result<Option<SessionInputValue<'a>>> {
             Ok(Some(match data {
                 $(TensorData::$variant(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),)*
+                TensorData::String(_) | TensorData::Bytes(_) => return Ok(None),
+            }))
+        }
+
+        fn plain_copy(allocator: &Allocator, shape: Vec<i64>, data: &TensorData) -> ort::Result<Option<DynValue>> {
+            Ok(Some(match data {
+                $(TensorData::$variant(values) => {
+                    let mut copy = ort::value::Tensor::<$element>::new(allocator, shape)?;
+                    copy.try_extract_tensor_mut::<$element>()?.1.copy_from_slice(values);
+                    copy.into_dyn()
+                })*
                 TensorData::String(_) | TensorData::Bytes(_) => return Ok(None),
             }))
         }
@@ -88,22 +100,27 @@ pub fn kind(inferred: &ValueType) -> Kind {
 /// # Errors
 /// `Data`, for a string that C can't hold; `Model`, when ONNX Runtime refuses the tensor.
 pub fn to_input<'a>(name: &str, axes: usize, tensor: &'a Tensor) -> Result<SessionInputValue<'a>> {
-    let mut shape: Vec<i64> = tensor.shape.iter().map(|&extent| extent as i64).collect();
-    // `[rows]` and `[rows, 1]` are the same numbers.
-    if axes == 2 && shape.len() == 1 {
-        shape.push(1);
-    } else if axes == 1 && matches!(shape[..], [_, 1]) {
-        shape.pop();
-    }
-    let refused = |cause: ort::Error| {
-        Error::model(format!(
-            "ONNX Runtime doesn't take the tensor for the input {name}"
-        ))
-        .with_source(cause)
-    };
-    if let Some(value) = plain_input(shape.clone(), &tensor.data).map_err(refused)? {
+    let shape = shape(axes, tensor);
+    let plain = plain_input(shape.clone(), &tensor.data);
+    if let Some(value) = plain.map_err(|cause| refused(name, cause))? {
         return Ok(value);
     }
+    strings(name, shape, tensor).map(Into::into)
+}
+
+/// The same as a copy of its own, of numbers in memory of `allocator`.
+///
+/// # Errors
+/// As of [`to_input`].
+pub fn to_owned(allocator: &Allocator, name: &str, axes: usize, tensor: &Tensor) -> Result<DynValue> {
+    let copy = plain_copy(allocator, shape(axes, tensor), &tensor.data);
+    match copy.map_err(|cause| refused(name, cause))? {
+        Some(copy) => Ok(copy),
+        None => strings(name, shape(axes, tensor), tensor),
+    }
+}
+
+fn strings(name: &str, shape: Vec<i64>, tensor: &Tensor) -> Result<DynValue> {
     let TensorData::String(texts) = &tensor.data else {
         return Err(Error::internal("every dtype is a number or a string"));
     };
@@ -113,8 +130,26 @@ pub fn to_input<'a>(name: &str, axes: usize, tensor: &'a Tensor) -> Result<Sessi
             "row {row} of a batch has a NUL character in the text for the model's input {name}, which ONNX Runtime can't take"
         )));
     }
-    let strings = ort::value::Tensor::from_string_array((shape, texts.as_slice())).map_err(refused)?;
-    Ok(strings.into())
+    let strings = ort::value::Tensor::from_string_array((shape, texts.as_slice()));
+    Ok(strings.map_err(|cause| refused(name, cause))?.into_dyn())
+}
+
+/// The shape of `tensor` for an input of `axes` axes: `[rows]` and `[rows, 1]` are the same numbers.
+fn shape(axes: usize, tensor: &Tensor) -> Vec<i64> {
+    let mut shape: Vec<i64> = tensor.shape.iter().map(|&extent| extent as i64).collect();
+    if axes == 2 && shape.len() == 1 {
+        shape.push(1);
+    } else if axes == 1 && matches!(shape[..], [_, 1]) {
+        shape.pop();
+    }
+    shape
+}
+
+fn refused(name: &str, cause: ort::Error) -> Error {
+    Error::model(format!(
+        "ONNX Runtime doesn't take the tensor for the input {name}"
+    ))
+    .with_source(cause)
 }
 
 /// The output `name` of a batch of `rows` rows.

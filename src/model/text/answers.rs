@@ -1,10 +1,12 @@
 //! Question answering: where a text answers a question, as `QuestionAnsweringPipeline` finds it.
 //!
-//! Long contexts are read in windows that overlap. `start` and `end` count characters of the context.
+//! Long contexts are read in windows that overlap. `start` and `end` count characters of the context. `__call__` gives the
+//! best answer; `top_k` a list of the best, since the columns of a job can't depend on its params.
 
 use std::sync::Arc;
 use tokenizers::Encoding;
 
+use super::records::Records;
 use super::run::{Rows, Runner, Sequence};
 use super::tokenizer::Tokenizer;
 use super::{CALL, Job, output, params, text, text_input};
@@ -20,44 +22,78 @@ const OVERLAP: usize = 128;
 const LONGEST: i64 = 15;
 /// What a token that is no part of the context gets for a score.
 const MASKED: f32 = -10_000.0;
-/// Candidates of a window: some may turn out to be the same words.
-const CANDIDATES: usize = 12;
+/// Tokens of a question that the library's slow tokenizers keep; its fast ones, like this, cut contexts only.
+const QUESTION: i64 = 64;
 
-/// The function of a model that answers questions.
+/// The fields of an answer, in a list or as columns.
+const FIELDS: &[(&str, DType)] = &[
+    ("score", DType::F64),
+    ("start", DType::I64),
+    ("end", DType::I64),
+    ("answer", DType::String),
+];
+
+/// The functions of a model that answers questions.
 pub fn functions(tokenizer: Tokenizer) -> Result<Vec<(Function, Arc<dyn Job>)>> {
-    let function = Function {
+    let one = Function {
         name: CALL.into(),
         inputs: vec![
             text_input("question"),
             text_input("context"),
-            params::param("max_seq_len", DType::I64, 0),
+            params::param("top_k", DType::I64, 1),
             params::param("doc_stride", DType::I64, 0),
             params::param("max_answer_len", DType::I64, LONGEST),
+            params::param("max_seq_len", DType::I64, 0),
+            params::param("max_question_len", DType::I64, QUESTION),
             params::param("handle_impossible_answer", DType::Bool, false),
+            params::param("align_to_words", DType::Bool, true),
         ],
-        outputs: vec![
-            output("score", DType::F64, &[], OutputKind::Tensor),
-            output("start", DType::I64, &[], OutputKind::Tensor),
-            output("end", DType::I64, &[], OutputKind::Tensor),
-            output("answer", DType::String, &[], OutputKind::Tensor),
-        ],
+        outputs: FIELDS
+            .iter()
+            .map(|(name, dtype)| output(name, *dtype, &[], OutputKind::Tensor))
+            .collect(),
         fixed_batch_rows: None,
     };
+    let kind = OutputKind::Records { fields: FIELDS };
+    let several = Function {
+        name: "top_k".into(),
+        outputs: vec![output("answers", DType::F64, &[], kind)],
+        ..one.clone()
+    };
     let begin = tokenizer.special("cls_token").map(|(_, id)| id);
-    Ok(vec![(
-        function,
-        Arc::new(Answers {
-            bare: tokenizer.without_marks(),
-            tokenizer,
-            begin,
-        }),
-    )])
+    let answers = Answers {
+        bare: Arc::new(tokenizer.without_marks()),
+        tokenizer: Arc::new(tokenizer),
+        begin,
+        lists: false,
+    };
+    let lists = Answers {
+        lists: true,
+        ..answers.clone()
+    };
+    Ok(vec![(one, Arc::new(answers)), (several, Arc::new(lists))])
 }
 
+#[derive(Clone)]
 struct Answers {
-    tokenizer: Tokenizer,
-    bare: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    bare: Arc<Tokenizer>,
     begin: Option<u32>,
+    /// Whether a row gets a list of answers.
+    lists: bool,
+}
+
+/// What the params of a job ask for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Answers of a question.
+    top_k: usize,
+    /// Longest answer, in tokens.
+    longest: usize,
+    /// Whether answers are whole words.
+    words: bool,
+    /// Whether there may be none.
+    impossible: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,9 +106,9 @@ struct Answer {
 
 impl Job for Answers {
     fn read(&self, batch: &TensorBatch, row: usize, _cut: &mut u64) -> Result<Vec<Sequence>> {
-        let [questions, contexts, window, stride, ..] = batch.inputs.as_slice() else {
+        let [questions, contexts, _, stride, _, window, ..] = batch.inputs.as_slice() else {
             return Err(Error::internal(
-                "question answering takes two texts and four params",
+                "question answering takes two texts and seven params",
             ));
         };
         let most = self.tokenizer.most_tokens;
@@ -84,12 +120,27 @@ impl Job for Answers {
     }
 
     fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
-        let [_, contexts, _, _, longest, impossible] = rows.batch.inputs.as_slice() else {
+        let [_, contexts, top_k, _, longest, _, _, impossible, words] = rows.batch.inputs.as_slice() else {
             return Err(Error::internal(
-                "question answering takes two texts and four params",
+                "question answering takes two texts and seven params",
             ));
         };
-        let longest = params::count(longest)?.unwrap_or(LONGEST as usize);
+        let wanted = Wanted {
+            top_k: params::at_least_one(top_k, "top_k")?,
+            longest: params::count(longest)?.unwrap_or(LONGEST as usize),
+            words: params::flag(words)?,
+            impossible: params::flag(impossible)?,
+        };
+        if wanted.top_k > 1 && !self.lists {
+            return Err(Error::config(format!(
+                "input.params.top_k: {CALL} gives one answer a row, and {} are wanted",
+                wanted.top_k
+            ))
+            .with_hint(
+                "call the function top_k, whose column answers is a list; a model of the registry has it under its own \
+                 name if it was logged with top_k",
+            ));
+        }
         let windows = rows.all();
         let mut candidates: Vec<(Vec<Candidate>, f64)> = vec![Default::default(); windows.len()];
         runner.run(&windows, None, |mut outputs| {
@@ -98,7 +149,7 @@ impl Job for Answers {
             for (at, &place) in outputs.places.iter().enumerate() {
                 let window = windows[place].places()?;
                 let part = at * shape[1]..at * shape[1] + window.len();
-                candidates[place] = self.candidates(window, &starts[part.clone()], &ends[part], longest);
+                candidates[place] = self.candidates(window, &starts[part.clone()], &ends[part], wanted);
             }
             Ok(())
         })?;
@@ -110,42 +161,35 @@ impl Job for Answers {
             for (window, (candidates, none)) in judged.by_ref().take(rows.sequences[row].len()) {
                 no_answer[at] = no_answer[at].min(*none);
                 for candidate in candidates {
-                    add(&mut found[at], window.places()?, candidate, context);
+                    add(&mut found[at], window.places()?, candidate, context, wanted.words);
                 }
             }
         }
-        let may_be_impossible = params::flag(impossible)?;
-        let best: Vec<Answer> = std::iter::zip(found, no_answer)
-            .map(|(mut answers, none)| {
-                if may_be_impossible {
-                    answers.push(Answer {
-                        score: none,
-                        ..Answer::default()
-                    });
-                }
-                let better = |best: Answer, next: Answer| if next.score > best.score { next } else { best };
-                answers.into_iter().reduce(better).unwrap_or_default()
-            })
-            .collect();
-        let shape = || vec![rows.len()];
-        Ok(vec![
-            Value::Tensor(Tensor::new(
-                shape(),
-                best.iter().map(|one| one.score).collect::<Vec<_>>(),
-            )?),
-            Value::Tensor(Tensor::new(
-                shape(),
-                best.iter().map(|one| one.start as i64).collect::<Vec<_>>(),
-            )?),
-            Value::Tensor(Tensor::new(
-                shape(),
-                best.iter().map(|one| one.end as i64).collect::<Vec<_>>(),
-            )?),
-            Value::Tensor(Tensor::new(
-                shape(),
-                best.into_iter().map(|one| one.text).collect::<Vec<_>>(),
-            )?),
-        ])
+        for (answers, none) in std::iter::zip(&mut found, no_answer) {
+            if wanted.impossible {
+                answers.push(Answer {
+                    score: none,
+                    ..Answer::default()
+                });
+            }
+            answers.sort_by(|a, b| b.score.total_cmp(&a.score));
+            answers.truncate(wanted.top_k);
+            if answers.is_empty() && !self.lists {
+                answers.push(Answer::default());
+            }
+        }
+        let all = Records::of(&found);
+        let fields = vec![
+            all.numbers(|one| one.score),
+            all.counts(|one| one.start),
+            all.counts(|one| one.end),
+            all.texts(|one| &one.text),
+        ];
+        if self.lists {
+            return Ok(vec![all.column(fields)?]);
+        }
+        let column = |field| Ok(Value::Tensor(Tensor::new(vec![rows.len()], field)?));
+        fields.into_iter().map(column).collect()
     }
 }
 
@@ -164,7 +208,7 @@ impl Answers {
         window: &Encoding,
         starts: &[f32],
         ends: &[f32],
-        longest: usize,
+        wanted: Wanted,
     ) -> (Vec<Candidate>, f64) {
         let sequences = window.get_sequence_ids();
         let ids = window.get_ids();
@@ -183,22 +227,30 @@ impl Answers {
         (starts[0], ends[0]) = (0.0, 0.0);
         let mut spans = Vec::new();
         for (first, start) in starts.iter().enumerate() {
-            for (last, end) in ends.iter().enumerate().skip(first).take(longest) {
+            for (last, end) in ends.iter().enumerate().skip(first).take(wanted.longest) {
                 let score = start * end;
                 spans.push(Candidate { first, last, score });
             }
         }
         // The library takes the best of all spans first, and drops those outside of the context then.
         spans.sort_by(|a, b| b.score.total_cmp(&a.score));
-        spans.truncate(CANDIDATES);
+        spans.truncate(match wanted.words {
+            // Some may turn out to be the same words.
+            true => 2 * wanted.top_k + 10,
+            false => wanted.top_k,
+        });
         spans.retain(|span| is_open[span.first] && is_open[span.last]);
+        if self.lists {
+            // Where there are fewer spans than candidates the library lists impossible ones as well.
+            spans.retain(|span| span.score > 0.0);
+        }
         (spans, none)
     }
 }
 
-/// Adds a span as an answer, whole words; the same words in another place count together.
-fn add(answers: &mut Vec<Answer>, window: &Encoding, span: &Candidate, context: &str) {
-    let (start, end) = whole_words(window, span);
+/// Adds a span as an answer; the same words in another place count together.
+fn add(answers: &mut Vec<Answer>, window: &Encoding, span: &Candidate, context: &str, words: bool) {
+    let (start, end) = place(window, span, words);
     let text: String = context
         .chars()
         .skip(start)
@@ -220,9 +272,10 @@ fn add(answers: &mut Vec<Answer>, window: &Encoding, span: &Candidate, context: 
     }
 }
 
-fn whole_words(window: &Encoding, span: &Candidate) -> (usize, usize) {
+/// Where a span lies in the context: its whole words, if they are wanted and the tokenizer knows words.
+fn place(window: &Encoding, span: &Candidate, words: bool) -> (usize, usize) {
     let word = |token: usize| {
-        let (_, word) = window.token_to_word(token)?;
+        let (_, word) = window.token_to_word(token).filter(|_| words)?;
         window.word_to_chars(word, 1)
     };
     match (word(span.first), word(span.last)) {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use tokenizers::{Encoding, TruncationStrategy};
 
-use super::labels::offsets;
+use super::records::Records;
 use super::run::{Rows, Runner, Sequence};
 use super::scores::{self, Function as Apply};
 use super::tokenizer::Tokenizer;
@@ -14,7 +14,7 @@ use super::{CALL, Job, names_of_labels, output, params, text, text_input};
 use crate::error::{Error, Result};
 use crate::model::pretrained::Pretrained;
 use crate::signature::{Function, OutputKind};
-use crate::tensor::{DType, Items, Lists, TensorBatch, Value};
+use crate::tensor::{DType, TensorBatch, Value};
 
 const FIELDS: &[(&str, DType)] = &[
     ("word", DType::String),
@@ -147,17 +147,16 @@ impl Job for Entities {
             }
             Ok(())
         })?;
-        let offsets = offsets(found.iter().map(Vec::len));
-        let all = || found.iter().flatten();
-        let items = Items::Records(vec![
-            all().map(|one| one.word.clone()).collect::<Vec<_>>().into(),
-            all().map(|one| f64::from(one.score)).collect::<Vec<_>>().into(),
-            all().map(|one| one.label.clone()).collect::<Vec<_>>().into(),
-            all().map(|one| one.index as i64).collect::<Vec<_>>().into(),
-            all().map(|one| one.start as i64).collect::<Vec<_>>().into(),
-            all().map(|one| one.end as i64).collect::<Vec<_>>().into(),
-        ]);
-        Ok(vec![Value::Lists(Lists::new(offsets, items)?)])
+        let all = Records::of(&found);
+        let fields = vec![
+            all.texts(|one| &one.word),
+            all.numbers(|one| f64::from(one.score)),
+            all.texts(|one| &one.label),
+            all.counts(|one| one.index),
+            all.counts(|one| one.start),
+            all.counts(|one| one.end),
+        ];
+        Ok(vec![all.column(fields)?])
     }
 }
 

@@ -20,9 +20,20 @@ pub fn param(name: &str, dtype: DType, otherwise: impl Into<Value>) -> InputFeat
     }
 }
 
+/// An optional parameter that is a list of texts; none by default.
+pub fn words(name: &str) -> InputFeature {
+    InputFeature {
+        shape: vec![Dim::Dynamic],
+        ..param(name, DType::String, Vec::<String>::new())
+    }
+}
+
 /// Its default as a tensor.
 pub fn of_default(input: &InputFeature, otherwise: &Value) -> Result<Tensor> {
     let is_list = matches!(input.shape.as_slice(), [Dim::Dynamic]);
+    if is_list && otherwise.as_array().is_some_and(Vec::is_empty) {
+        return Tensor::new(vec![0], Vec::<String>::new());
+    }
     let shape = if is_list { vec![1] } else { vec![] };
     let wrong = || Error::internal(format!("the default of {} is of another type", input.name));
     match input.dtype {
@@ -60,6 +71,14 @@ fn first<'a, T>(tensor: &'a Tensor, values: Option<&'a Vec<T>>) -> Result<&'a T>
             tensor.shape
         ))
     })
+}
+
+/// A count that must be there; `name` is that of the parameter.
+///
+/// # Errors
+/// `Config`, for 0 or less.
+pub fn at_least_one(tensor: &Tensor, name: &str) -> Result<usize> {
+    count(tensor)?.ok_or_else(|| Error::config(format!("input.params.{name} must be 1 or more")))
 }
 
 /// A count; `None` for 0 or less.

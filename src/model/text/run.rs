@@ -32,7 +32,9 @@ impl From<Tokens> for Sequence {
 
 impl Sequence {
     /// A sequence whose tokens know their places.
-    pub fn placed(encoding: Encoding) -> Sequence {
+    pub fn placed(mut encoding: Encoding) -> Sequence {
+        // What was cut off may be a book.
+        drop(encoding.take_overflowing());
         Sequence {
             tokens: Tokens::from(&encoding),
             places: Some(Box::new(encoding)),

@@ -30,6 +30,8 @@ pub struct Tokenizer {
     pub most_tokens: usize,
     /// Whether the library's tokenizer says which tokens are filling; else a network sees that as well.
     pub gives_mask: bool,
+    /// Whether spaces before English punctuation are taken out of texts made of ids.
+    cleans_up: bool,
     /// Special tokens by their role in `tokenizer_config.json`, e.g. `mask_token`.
     roles: Map<String, Value>,
 }
@@ -76,6 +78,7 @@ impl Tokenizer {
             padding: i64::from(padding),
             most_tokens: most_tokens(pretrained, &config),
             gives_mask: gives_mask(&config),
+            cleans_up: config.get("clean_up_tokenization_spaces") == Some(&Value::Bool(true)),
             roles,
         })
     }
@@ -188,13 +191,29 @@ impl Tokenizer {
         Ok(encoding)
     }
 
+    /// The token that a text is, else the first of those that it is made of; none for an empty text.
+    ///
+    /// # Errors
+    /// `Model`, when the tokenizer fails.
+    pub fn first_token(&self, text: &str) -> Result<Option<u32>> {
+        if let Some(id) = self.inner.token_to_id(text) {
+            return Ok(Some(id));
+        }
+        let encoding = self.counted(self.inner.encode_fast(text, false), &mut 0)?;
+        Ok(encoding.get_ids().first().copied())
+    }
+
     /// The text of some ids.
     ///
     /// # Errors
     /// `Model`, when the tokenizer fails.
     pub fn text(&self, ids: &[u32], without_special: bool) -> Result<String> {
         let text = self.inner.decode(ids, without_special);
-        text.map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))
+        let text = text.map_err(|cause| Error::model(format!("the tokenizer fails: {cause}")))?;
+        Ok(match self.cleans_up {
+            true => cleaned_up(text),
+            false => text,
+        })
     }
 
     /// Whether words have other tokens for their beginnings than for what follows, marked by this prefix.
@@ -226,6 +245,24 @@ fn role<'a>(roles: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
         Value::Object(token) => token.get("content")?.as_str(),
         _ => None,
     }
+}
+
+/// What the library's `clean_up_tokenization` makes of a text, in its order.
+fn cleaned_up(text: String) -> String {
+    const SPACED: &[(&str, &str)] = &[
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    let clean = |text: String, (spaced, tight): &(&str, &str)| text.replace(spaced, tight);
+    SPACED.iter().fold(text, clean)
 }
 
 /// Whether `attention_mask` is among what the library's tokenizer gives: SigLIP's is the one that gives none.

@@ -87,6 +87,11 @@ fn layers(end: &[WiredNode]) -> Vec<WiredNode> {
     nodes
 }
 
+/// A network that is computed here.
+pub fn dense() -> Graph {
+    Graph::new(12, layers(&[node("Identity", &["three"], "y")]), constants())
+}
+
 fn engines(graph: &Graph) -> (Vec<Engine>, Vec<String>) {
     let model = open(graph.files(), &options()).unwrap();
     (model.engines(&model.functions()[0]), model.notes().to_vec())
@@ -130,7 +135,7 @@ fn layers_however_they_are_written_are_computed_here_and_agree_with_onnxruntime(
 
 #[test]
 fn who_asks_for_onnxruntime_gets_it_and_layers_are_no_trees() {
-    let graph = Graph::new(12, layers(&[node("Identity", &["three"], "y")]), constants());
+    let graph = dense();
     let with = |backend| {
         let backend = Some(backend);
         open(graph.files(), &OpenOptions { backend, ..options() })

@@ -4,6 +4,7 @@ mod dense;
 mod describe;
 mod fixtures;
 mod graph;
+mod in_turn;
 mod infer;
 mod made;
 mod scaler;
