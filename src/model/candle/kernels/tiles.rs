@@ -6,10 +6,6 @@
 use super::LINE;
 use super::isa::{BASELINE_FMA, Isa, multiply_add};
 
-/// Terms of a sum that are added in one turn of the loop.
-#[cfg(target_arch = "x86_64")]
-const TERMS: usize = 4;
-
 /// Columns of a panel.
 pub fn width(isa: Isa) -> usize {
     match isa {
@@ -167,7 +163,6 @@ macro_rules! all {
 macro_rules! vectors {
     ($module:ident, $features:literal, $vector:ident, $lanes:literal, $load:ident, $store:ident, $spread:ident, $fma:ident, [$($rows:literal),*]) => {
         mod $module {
-            use super::TERMS;
             use std::arch::x86_64::*;
 
             all!(2 * $lanes, [$($rows),*]);
@@ -191,7 +186,7 @@ macro_rules! vectors {
                         };
                         [$load(start), $load(start.add($lanes))]
                     });
-                    let mut add = |term: usize| {
+                    for term in 0..depth {
                         let column = panel.add(term * 2 * $lanes);
                         let (left, right) = ($load(column), $load(column.add($lanes)));
                         for row in 0..ROWS {
@@ -199,16 +194,6 @@ macro_rules! vectors {
                             sums[row][0] = $fma(x, left, sums[row][0]);
                             sums[row][1] = $fma(x, right, sums[row][1]);
                         }
-                    };
-                    // Some at a time, so that addresses cost less.
-                    let whole = depth - depth % TERMS;
-                    for first in (0..whole).step_by(TERMS) {
-                        for term in 0..TERMS {
-                            add(first + term);
-                        }
-                    }
-                    for term in whole..depth {
-                        add(term);
                     }
                     for row in 0..ROWS {
                         $store(out.add(row * stride), sums[row][0]);
