@@ -97,6 +97,7 @@ fn options(device: Device, gpus: Option<u32>) -> OpenOptions {
 }
 
 /// Where `options` lead on a machine with this driver, for a backend that needs nothing else.
+#[cfg(feature = "onnx")]
 pub fn place_on(options: &OpenOptions, driver: &Path) -> Place {
     place_with(options, Ok(&NEEDS), driver).unwrap()
 }

@@ -3,7 +3,7 @@
 //! A row group of a hundred rows costs more to open than to read: a reader for each column chunk, arrays for each, and a
 //! writer that finds out once more which values repeat. So what nearly all writers write is read here directly
 //! ([`pages`]): values go to one growing column ([`values`]), whose dictionary is made of those of the row groups, and that
-//! column becomes a chunk of the output as it is ([`chunk`]). Those who need its values get arrays of it ([`array`]).
+//! column becomes a chunk of the output as it is ([`chunk`]). Those who need its values get arrays of it ([`array`](mod@array)).
 //!
 //! A column that can't be read so is decoded and encoded as ever; what the rows hold is the same either way. The choice is a
 //! function of footers and pages, so the bytes of a unit are too.
