@@ -34,11 +34,12 @@ pub struct Guard(Arc<Server>);
 static MOTO: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static AZURITE: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 
-/// moto's S3 server.
+/// moto's S3 server, one conditional request at a time.
 pub fn moto() -> Guard {
     shared(&MOTO, |port| {
         let mut command = Command::new(python());
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", port]);
+        command.arg(project().join("tests/peers/moto_server.py"));
+        command.args(["-H", "127.0.0.1", "-p", port]);
         command
     })
 }
