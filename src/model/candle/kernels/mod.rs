@@ -8,9 +8,9 @@
 pub mod attention;
 pub mod convolution;
 pub mod dense;
+pub mod depthwise;
 pub mod elementwise;
 pub mod isa;
-pub mod planes;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -7,6 +7,8 @@ use super::isa::Isa;
 use crate::model::candle::encoder::Activation;
 use proptest::prelude::*;
 
+mod convolutions;
+
 /// Numbers between -1 and 1 that look like chance.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
