@@ -6,10 +6,10 @@ use candle_nn::{Conv2d, Conv2dConfig, Module};
 
 use super::kernels::convolution::{Extent, Sizes, convolution};
 use super::kernels::depthwise::depthwise;
-use super::kernels::isa::Isa;
 use super::ops::{is_ours, made, numbers};
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::model::isa::Isa;
 
 pub use super::kernels::convolution::Margins;
 

@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::card::{self, Card, FunctionCard};
 use super::device::turns::Turns;
 use super::folder::{self, DEFAULT_FUNCTION, label, listed};
+use super::isa::Isa;
 use super::postprocess::{self, Postprocessed, Step};
-use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, dense, foreign, native};
+use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, foreign, native};
 use crate::config::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::signature::Function;
@@ -381,7 +382,7 @@ impl ModelFile {
 
     /// Whether it is worth looking for dense layers that are computed here.
     fn may_be_dense(&self) -> bool {
-        self.bytes.len() <= DENSE_UP_TO_BYTES && dense::InstructionSet::best().is_fast()
+        self.bytes.len() <= DENSE_UP_TO_BYTES && Isa::best().has_fma()
     }
 
     /// The function at `path` that takes `inputs` and gives what is `wanted`.

@@ -5,9 +5,9 @@
 //! im2col), copied row by row from the image. Its rows are the filters, so that sums come out channel by channel, as images
 //! lie. Never more than a few panels are there at once, and of each only as many terms as stay in the second cache.
 
-use super::isa::Isa;
 use super::tiles::{self, From, Rows};
 use super::{each, scratch};
+use crate::model::isa::Isa;
 
 /// Sizes of a convolution of squares.
 #[derive(Clone, Copy, Debug)]

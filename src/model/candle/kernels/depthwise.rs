@@ -5,8 +5,9 @@
 //! from above to below and row by row, whatever the sizes.
 
 use super::convolution::{Extent, Sizes};
-use super::isa::{Isa, multiply_add, per_isa};
+use super::per_isa::{multiply_add, per_isa};
 use super::{each, scratch};
+use crate::model::isa::Isa;
 
 /// Columns of a tile, where rows are long enough, and where they are not; rows of either.
 const WIDE: usize = 16;

@@ -3,8 +3,8 @@
 use super::attention::{Bias, Text, View, attention};
 use super::dense::{Packed, feed_forward, forward_unpacked};
 use super::elementwise::{activate, norm, softmax};
-use super::isa::Isa;
 use crate::model::candle::encoder::Activation;
+use crate::model::isa::Isa;
 use proptest::prelude::*;
 
 mod convolutions;

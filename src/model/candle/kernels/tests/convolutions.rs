@@ -2,8 +2,8 @@
 
 use super::super::convolution::{Extent, Margins, Sizes, convolution};
 use super::super::depthwise::depthwise;
-use super::super::isa::Isa;
 use super::{close, numbers};
+use crate::model::isa::Isa;
 use proptest::prelude::*;
 
 /// The plainest way; each filter sees `from / groups` channels.
