@@ -64,3 +64,16 @@ impl Isa {
         self != Isa::Baseline || BASELINE_FMA
     }
 }
+
+/// What kernels are tried on: numbers between -1 and 1 that look like chance (xorshift, Marsaglia 2003).
+#[cfg(test)]
+pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}

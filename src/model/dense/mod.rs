@@ -210,21 +210,17 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::isa::numbers;
     use proptest::prelude::*;
 
     fn layer(inputs: usize, units: usize, is_rectified: bool, seed: u64) -> Layer {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut number = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
+        let mut weights = numbers(inputs * units + units, seed);
+        let bias = weights.split_off(inputs * units);
         Layer {
             inputs,
             units,
-            weights: (0..inputs * units).map(|_| number()).collect(),
-            bias: (0..units).map(|_| number()).collect(),
+            weights,
+            bias,
             is_rectified,
         }
     }

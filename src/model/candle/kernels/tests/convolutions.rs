@@ -2,8 +2,8 @@
 
 use super::super::convolution::{Extent, Margins, Sizes, convolution};
 use super::super::depthwise::depthwise;
-use super::{close, numbers};
-use crate::model::isa::Isa;
+use super::close;
+use crate::model::isa::{Isa, numbers};
 use proptest::prelude::*;
 
 /// The plainest way; each filter sees `from / groups` channels.
