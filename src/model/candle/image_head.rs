@@ -1,7 +1,8 @@
-//! What a network of images ends in: scores of labels, made of one vector per image; where nobody asks for labels, that vector
-//! and what it was made of.
+//! What a network of images ends in: scores of labels, made of one vector per image; where nobody asks for labels, that
+//! vector and what it was made of.
 //!
-//! Families say which vector it is (the average of all pixels or the greatest ones, the first token) and what the layer is called.
+//! Families say which vector it is (the average of all pixels or the greatest ones, the first token) and what the layer
+//! is called.
 
 use candle_core::Tensor;
 

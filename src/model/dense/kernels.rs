@@ -1,5 +1,5 @@
-//! The two loops of a dense layer, for each instruction set. Plain ones are exact everywhere and fast where the base set has fused
-//! multiply-add, as on aarch64; AVX-512 runs those of AVX2.
+//! The two loops of a dense layer, for each instruction set. Plain ones are exact everywhere and fast where the base set
+//! has fused multiply-add, as on aarch64; with AVX-512 those of AVX2 are run.
 
 use crate::model::isa::Isa;
 

@@ -1,7 +1,7 @@
 //! A model file and the sessions that are made of it.
 //!
-//! What ONNX Runtime is given is the file without what is computed here: `ZipMap` nodes and scaling in front of inputs. The session
-//! of the trial run is kept until a worker takes it; workers of a large model share one, those on GPUs take turns at some.
+//! What ONNX Runtime is given is the file without what is computed here: `ZipMap` nodes and scaling in front of inputs. The
+//! session of the trial run is kept until a worker takes it; workers of a large model share one, those on GPUs take turns.
 
 use bytes::Bytes;
 use ort::session::Session;
