@@ -158,26 +158,29 @@ fn fill(
         margins: [[above, _], [left, _]],
         ..
     } = sizes;
+    let (first_row, first_column) = (start / gives.width, start % gives.width);
+    let is_plain = side == 1 && stride == 1 && sizes.margins == [[0; 2]; 2];
     for (index, to) in panel.chunks_exact_mut(width).enumerate() {
         let term = term + index;
         let (channel, down, across) = (term / (side * side), term / side % side, term % side);
         let x = &x[channel * has.height * has.width..][..has.height * has.width];
-        if side == 1 && stride == 1 && sizes.margins == [[0; 2]; 2] {
+        if is_plain {
             to[..columns].copy_from_slice(&x[start..][..columns]);
             to[columns..].fill(0.0);
             continue;
         }
         to.fill(0.0);
         let (inside, outside) = sizes.within(across, has.width, gives.width);
-        let mut done = 0;
+        // From the image's first row and column on.
+        let (down, across) = (down.wrapping_sub(above), across.wrapping_sub(left));
+        let (mut row, mut column, mut done) = (first_row, first_column, 0);
         while done < columns {
             // The rest of a row of the output.
-            let (row, column) = ((start + done) / gives.width, (start + done) % gives.width);
             let end = (column + columns - done).min(gives.width);
-            let y = (row * stride + down).wrapping_sub(above);
+            let y = (row * stride).wrapping_add(down);
             let (first, last) = (column.max(inside), end.min(outside));
             if y < has.height && first < last {
-                let from = &x[y * has.width..][..has.width][first * stride + across - left..];
+                let from = &x[y * has.width..][..has.width][(first * stride).wrapping_add(across)..];
                 let to = &mut to[done + first - column..][..last - first];
                 match stride {
                     1 => to.copy_from_slice(&from[..to.len()]),
@@ -188,6 +191,7 @@ fn fill(
                 }
             }
             done += end - column;
+            (row, column) = (row + 1, 0);
         }
     }
 }
