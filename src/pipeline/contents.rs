@@ -1,9 +1,7 @@
-//! Columns of paths: while a worker scores some rows, the files of the next ones are fetched.
+//! Columns of paths: what the files hold takes the place of the paths.
 //!
-//! When a worker begins with its share of a block, a task on the I/O runtime goes through its paths in order, some requests
-//! at a time, and puts contents into a channel; the worker takes as many as it has rows in a batch. So a worker waits for the
-//! first files of a share and for no others unless fetching is slower than scoring, and what is in memory is bounded by
-//! counts: files being fetched, files in the channel, files of the batch at hand.
+//! [`arriving`](super::arriving) fetches the files of a block while rows before them are scored; here is which columns they are,
+//! which type each becomes, and how contents of rows become columns, with rows left out whose file can't be had.
 
 use arrow::array::{ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, LargeStringBuilder, RecordBatch};
 use arrow::buffer::Buffer;
@@ -15,23 +13,16 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
+use super::arriving::PARALLEL_FILES;
 use crate::config::{ColumnHandling, FileEncoding};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::origin::RowError;
 use crate::signature::find_column;
 use crate::storage::Referenced;
 
-/// Files of one column that a worker's task fetches at the same time: enough to hide a store's latency.
-const PARALLEL_FILES: usize = 16;
-
-/// Files that wait for a worker: about a batch of images.
-const FILES_AHEAD: usize = 16;
-
 /// What reaches the worker for a row: nothing for a null, else a file's content.
-type Content = Option<Result<Bytes>>;
+pub(super) type Content = Option<Result<Bytes>>;
 
 /// The columns of paths among a model's inputs.
 #[derive(Clone)]
@@ -141,46 +132,33 @@ impl Contents {
         }))
     }
 
-    /// Begins to fetch the files of `rows`, in their order, up to the first row that is not `wanted` any more.
+    /// How many columns there are.
+    pub(super) fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The paths in `rows`, row by row and in each by column.
     ///
     /// # Errors
     /// `Internal`, for a column that is no text.
-    pub(super) fn begin(
-        &self,
-        rows: &RecordBatch,
-        wanted: impl Fn(usize) -> bool + Clone + Send + 'static,
-        runtime: &Handle,
-    ) -> Result<Arriving<'_>> {
-        let mut receivers = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let paths = paths(rows.column(column.place))?;
-            let (sender, receiver) = mpsc::channel(FILES_AHEAD);
-            let (files, wanted) = (column.files.clone(), wanted.clone());
-            // Ends by itself when the worker gives the share up: nobody receives any more.
-            runtime.spawn(async move {
-                let paths = paths.into_iter().enumerate();
-                let mut contents = futures::stream::iter(paths.take_while(move |(row, _)| wanted(*row)))
-                    .map(|(_, path)| path)
-                    .map(|path| fetch(&files, path))
-                    .buffered(PARALLEL_FILES);
-                while let Some(content) = contents.next().await {
-                    if sender.send(content).await.is_err() {
-                        break;
-                    }
-                }
-            });
-            receivers.push(receiver);
-        }
-        Ok(Arriving {
-            contents: self,
-            receivers,
-        })
+    pub(super) fn paths(&self, rows: &RecordBatch) -> Result<Vec<Option<String>>> {
+        let columns = self.columns.iter();
+        let mut columns: Vec<_> = columns
+            .map(|column| Ok(paths(rows.column(column.place))?.into_iter()))
+            .collect::<Result<_>>()?;
+        let row = |_| columns.iter_mut().map(Iterator::next).collect::<Vec<_>>();
+        Ok((0..rows.num_rows()).flat_map(row).map(Option::flatten).collect())
+    }
+
+    /// Where the file lies whose path is at `place` among [`paths`](Self::paths).
+    pub(super) fn files(&self, place: usize) -> &Referenced {
+        &self.columns[place % self.columns.len()].files
     }
 
     /// All of `rows` at once, for a trial of the model.
     ///
     /// # Errors
-    /// As [`Arriving::fill`].
+    /// `Storage`, when a store fails; what is wrong with single files is in the answer.
     pub async fn fill(&self, rows: &RecordBatch) -> Result<Filled> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
@@ -194,7 +172,10 @@ impl Contents {
     }
 
     /// `rows` with these contents, by column and row.
-    fn put(&self, rows: &RecordBatch, contents: Vec<Vec<Content>>) -> Result<Filled> {
+    ///
+    /// # Errors
+    /// `Storage`, when a store failed; what is wrong with single files is in the answer.
+    pub(super) fn put(&self, rows: &RecordBatch, contents: Vec<Vec<Content>>) -> Result<Filled> {
         let mut arrays = rows.columns().to_vec();
         let mut errors: BTreeMap<usize, Error> = BTreeMap::new();
         for (column, contents) in self.columns.iter().zip(contents) {
@@ -242,34 +223,10 @@ impl Contents {
     }
 }
 
-/// The files of a share on their way.
-pub(super) struct Arriving<'a> {
-    contents: &'a Contents,
-    receivers: Vec<mpsc::Receiver<Content>>,
-}
-
-impl Arriving<'_> {
-    /// The next rows of the share with contents for paths; waits until they are there.
-    ///
-    /// # Errors
-    /// `Storage`, when a store fails; what is wrong with single files is in the answer.
-    pub(super) fn fill(&mut self, rows: &RecordBatch) -> Result<Filled> {
-        let mut columns = Vec::with_capacity(self.receivers.len());
-        for receiver in &mut self.receivers {
-            let mut column = Vec::with_capacity(rows.num_rows());
-            for _ in 0..rows.num_rows() {
-                let content = receiver.blocking_recv();
-                column.push(content.ok_or_else(|| Error::internal("fetching files was cut off"))?);
-            }
-            columns.push(column);
-        }
-        self.contents.put(rows, columns)
-    }
-}
-
 async fn fetch(files: &Referenced, path: Option<String>) -> Content {
+    let read = async |path: String| files.find(&path).await?.read().await;
     match path {
-        Some(path) => Some(files.fetch(&path).await),
+        Some(path) => Some(read(path).await),
         None => None,
     }
 }
@@ -370,49 +327,6 @@ mod tests {
         let schema = Arc::new(handled(&rows.schema(), &handling).unwrap());
         let files = BTreeMap::from([("IMAGE".to_string(), files)]);
         Contents::new(schema, &handling, &files).unwrap().unwrap()
-    }
-
-    /// Rows in their order however many files are on their way, batch by batch, those without a file left out and named.
-    #[test]
-    fn contents_come_in_the_order_of_the_rows_and_what_is_missing_is_named() {
-        const ROWS: usize = 100;
-        let folder = tempfile::tempdir().unwrap();
-        let names: Vec<String> = (0..ROWS).map(|row| format!("{row}.bin")).collect();
-        for (row, name) in names.iter().enumerate().filter(|(row, _)| row % 10 != 3) {
-            std::fs::write(folder.path().join(name), format!("content of {row}")).unwrap();
-        }
-        let paths = names
-            .iter()
-            .enumerate()
-            .map(|(row, name)| (row != 50).then_some(name.as_str()));
-        let rows = rows(paths.collect());
-        let contents = contents(folder.path(), &rows, FileEncoding::RawBytes);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut arriving = contents.begin(&rows, |_| true, runtime.handle()).unwrap();
-        for start in (0..ROWS).step_by(7) {
-            let count = 7.min(ROWS - start);
-            let filled = arriving.fill(&rows.slice(start, count)).unwrap();
-            let missing: Vec<usize> = (start..start + count).filter(|row| row % 10 == 3).collect();
-            assert_eq!(
-                filled
-                    .failed
-                    .iter()
-                    .map(|failed| start + failed.row)
-                    .collect::<Vec<_>>(),
-                missing
-            );
-            assert_eq!(filled.rows.num_rows() + missing.len(), count);
-            let ids = filled
-                .rows
-                .column(0)
-                .as_primitive::<arrow::datatypes::Int32Type>();
-            let files = filled.rows.column(1).as_binary_view();
-            for row in 0..filled.rows.num_rows() {
-                let id = ids.value(row);
-                let expected = (id != 50).then(|| format!("content of {id}").into_bytes());
-                assert_eq!(files.is_valid(row).then(|| files.value(row).to_vec()), expected);
-            }
-        }
     }
 
     #[tokio::test]
