@@ -39,6 +39,7 @@ mod native;
 pub mod network;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+mod opened;
 mod patience;
 pub mod postprocess;
 pub mod pretrained;
