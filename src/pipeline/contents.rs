@@ -19,7 +19,10 @@ use crate::config::{ColumnHandling, FileEncoding};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::origin::RowError;
 use crate::signature::find_column;
-use crate::storage::Referenced;
+use crate::storage::{Found, Referenced};
+
+/// Most bytes of the files of a trial.
+const TRIAL_BYTES: u64 = 64 << 20;
 
 /// What reaches the worker for a row: nothing for a null, else a file's content.
 pub(super) type Content = Option<Result<Bytes>>;
@@ -155,20 +158,42 @@ impl Contents {
         &self.columns[place % self.columns.len()].files
     }
 
-    /// All of `rows` at once, for a trial of the model.
+    /// The first of `rows`, for a trial of the model: as many as have files of at most [`TRIAL_BYTES`], and one at least. The others
+    /// count as left out, but not as failed.
     ///
     /// # Errors
     /// `Storage`, when a store fails; what is wrong with single files is in the answer.
     pub async fn fill(&self, rows: &RecordBatch) -> Result<Filled> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let files = &column.files;
-            let fetched = futures::stream::iter(paths(rows.column(column.place))?)
-                .map(|path| fetch(files, path))
-                .buffered(PARALLEL_FILES);
-            columns.push(fetched.collect::<Vec<Content>>().await);
+        self.fill_within(TRIAL_BYTES, rows).await
+    }
+
+    async fn fill_within(&self, most_bytes: u64, rows: &RecordBatch) -> Result<Filled> {
+        let columns = self.columns.len();
+        let mut bytes = 0;
+        let fetched = futures::stream::iter(self.paths(rows)?.into_iter().enumerate())
+            .map(|(place, path)| find(self.files(place), path))
+            .buffered(PARALLEL_FILES)
+            .enumerate()
+            .take_while(|(place, found)| {
+                if let Some(Ok(found)) = found {
+                    bytes += found.size();
+                }
+                std::future::ready(bytes <= most_bytes || *place < columns)
+            })
+            .map(|(_, found)| read(found))
+            .buffered(PARALLEL_FILES);
+        let mut fetched = fetched.collect::<Vec<Content>>().await;
+        let count = fetched.len() / columns;
+        fetched.truncate(count * columns);
+        let mut contents: Vec<Vec<Content>> = (0..columns).map(|_| Vec::with_capacity(count)).collect();
+        for (place, content) in fetched.into_iter().enumerate() {
+            contents[place % columns].push(content);
         }
-        self.put(rows, columns)
+        let mut filled = self.put(&rows.slice(0, count), contents)?;
+        if count < rows.num_rows() {
+            filled.kept.get_or_insert_with(|| (0..count).collect());
+        }
+        Ok(filled)
     }
 
     /// `rows` with these contents, by column and row.
@@ -223,11 +248,17 @@ impl Contents {
     }
 }
 
-async fn fetch(files: &Referenced, path: Option<String>) -> Content {
-    let read = async |path: String| files.find(&path).await?.read().await;
+async fn find(files: &Referenced, path: Option<String>) -> Option<Result<Found>> {
     match path {
-        Some(path) => Some(read(path).await),
+        Some(path) => Some(files.find(&path).await),
         None => None,
+    }
+}
+
+async fn read(found: Option<Result<Found>>) -> Content {
+    match found? {
+        Ok(found) => Some(found.read().await),
+        Err(error) => Some(Err(error)),
     }
 }
 
@@ -353,6 +384,30 @@ mod tests {
             assert_eq!([texts.value(0), texts.value(1)], expected);
             assert!(texts.is_null(2));
         }
+    }
+
+    #[tokio::test]
+    async fn a_trial_takes_as_many_rows_as_have_files_of_some_bytes_and_one_at_least() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), name.repeat(10)).unwrap();
+        }
+        let rows = rows(vec![Some("a"), Some("none"), None, Some("b"), Some("c")]);
+        let contents = contents(folder.path(), &rows, FileEncoding::RawBytes);
+        let all = (vec![0, 2, 3, 4], 1);
+        for (most, expected) in [
+            (0, (vec![0], 0)),
+            (19, (vec![0, 2], 1)),
+            (20, (vec![0, 2, 3], 1)),
+            (30, all),
+        ] {
+            let filled = contents.fill_within(most, &rows).await.unwrap();
+            assert_eq!(filled.rows.num_rows(), expected.0.len());
+            assert_eq!((filled.kept.unwrap(), filled.failed.len()), expected);
+        }
+        let first = rows.slice(3, 2);
+        let filled = contents.fill_within(0, &first).await.unwrap();
+        assert_eq!((filled.rows.num_rows(), filled.kept), (1, Some(vec![0])));
     }
 
     #[test]
