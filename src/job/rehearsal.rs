@@ -253,15 +253,18 @@ impl Stage {
         let limit = LONGEST.min(Duration::from_secs_f64(expected * SHARE));
         let mut failed = None;
         let share = (self.shares > 1).then_some(self.rows);
+        let mut quickest = first;
         let found = search(start, first * waiting(start, share), most, |rows| {
-            if (self.clock)() > began + limit {
+            let batch = Duration::from_secs_f64(rows as f64 * quickest);
+            if (self.clock)() + cost_of_measuring(batch) > began + limit {
                 return None;
             }
             let secs = self.secs_per_row(rows).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
-            });
-            secs.map(|secs| secs * waiting(rows, share))
+            })?;
+            quickest = quickest.min(secs);
+            Some(secs * waiting(rows, share))
         });
         // Larger batches than the usual one may be too much for the model; the run will not meet them.
         if let Some(error) = failed {
@@ -316,6 +319,11 @@ impl Stage {
     }
 }
 
+/// What it costs to measure a size whose batch takes so long: one that makes room, one that counts, and repetitions.
+fn cost_of_measuring(batch: Duration) -> Duration {
+    2 * batch + SLOW.min((REPEATS as u32 - 1) * batch)
+}
+
 /// How much longer a row takes because workers of several, which have `share` rows each, don't end together: on average they
 /// wait for half a batch.
 fn waiting(batch_rows: usize, share: Option<f64>) -> f64 {
@@ -331,38 +339,22 @@ struct Found {
 }
 
 /// Measures sizes in steps of four on both sides of `start`, which costs `first`, then the neighbours of the best one.
-/// `measure` answers with seconds per row, or with `None` when there is no time left. Steps wide enough to see past a
-/// plateau; `start` stays unless another is better by [`GAIN`].
+/// `measure` answers with seconds per row, or with `None` of a size for which the time left is too short. Steps wide enough to
+/// see past a plateau; `start` stays unless another is better by [`GAIN`].
 fn search(start: usize, first: f64, most: usize, mut measure: impl FnMut(usize) -> Option<f64>) -> Found {
     let mut tried = vec![(start, first)];
     let best = |tried: &[(usize, f64)]| {
         let better = |best: (usize, f64), &next: &(usize, f64)| if next.1 < best.1 { next } else { best };
         tried[1..].iter().fold((start, first * (1.0 - GAIN)), better).0
     };
-    let coarse = [2, 4, 6]
-        .into_iter()
-        .flat_map(|power| [start >> power, start << power]);
-    for rows in coarse.filter(|rows| (1..=most).contains(rows)) {
-        match measure(rows) {
-            Some(secs) => tried.push((rows, secs)),
-            None => {
-                return Found {
-                    rows: best(&tried),
-                    tried,
-                };
-            }
-        }
-    }
+    let mut try_all = |tried: &mut Vec<(usize, f64)>, sizes: &[usize]| {
+        let sizes = sizes.iter().filter(|rows| (1..=most).contains(*rows));
+        tried.extend(sizes.filter_map(|&rows| Some((rows, measure(rows)?))));
+    };
+    let coarse = [2, 4, 6].map(|power| [start >> power, start << power]);
+    try_all(&mut tried, coarse.as_flattened());
     let coarse = best(&tried);
-    for rows in [coarse / 2, coarse * 2]
-        .into_iter()
-        .filter(|rows| (1..=most).contains(rows))
-    {
-        match measure(rows) {
-            Some(secs) => tried.push((rows, secs)),
-            None => break,
-        }
-    }
+    try_all(&mut tried, &[coarse / 2, coarse * 2]);
     Found {
         rows: best(&tried),
         tried,
@@ -486,6 +478,32 @@ mod tests {
     fn a_short_job_is_not_measured() {
         let (rows, _) = stage(1000, 5000.0).play(32).unwrap();
         assert_eq!(rows, 32);
+    }
+
+    /// Takes 20 ms a row, whatever the batch.
+    struct PerRow(Arc<AtomicU64>);
+
+    impl Model for PerRow {
+        fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
+            self.0.fetch_add(20 * batch.rows as u64, Ordering::Relaxed);
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_slow_model_is_not_tried_with_sizes_that_there_is_no_time_for() {
+        let millis = Arc::new(AtomicU64::new(0));
+        let clock = millis.clone();
+        let slow = Stage {
+            model: Box::new(PerRow(millis.clone())),
+            clock: Box::new(move || Duration::from_millis(clock.load(Ordering::Relaxed))),
+            ..stage(1000, 300.0)
+        };
+        let (rows, _) = slow.play(2).unwrap();
+        assert_eq!(rows, 2);
+        // A share of 300 rows takes 6 s, 3 % of which are 180 ms; eight rows would take 160 ms again and again.
+        let spent = millis.load(Ordering::Relaxed);
+        assert!((80..=180).contains(&spent), "{spent} ms");
     }
 
     #[test]
