@@ -40,6 +40,7 @@ mod native;
 pub mod network;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+mod opened;
 mod patience;
 pub mod postprocess;
 pub mod pretrained;

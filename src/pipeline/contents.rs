@@ -1,9 +1,7 @@
-//! Columns of paths: while a worker scores some rows, the files of the next ones are fetched.
+//! Columns of paths: what the files hold takes the place of the paths.
 //!
-//! When a worker begins with its share of a block, a task on the I/O runtime goes through its paths in order, some requests
-//! at a time, and puts contents into a channel; the worker takes as many as it has rows in a batch. So a worker waits for the
-//! first files of a share and for no others unless fetching is slower than scoring, and what is in memory is bounded by
-//! counts: files being fetched, files in the channel, files of the batch at hand.
+//! [`arriving`](super::arriving) fetches the files of a block while rows before them are scored; here is which columns they are,
+//! which type each becomes, and how contents of rows become columns, with rows left out whose file can't be had.
 
 use arrow::array::{ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, LargeStringBuilder, RecordBatch};
 use arrow::buffer::Buffer;
@@ -15,23 +13,19 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
+use super::arriving::PARALLEL_FILES;
 use crate::config::{ColumnHandling, FileEncoding};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::origin::RowError;
 use crate::signature::find_column;
-use crate::storage::Referenced;
+use crate::storage::{Found, Referenced};
 
-/// Files of one column that a worker's task fetches at the same time: enough to hide a store's latency.
-const PARALLEL_FILES: usize = 16;
-
-/// Files that wait for a worker: about a batch of images.
-const FILES_AHEAD: usize = 16;
+/// Most bytes of the files of a trial.
+const TRIAL_BYTES: u64 = 64 << 20;
 
 /// What reaches the worker for a row: nothing for a null, else a file's content.
-type Content = Option<Result<Bytes>>;
+pub(super) type Content = Option<Result<Bytes>>;
 
 /// The columns of paths among a model's inputs.
 #[derive(Clone)]
@@ -141,60 +135,72 @@ impl Contents {
         }))
     }
 
-    /// Begins to fetch the files of `rows`, in their order, up to the first row that is not `wanted` any more.
+    /// How many columns there are.
+    pub(super) fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The paths in `rows`, row by row and in each by column.
     ///
     /// # Errors
     /// `Internal`, for a column that is no text.
-    pub(super) fn begin(
-        &self,
-        rows: &RecordBatch,
-        wanted: impl Fn(usize) -> bool + Clone + Send + 'static,
-        runtime: &Handle,
-    ) -> Result<Arriving<'_>> {
-        let mut receivers = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let paths = paths(rows.column(column.place))?;
-            let (sender, receiver) = mpsc::channel(FILES_AHEAD);
-            let (files, wanted) = (column.files.clone(), wanted.clone());
-            // Ends by itself when the worker gives the share up: nobody receives any more.
-            runtime.spawn(async move {
-                let paths = paths.into_iter().enumerate();
-                let mut contents = futures::stream::iter(paths.take_while(move |(row, _)| wanted(*row)))
-                    .map(|(_, path)| path)
-                    .map(|path| fetch(&files, path))
-                    .buffered(PARALLEL_FILES);
-                while let Some(content) = contents.next().await {
-                    if sender.send(content).await.is_err() {
-                        break;
-                    }
-                }
-            });
-            receivers.push(receiver);
-        }
-        Ok(Arriving {
-            contents: self,
-            receivers,
-        })
+    pub(super) fn paths(&self, rows: &RecordBatch) -> Result<Vec<Option<String>>> {
+        let columns = self.columns.iter();
+        let mut columns: Vec<_> = columns
+            .map(|column| Ok(paths(rows.column(column.place))?.into_iter()))
+            .collect::<Result<_>>()?;
+        let row = |_| columns.iter_mut().map(Iterator::next).collect::<Vec<_>>();
+        Ok((0..rows.num_rows()).flat_map(row).map(Option::flatten).collect())
     }
 
-    /// All of `rows` at once, for a trial of the model.
+    /// Where the file lies whose path is at `place` among [`paths`](Self::paths).
+    pub(super) fn files(&self, place: usize) -> &Referenced {
+        &self.columns[place % self.columns.len()].files
+    }
+
+    /// The first of `rows`, for a trial of the model: as many as have files of at most [`TRIAL_BYTES`], and one at least. The others
+    /// count as left out, but not as failed.
     ///
     /// # Errors
-    /// As [`Arriving::fill`].
+    /// `Storage`, when a store fails; what is wrong with single files is in the answer.
     pub async fn fill(&self, rows: &RecordBatch) -> Result<Filled> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let files = &column.files;
-            let fetched = futures::stream::iter(paths(rows.column(column.place))?)
-                .map(|path| fetch(files, path))
-                .buffered(PARALLEL_FILES);
-            columns.push(fetched.collect::<Vec<Content>>().await);
+        self.fill_within(TRIAL_BYTES, rows).await
+    }
+
+    async fn fill_within(&self, most_bytes: u64, rows: &RecordBatch) -> Result<Filled> {
+        let columns = self.columns.len();
+        let mut bytes = 0;
+        let fetched = futures::stream::iter(self.paths(rows)?.into_iter().enumerate())
+            .map(|(place, path)| find(self.files(place), path))
+            .buffered(PARALLEL_FILES)
+            .enumerate()
+            .take_while(|(place, found)| {
+                if let Some(Ok(found)) = found {
+                    bytes += found.size();
+                }
+                std::future::ready(bytes <= most_bytes || *place < columns)
+            })
+            .map(|(_, found)| read(found))
+            .buffered(PARALLEL_FILES);
+        let mut fetched = fetched.collect::<Vec<Content>>().await;
+        let count = fetched.len() / columns;
+        fetched.truncate(count * columns);
+        let mut contents: Vec<Vec<Content>> = (0..columns).map(|_| Vec::with_capacity(count)).collect();
+        for (place, content) in fetched.into_iter().enumerate() {
+            contents[place % columns].push(content);
         }
-        self.put(rows, columns)
+        let mut filled = self.put(&rows.slice(0, count), contents)?;
+        if count < rows.num_rows() {
+            filled.kept.get_or_insert_with(|| (0..count).collect());
+        }
+        Ok(filled)
     }
 
     /// `rows` with these contents, by column and row.
-    fn put(&self, rows: &RecordBatch, contents: Vec<Vec<Content>>) -> Result<Filled> {
+    ///
+    /// # Errors
+    /// `Storage`, when a store failed; what is wrong with single files is in the answer.
+    pub(super) fn put(&self, rows: &RecordBatch, contents: Vec<Vec<Content>>) -> Result<Filled> {
         let mut arrays = rows.columns().to_vec();
         let mut errors: BTreeMap<usize, Error> = BTreeMap::new();
         for (column, contents) in self.columns.iter().zip(contents) {
@@ -242,35 +248,17 @@ impl Contents {
     }
 }
 
-/// The files of a share on their way.
-pub(super) struct Arriving<'a> {
-    contents: &'a Contents,
-    receivers: Vec<mpsc::Receiver<Content>>,
-}
-
-impl Arriving<'_> {
-    /// The next rows of the share with contents for paths; waits until they are there.
-    ///
-    /// # Errors
-    /// `Storage`, when a store fails; what is wrong with single files is in the answer.
-    pub(super) fn fill(&mut self, rows: &RecordBatch) -> Result<Filled> {
-        let mut columns = Vec::with_capacity(self.receivers.len());
-        for receiver in &mut self.receivers {
-            let mut column = Vec::with_capacity(rows.num_rows());
-            for _ in 0..rows.num_rows() {
-                let content = receiver.blocking_recv();
-                column.push(content.ok_or_else(|| Error::internal("fetching files was cut off"))?);
-            }
-            columns.push(column);
-        }
-        self.contents.put(rows, columns)
+async fn find(files: &Referenced, path: Option<String>) -> Option<Result<Found>> {
+    match path {
+        Some(path) => Some(files.find(&path).await),
+        None => None,
     }
 }
 
-async fn fetch(files: &Referenced, path: Option<String>) -> Content {
-    match path {
-        Some(path) => Some(files.fetch(&path).await),
-        None => None,
+async fn read(found: Option<Result<Found>>) -> Content {
+    match found? {
+        Ok(found) => Some(found.read().await),
+        Err(error) => Some(Err(error)),
     }
 }
 
@@ -372,49 +360,6 @@ mod tests {
         Contents::new(schema, &handling, &files).unwrap().unwrap()
     }
 
-    /// Rows in their order however many files are on their way, batch by batch, those without a file left out and named.
-    #[test]
-    fn contents_come_in_the_order_of_the_rows_and_what_is_missing_is_named() {
-        const ROWS: usize = 100;
-        let folder = tempfile::tempdir().unwrap();
-        let names: Vec<String> = (0..ROWS).map(|row| format!("{row}.bin")).collect();
-        for (row, name) in names.iter().enumerate().filter(|(row, _)| row % 10 != 3) {
-            std::fs::write(folder.path().join(name), format!("content of {row}")).unwrap();
-        }
-        let paths = names
-            .iter()
-            .enumerate()
-            .map(|(row, name)| (row != 50).then_some(name.as_str()));
-        let rows = rows(paths.collect());
-        let contents = contents(folder.path(), &rows, FileEncoding::RawBytes);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut arriving = contents.begin(&rows, |_| true, runtime.handle()).unwrap();
-        for start in (0..ROWS).step_by(7) {
-            let count = 7.min(ROWS - start);
-            let filled = arriving.fill(&rows.slice(start, count)).unwrap();
-            let missing: Vec<usize> = (start..start + count).filter(|row| row % 10 == 3).collect();
-            assert_eq!(
-                filled
-                    .failed
-                    .iter()
-                    .map(|failed| start + failed.row)
-                    .collect::<Vec<_>>(),
-                missing
-            );
-            assert_eq!(filled.rows.num_rows() + missing.len(), count);
-            let ids = filled
-                .rows
-                .column(0)
-                .as_primitive::<arrow::datatypes::Int32Type>();
-            let files = filled.rows.column(1).as_binary_view();
-            for row in 0..filled.rows.num_rows() {
-                let id = ids.value(row);
-                let expected = (id != 50).then(|| format!("content of {id}").into_bytes());
-                assert_eq!(files.is_valid(row).then(|| files.value(row).to_vec()), expected);
-            }
-        }
-    }
-
     #[tokio::test]
     async fn contents_can_be_text() {
         let folder = tempfile::tempdir().unwrap();
@@ -439,6 +384,30 @@ mod tests {
             assert_eq!([texts.value(0), texts.value(1)], expected);
             assert!(texts.is_null(2));
         }
+    }
+
+    #[tokio::test]
+    async fn a_trial_takes_as_many_rows_as_have_files_of_some_bytes_and_one_at_least() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), name.repeat(10)).unwrap();
+        }
+        let rows = rows(vec![Some("a"), Some("none"), None, Some("b"), Some("c")]);
+        let contents = contents(folder.path(), &rows, FileEncoding::RawBytes);
+        let all = (vec![0, 2, 3, 4], 1);
+        for (most, expected) in [
+            (0, (vec![0], 0)),
+            (19, (vec![0, 2], 1)),
+            (20, (vec![0, 2, 3], 1)),
+            (30, all),
+        ] {
+            let filled = contents.fill_within(most, &rows).await.unwrap();
+            assert_eq!(filled.rows.num_rows(), expected.0.len());
+            assert_eq!((filled.kept.unwrap(), filled.failed.len()), expected);
+        }
+        let first = rows.slice(3, 2);
+        let filled = contents.fill_within(0, &first).await.unwrap();
+        assert_eq!((filled.rows.num_rows(), filled.kept), (1, Some(vec![0])));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! always gets what it needs first and later ones wait. A reservation is never larger than half of the limit: a
 //! unit's output and one of its chunks then fit side by side whatever their size, and nothing can wait for ever.
 //!
+//! Files that rows name have a limit of their own, [`admission`](super::admission), and are counted here with all else.
+//!
 //! Beside the bytes there are slots for units in work: where units are small, more of them at once would fill the limit
 //! without making anything faster.
 
@@ -23,8 +25,21 @@ pub struct Gauge {
     slots: Arc<Semaphore>,
     permits: Arc<Semaphore>,
     capacity: u64,
-    in_flight: Arc<AtomicU64>,
+    in_flight: InFlight,
     metrics: Arc<Metrics>,
+}
+
+/// Counts bytes in flight, whoever admits them.
+#[derive(Clone)]
+pub struct InFlight {
+    bytes: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+/// Bytes in flight until this is dropped.
+pub struct Counted {
+    bytes: u64,
+    all: Arc<AtomicU64>,
 }
 
 /// A unit's right to be in work, until this is dropped.
@@ -33,8 +48,7 @@ pub struct Slot(#[allow(dead_code)] OwnedSemaphorePermit);
 /// Bytes reserved until this is dropped.
 pub struct Reservation {
     _permit: OwnedSemaphorePermit,
-    bytes: u64,
-    in_flight: Arc<AtomicU64>,
+    _counted: Counted,
 }
 
 impl Gauge {
@@ -45,9 +59,17 @@ impl Gauge {
             slots: Arc::new(Semaphore::new(units)),
             permits: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
-            in_flight: Default::default(),
+            in_flight: InFlight {
+                bytes: Default::default(),
+                metrics: metrics.clone(),
+            },
             metrics,
         }
+    }
+
+    /// Counts what is admitted elsewhere, beside this gauge's limit.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
     }
 
     /// Waits until one more unit may be in work.
@@ -65,13 +87,22 @@ impl Gauge {
             self.permits.clone().acquire_many_owned(permits as u32).await
         };
         let permit = permit.map_err(closed)?;
-        let now = self.in_flight.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.metrics.memory_peak_bytes.raise_to(now);
         Ok(Reservation {
             _permit: permit,
-            bytes,
-            in_flight: self.in_flight.clone(),
+            _counted: self.in_flight.count(bytes),
         })
+    }
+}
+
+impl InFlight {
+    /// Counts `bytes` more.
+    pub fn count(&self, bytes: u64) -> Counted {
+        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.metrics.memory_peak_bytes.raise_to(now);
+        Counted {
+            bytes,
+            all: self.bytes.clone(),
+        }
     }
 }
 
@@ -79,9 +110,9 @@ fn closed(error: AcquireError) -> Error {
     Error::internal("the memory gauge is closed").with_source(error)
 }
 
-impl Drop for Reservation {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,8 @@
 //!
 //! Any error, and any panic of a worker, ends the whole pipeline with the place where it happened.
 
+mod admission;
+mod arriving;
 pub mod contents;
 mod failures;
 mod feed;
@@ -43,6 +45,7 @@ use crate::read::Reader;
 use crate::telemetry::metrics::Metrics;
 use crate::write::columns::OutputColumn;
 use crate::write::{EncodedFile, Form};
+use admission::Admission;
 use contents::Contents;
 use gauge::{Gauge, Reservation};
 use scheduler::Scheduler;
@@ -131,6 +134,8 @@ struct Shared {
     form: Arc<Form>,
     inputs: Vec<usize>,
     contents: Option<Contents>,
+    /// Admits the files that rows name.
+    files: Arc<Admission>,
     /// Where files are fetched.
     runtime: tokio::runtime::Handle,
     batch_rows: usize,
@@ -172,8 +177,10 @@ impl Pipeline {
         F: Future<Output = Result<()>>,
     {
         let workers = self.models.len();
+        // Where rows name files, these are what takes room: half of it is theirs.
+        let of_files = self.contents.as_ref().map_or(0, |_| self.memory_bytes / 2);
         let gauge = Arc::new(Gauge::new(
-            self.memory_bytes,
+            self.memory_bytes - of_files,
             gauge::units_in_work(workers),
             self.metrics.clone(),
         ));
@@ -187,6 +194,7 @@ impl Pipeline {
             form: self.form,
             inputs: self.inputs,
             contents: self.contents,
+            files: Admission::new(of_files, gauge.in_flight()),
             runtime: tokio::runtime::Handle::current(),
             batch_rows: self.batch_rows,
             metrics: self.metrics,

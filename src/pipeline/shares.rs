@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::arriving::Arriving;
 use super::failures::Failures;
 use crate::error::{Error, Result};
 use crate::model::Arranged;
@@ -43,6 +44,8 @@ pub(super) enum Work {
         /// The columns that the model takes.
         inputs: RecordBatch,
         batch_rows: usize,
+        /// The files that they name, if that is what the model takes.
+        files: Option<Arriving>,
     },
     /// Rows that the model has put together.
     Arranged {
@@ -55,7 +58,9 @@ pub(super) enum Work {
 impl Work {
     fn batches(&self) -> usize {
         match self {
-            Work::InOrder { inputs, batch_rows } => inputs.num_rows().div_ceil(*batch_rows),
+            Work::InOrder {
+                inputs, batch_rows, ..
+            } => inputs.num_rows().div_ceil(*batch_rows),
             Work::Arranged { arranged, .. } => arranged.batches.len(),
         }
     }
@@ -182,10 +187,14 @@ impl Share {
     }
 
     /// Says, by its place among [`all`](Self::all) rows, whether a row is still this share's.
-    pub(super) fn still_has(&self) -> impl Fn(usize) -> bool + Clone + Send + 'static {
-        let (of, first) = (self.of.clone(), self.first);
-        let start = of.rows(first..first).start;
-        move |row| start + row < of.rows(first..end(&of, first)).end
+    pub(super) fn still_has(&self) -> impl Fn(usize) -> bool + Send + Sync + 'static {
+        let (of, first) = (Arc::downgrade(&self.of), self.first);
+        let start = self.of.rows(first..first).start;
+        // Whoever asks doesn't keep a block that all workers have left.
+        move |row| {
+            of.upgrade()
+                .is_some_and(|of| start + row < of.rows(first..end(&of, first)).end)
+        }
     }
 
     /// The share is through. Answers, if it was the last of its block, with what came of the whole block, and
@@ -285,7 +294,12 @@ mod tests {
             rows: rows.clone(),
         };
         let inputs = rows;
-        Share::new((0, 0), block, Work::InOrder { inputs, batch_rows }, None)
+        let work = Work::InOrder {
+            inputs,
+            batch_rows,
+            files: None,
+        };
+        Share::new((0, 0), block, work, None)
     }
 
     fn nothing() -> ScoredShare {

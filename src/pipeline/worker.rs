@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::arriving::Arriving;
 use super::contents::Filled;
 use super::failures::Failures;
 use super::scheduler::{EncodeTask, ScoreTask, ScoredBlock, Task};
@@ -114,6 +115,7 @@ fn score_block(
     let work = match model.arranging() {
         Some(arranging) => arrange(shared, arranging, &rows.origin, &inputs, &mut scored)?,
         None => Work::InOrder {
+            files: files_of(shared, &inputs)?,
             inputs,
             batch_rows: shared.batch_rows,
         },
@@ -121,6 +123,14 @@ fn score_block(
     let share = Share::new((order, block), rows, work, ends_with);
     shared.scheduler.deal(&share.of);
     score(shared, model, share, scored)
+}
+
+/// The files that these rows name, if that is what the model takes.
+fn files_of(shared: &Shared, inputs: &RecordBatch) -> Result<Option<Arriving>> {
+    let contents = shared.contents.as_ref();
+    contents
+        .map(|contents| Arriving::new(contents, inputs, &shared.files))
+        .transpose()
 }
 
 /// Has the model say which rows of a block share a batch.
@@ -131,11 +141,12 @@ fn arrange(
     inputs: &RecordBatch,
     scored: &mut ScoredShare,
 ) -> Result<Work> {
-    let filled = match &shared.contents {
-        Some(contents) => contents
-            .begin(inputs, |_| true, &shared.runtime)?
-            .fill(inputs)
-            .map_err(|error| origin.at(error))?,
+    let filled = match files_of(shared, inputs)? {
+        Some(files) => {
+            files.begin(0..inputs.num_rows(), |_| true, &shared.runtime);
+            let filled = files.fill(0..inputs.num_rows(), inputs);
+            filled.map_err(|error| origin.at(error))?
+        }
         None => Filled::all(inputs.clone()),
     };
     let (batch, given) = convert(shared, 0, origin, filled, scored)?;
@@ -177,26 +188,24 @@ fn convert(
 /// Runs the model over a share of a block, batch by batch. Whoever ends last hands over the block.
 fn score(shared: &Shared, model: &mut dyn Model, share: Share, mut scored: ScoredShare) -> Result<()> {
     let InHand { block, work, .. } = share.of.as_ref();
-    let mut arriving = match (work, &shared.contents) {
-        (Work::InOrder { inputs, .. }, Some(contents)) => {
-            let all = share.all();
-            let rows = inputs.slice(all.start, all.len());
-            Some(contents.begin(&rows, share.still_has(), &shared.runtime)?)
-        }
-        _ => None,
-    };
+    if let Work::InOrder {
+        files: Some(files), ..
+    } = work
+    {
+        files.begin(share.all(), share.still_has(), &shared.runtime);
+    }
     while let Some(batch) = share.next() {
         if shared.scheduler.is_aborted() {
             return Ok(());
         }
         match work {
-            Work::InOrder { inputs, .. } => {
+            Work::InOrder { inputs, files, .. } => {
                 let Range { start, end } = share.of.rows(batch..batch + 1);
                 let rows = end - start;
                 let origin = block.origin.slice(start, rows);
                 let given = inputs.slice(start, rows);
-                let filled = match &mut arriving {
-                    Some(arriving) => arriving.fill(&given).map_err(|error| origin.at(error))?,
+                let filled = match files {
+                    Some(files) => files.fill(start..end, &given).map_err(|error| origin.at(error))?,
                     None => Filled::all(given),
                 };
                 let (batch, kept) = convert(shared, start, &origin, filled, &mut scored)?;

@@ -31,7 +31,7 @@ pub use local::{Overlap, available_bytes, overlap, path_within};
 pub use location::{Listed, Location};
 pub use open::Storage;
 pub use output::OutputStore;
-pub use referenced::Referenced;
+pub use referenced::{Found, Referenced};
 pub use rope::Rope;
 pub use variables::Variables;
 

@@ -3,9 +3,11 @@
 //! A cell is foreign text. It may name a file below one location that the job gives (relative to it, or by its full path or
 //! URL), or on a Snowflake stage; nothing else: no `..`, no other host or bucket, no link that leads out of a local folder,
 //! no device or pipe, no file above a size. What is wrong with one cell is `Data`; a store that fails is not.
+//!
+//! A file is found first and read then: between the two its size is known and nothing of it in memory.
 
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use object_store::{GetResult, ObjectStoreExt};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,21 @@ pub struct Referenced {
     stages: Mutex<BTreeMap<String, Arc<OnceCell<Location>>>>,
 }
 
+/// A file that a cell names, asked for and not read yet.
+pub struct Found {
+    size: u64,
+    body: Body,
+}
+
+enum Body {
+    Local(std::fs::File),
+    Object {
+        answer: GetResult,
+        path: String,
+        location: String,
+    },
+}
+
 /// Where a cell says that its file is.
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'a> {
@@ -50,20 +67,20 @@ impl Referenced {
         }
     }
 
-    /// The content of the file that a cell names.
+    /// The file that a cell names.
     ///
     /// # Errors
     /// `Data`, for a name that is not allowed, a file that is not there or too large; else what the store says.
-    pub async fn fetch(&self, name: &str) -> Result<Bytes> {
+    pub async fn find(&self, name: &str) -> Result<Found> {
         match self.place(name)? {
-            Place::Below(path) => self.read(&self.root, path).await,
+            Place::Below(path) => find_in(&self.root, path).await,
             Place::Stage(stage, path) => {
                 let cell = {
                     let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
                     stages.entry(stage.to_string()).or_default().clone()
                 };
                 let location = cell.get_or_try_init(|| self.storage.open(stage)).await?;
-                self.read(location, path).await
+                find_in(location, path).await
             }
         }
     }
@@ -110,30 +127,75 @@ impl Referenced {
         }
         Ok(name)
     }
+}
 
-    async fn read(&self, location: &Location, path: &str) -> Result<Bytes> {
-        if let Some(folder) = location.local_path() {
-            let (folder, path) = (folder.to_path_buf(), path.to_string());
-            return tokio::task::spawn_blocking(move || read_local(&folder, &path))
+async fn find_in(location: &Location, path: &str) -> Result<Found> {
+    if let Some(folder) = location.local_path() {
+        let (folder, path) = (folder.to_path_buf(), path.to_string());
+        return apart(move || find_local(&folder, &path)).await;
+    }
+    let (store, prefix) = location.parts();
+    let key = match prefix.as_ref() {
+        "" => super::location::parse(path),
+        prefix => super::location::parse(&format!("{prefix}/{path}")),
+    };
+    // What the store can't have as a name is the cell's fault, not the store's.
+    let key = key.map_err(|_| refused("it is no name that an object can have"))?;
+    let answer = store.get(&key).await;
+    let answer = answer.map_err(|error| failed(error, path, location.display()))?;
+    Ok(Found {
+        size: allowed(answer.meta.size)?,
+        body: Body::Object {
+            answer,
+            path: path.to_string(),
+            location: location.display().to_string(),
+        },
+    })
+}
+
+impl Found {
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Its content.
+    ///
+    /// # Errors
+    /// `Data`, when it is not as long any more as it was; else what the store says.
+    pub async fn read(self) -> Result<Bytes> {
+        let size = self.size;
+        let content = match self.body {
+            Body::Local(file) => apart(move || read_local(file, size)).await?,
+            Body::Object {
+                answer,
+                path,
+                location,
+            } => answer
+                .bytes()
                 .await
-                .context(ErrorKind::Internal, "reading a file was cut off")?;
-        }
-        let (store, prefix) = location.parts();
-        let key = match prefix.as_ref() {
-            "" => super::location::parse(path),
-            prefix => super::location::parse(&format!("{prefix}/{path}")),
+                .map_err(|error| failed(error, &path, &location))?,
         };
-        // What the store can't have as a name is the cell's fault, not the store's.
-        let key = key.map_err(|_| refused("it is no name that an object can have"))?;
-        let failed = |error: object_store::Error| match is_not_found(&error) {
-            true => missing(),
-            false => explain(error, "read", path, location.display()),
-        };
-        let found = store.get(&key).await.map_err(failed)?;
-        if found.meta.size > MAX_FILE_BYTES {
-            return Err(too_large(found.meta.size));
+        match content.len() as u64 == size {
+            true => Ok(content),
+            false => Err(Error::data(
+                "the file that the cell names changed while it was read",
+            )),
         }
-        found.bytes().await.map_err(failed)
+    }
+}
+
+/// Where a call of the operating system may take its time.
+async fn apart<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .context(ErrorKind::Internal, "reading a file was cut off")?
+}
+
+fn failed(error: object_store::Error, path: &str, location: &str) -> Error {
+    match is_not_found(&error) {
+        true => missing(),
+        false => explain(error, "read", path, location),
     }
 }
 
@@ -147,33 +209,38 @@ fn end_of_stage(name: &str) -> Option<usize> {
 }
 
 /// A file below a folder of the local file system, with all links followed first: what counts is where they lead.
-fn read_local(folder: &Path, path: &str) -> Result<Bytes> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => missing(),
-        _ => Error::storage("can't read a file that a cell names").with_source(error),
-    };
-    let root = folder.canonicalize().map_err(failed)?;
-    let file: PathBuf = root.join(path).canonicalize().map_err(failed)?;
+fn find_local(folder: &Path, path: &str) -> Result<Found> {
+    let root = folder.canonicalize().map_err(failed_here)?;
+    let file: PathBuf = root.join(path).canonicalize().map_err(failed_here)?;
     if !file.starts_with(&root) {
         return Err(refused("a link leads out of the location"));
     }
     // Opening a pipe would wait for somebody to write to it.
-    let known = file.symlink_metadata().map_err(failed)?;
+    let known = file.symlink_metadata().map_err(failed_here)?;
     if !known.is_file() {
         return Err(refused("it is no regular file"));
     }
-    let opened = std::fs::File::open(&file).map_err(failed)?;
-    let size = opened.metadata().map_err(failed)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(too_large(size));
-    }
-    let mut content = Vec::with_capacity(size as usize);
-    // It may have grown since.
-    opened
-        .take(MAX_FILE_BYTES)
+    let opened = std::fs::File::open(&file).map_err(failed_here)?;
+    Ok(Found {
+        size: allowed(opened.metadata().map_err(failed_here)?.len())?,
+        body: Body::Local(opened),
+    })
+}
+
+/// No more than one byte beyond `size`, which shows that it has grown.
+fn read_local(file: std::fs::File, size: u64) -> Result<Bytes> {
+    let mut content = Vec::with_capacity(size as usize + 1);
+    file.take(size + 1)
         .read_to_end(&mut content)
-        .map_err(failed)?;
+        .map_err(failed_here)?;
     Ok(content.into())
+}
+
+fn failed_here(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => missing(),
+        _ => Error::storage("can't read a file that a cell names").with_source(error),
+    }
 }
 
 fn refused(why: &str) -> Error {
@@ -184,10 +251,13 @@ fn missing() -> Error {
     Error::data("the file that the cell names is not there")
 }
 
-fn too_large(size: u64) -> Error {
-    Error::data(format!(
-        "the file that the cell names has {size} bytes, and {MAX_FILE_BYTES} are the most"
-    ))
+fn allowed(size: u64) -> Result<u64> {
+    match size <= MAX_FILE_BYTES {
+        true => Ok(size),
+        false => Err(Error::data(format!(
+            "the file that the cell names has {size} bytes, and {MAX_FILE_BYTES} are the most"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -200,8 +270,16 @@ mod tests {
         Referenced::new(Storage::local(), root)
     }
 
+    async fn content(files: &Referenced, name: &str) -> Bytes {
+        let found = files.find(name).await.unwrap();
+        let size = found.size();
+        let content = found.read().await.unwrap();
+        assert_eq!(content.len() as u64, size, "{name}");
+        content
+    }
+
     async fn refusal(files: &Referenced, name: &str) -> String {
-        let error = files.fetch(name).await.unwrap_err();
+        let error = files.find(name).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Data, "{name}: {error}");
         error.to_string()
     }
@@ -214,7 +292,7 @@ mod tests {
         let files = local(folder.path());
         let full = format!("{}/a b/é#%2F.jpg", folder.path().display());
         for name in ["a b/é#%2F.jpg", &full, &format!("file://{full}")] {
-            assert_eq!(files.fetch(name).await.unwrap(), &b"photo"[..], "{name}");
+            assert_eq!(content(&files, name).await, &b"photo"[..], "{name}");
         }
     }
 
@@ -273,6 +351,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_grows_or_shrinks_between_finding_and_reading_is_an_error_of_its_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = local(folder.path());
+        for now in [&b"longer"[..], b"", b"foto"] {
+            std::fs::write(folder.path().join("a"), b"photo").unwrap();
+            let found = files.find("a").await.unwrap();
+            std::fs::write(folder.path().join("a"), now).unwrap();
+            let error = found.read().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.to_string().contains("changed while it was read"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn objects_of_a_store_are_found_below_the_location_alone() {
         let store = Arc::new(InMemory::new());
         store
@@ -286,7 +378,7 @@ mod tests {
         let root = Location::within(store, "bucket/in", "s3://bucket/in/").unwrap();
         let files = Referenced::new(Storage::local(), root);
         for name in ["a.png", "s3://bucket/in/a.png"] {
-            assert_eq!(files.fetch(name).await.unwrap(), &b"photo"[..], "{name}");
+            assert_eq!(content(&files, name).await, &b"photo"[..], "{name}");
         }
         for name in [
             "../out/a.png",

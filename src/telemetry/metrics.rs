@@ -191,7 +191,7 @@ metrics! {
     tokens: Counter, Tokens, "floe_tokens_total",
         "Tokens of texts that the model was run on";
     tokens_computed: Counter, Tokens, "floe_computed_tokens_total",
-        "Tokens computed for them: short texts are filled up to the length of their batch";
+        "Tokens computed for them: more, where a network fills short texts up to the length of their batch";
     rows_written: Counter, Rows, "floe_rows_written_total",
         "Rows encoded into output files";
     bytes_written: Counter, Bytes, "floe_written_bytes_total",

@@ -11,7 +11,7 @@ use floe::config::{Backend, OnOutOfRange};
 use floe::decode::Decoder;
 use floe::model::{self, Loaded, Model, ModelFiles, OpenOptions, files};
 use floe::origin::Origin;
-use floe::signature::{Function, OnNull, OutputFeature, OutputKind, bind};
+use floe::signature::{Function, OnNull, OutputFeature, OutputKind, Source, bind};
 use floe::storage::Storage;
 use floe::tensor::{Items, Tensor, TensorBatch, TensorData, Value};
 use serde_json::{Map, Value as Json, json};
@@ -490,9 +490,51 @@ fn params_that_make_no_sense_together_are_refused_by_their_names() {
     );
     let error = refusal("bert-question-answering", "top_k", asked, json!({"top_k": 0}));
     assert!(error.contains("input.params.top_k"), "{error}");
+    for folder in ["bert-text-classification", "registry-text-classification"] {
+        for top_k in [0, 2] {
+            let texts = json!({"text": ["The train was late."]});
+            let error = refusal(folder, "__call__", texts, json!({"top_k": top_k}));
+            assert!(error.contains("input.params.top_k"), "{folder}: {error}");
+        }
+    }
     let masked = json!({"inputs": ["nobody [MASK] it"]});
     let error = refusal("bert-fill-mask", "__call__", masked, json!({"targets": [""]}));
     assert!(error.contains("input.params.targets"), "{error}");
+}
+
+/// A text's best label is `__call__` with `top_k: 1`, which the packager writes into model.yaml, and a list of labels if it was logged
+/// with more: then the signature's default holds until a job asks for another number.
+#[test]
+fn top_k_of_text_classification_is_that_of_the_job_else_of_model_yaml() {
+    let labels = |folder: &str, params: Json| {
+        let model = open(&fixtures().join(folder).join("model"), None).unwrap();
+        let function = &model.functions()[0];
+        assert_eq!(function.name, "__call__", "{folder}");
+        let default = function
+            .inputs
+            .iter()
+            .find(|input| input.name == "top_k")
+            .unwrap();
+        assert_eq!(default.source, Source::Optional(json!(1)), "{folder}");
+        let batch = columns(json!({"text": ["The train was late."]}).as_object().unwrap());
+        let params = serde_json::from_value(params).unwrap();
+        let mut worker = model.worker(function, 1).unwrap();
+        rows(worker.as_mut(), function, &batch, &params)
+            .unwrap()
+            .remove(0)
+    };
+    for folder in ["bert-text-classification", "registry-text-classification"] {
+        let best = labels(folder, json!({}));
+        assert!(best["label"].is_string() && best["score"].is_number(), "{best}");
+        assert_eq!(best, labels(folder, json!({"top_k": 1})));
+    }
+    let count = |params| {
+        labels("registry-top-k", params)["labels"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!([count(json!({})), count(json!({"top_k": 2}))], [1, 2]);
 }
 
 /// A fixture's folder whose `config.json` says something else.

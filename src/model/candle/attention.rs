@@ -14,6 +14,16 @@ use super::texts::Texts;
 use crate::error::{Error, Result};
 use crate::model::isa::Isa;
 
+/// What is added to the scores of attention before the softmax.
+#[derive(Clone, Copy)]
+pub enum Added<'a> {
+    /// Broadcasts to `[texts, heads, asking, tokens]`.
+    Tensor(&'a Tensor),
+    /// By the distance of tokens to either side, `[heads, 2 * tokens - 1]`, with that of a token to itself in the middle. For texts
+    /// of up to so many tokens; for the kernels alone.
+    ByDistance(&'a [f32]),
+}
+
 /// Cosines and sines of rotary positions, `[tokens, head / 2]`.
 pub struct Rotation {
     cos: Tensor,
@@ -100,6 +110,7 @@ impl Attention {
         };
         let mut mixed = vec![0.0; rows * tokens * hidden];
         let texts: Vec<Text> = (0..rows).map(|row| Text::whole(row * tokens, tokens)).collect();
+        let bias = bias.map(Added::Tensor);
         with_numbers!(x => self.mix(joined, x, &texts, bias, rotation, &mut mixed)?);
         self.output.forward(&made(mixed, &[rows, tokens, hidden])?)
     }
@@ -113,7 +124,24 @@ impl Attention {
         rotation: Option<&Rotation>,
         around: Around,
     ) -> Computed<Tensor> {
+        self.step_with(x, texts, bias.map(Added::Tensor), rotation, around)
+    }
+
+    /// Likewise, whatever is added to the scores.
+    pub fn step_with(
+        &self,
+        x: Tensor,
+        texts: &Texts,
+        bias: Option<Added>,
+        rotation: Option<&Rotation>,
+        around: Around,
+    ) -> Computed<Tensor> {
         let (Weights::Packed(joined), Weights::Packed(output)) = (&self.joined.0, &self.output.0) else {
+            let bias = match bias {
+                Some(Added::Tensor(bias)) => Some(bias),
+                Some(Added::ByDistance(_)) => candle_core::bail!("distances are for the kernels alone"),
+                None => None,
+            };
             return around.apply(&x, |x| self.forward(x, bias, rotation));
         };
         let hidden = x.dim(D::Minus1)?;
@@ -142,7 +170,7 @@ impl Attention {
         joined: &Packed,
         x: &[f32],
         texts: &[Text],
-        bias: Option<&Tensor>,
+        bias: Option<Added>,
         rotation: Option<&Rotation>,
         mixed: &mut [f32],
     ) -> Computed<()> {
@@ -205,7 +233,7 @@ impl Rotation {
 /// large as the longest one needs.
 fn attend(
     views: [View; 3],
-    bias: Option<&Tensor>,
+    bias: Option<Added>,
     texts: &[Text],
     (heads, head): (usize, usize),
     out: &mut [f32],
@@ -215,9 +243,27 @@ fn attend(
         attention(isa, views, None, texts, (heads, head), out);
         return Ok(());
     };
-    let (of_texts, of_heads, of_asking, of_tokens) = bias.dims4()?;
     let most = |size: fn(&Text) -> usize| texts.iter().map(size).max().unwrap_or(0);
     let (asking, tokens) = (most(|text| text.asking), most(|text| text.tokens));
+    let bias = match bias {
+        Added::Tensor(bias) => bias,
+        Added::ByDistance(numbers) => {
+            let line = numbers.len() / heads;
+            if line < 2 * asking.max(tokens) - 1 {
+                candle_core::bail!("{line} distances are too few for texts of {tokens} tokens");
+            }
+            let bias = Bias {
+                numbers,
+                start: line / 2,
+                text: 0,
+                head: line,
+                token: -1,
+            };
+            attention(isa, views, Some(bias), texts, (heads, head), out);
+            return Ok(());
+        }
+    };
+    let (of_texts, of_heads, of_asking, of_tokens) = bias.dims4()?;
     let fits = (of_texts == 1 || of_texts == texts.len())
         && (of_heads == 1 || of_heads == heads)
         && (of_asking == 1 || of_asking >= asking)
@@ -233,9 +279,10 @@ fn attend(
     with_numbers!(bias => {
         let bias = Bias {
             numbers: bias,
+            start: 0,
             text: stride(of_texts, of_heads * of_asking * of_tokens),
             head: stride(of_heads, of_asking * of_tokens),
-            token: stride(of_asking, of_tokens),
+            token: stride(of_asking, of_tokens) as isize,
         };
         attention(isa, views, Some(bias), texts, (heads, head), out);
     });
@@ -257,7 +304,7 @@ pub fn weigh(query: &Tensor, key: &Tensor, value: &Tensor, bias: Option<&Tensor>
         let mut out = vec![0.0; rows * asking * heads * head];
         with_numbers!(query, key, value => {
             let view = |numbers, tokens| View { numbers, text: heads * tokens * head, head: tokens * head, token: head };
-            attend([view(query, asking), view(key, tokens), view(value, tokens)], bias, &texts, (heads, head), &mut out)?;
+            attend([view(query, asking), view(key, tokens), view(value, tokens)], bias.map(Added::Tensor), &texts, (heads, head), &mut out)?;
         });
         return made(out, &[rows, asking, heads * head]);
     }

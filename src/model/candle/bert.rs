@@ -116,10 +116,6 @@ pub fn head(
 struct Bert(Encoder);
 
 impl TextEncoder for Bert {
-    fn leaves_padding_out(&self) -> bool {
-        true
-    }
-
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         self.0.forward(inputs, &Texts::of(inputs)?, None)
     }

@@ -87,10 +87,6 @@ fn head(settings: &Settings, weights: &Weights, size: &Size, words: Tensor) -> R
 struct DistilBert(Encoder);
 
 impl TextEncoder for DistilBert {
-    fn leaves_padding_out(&self) -> bool {
-        true
-    }
-
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         self.0.forward(inputs, &Texts::of(inputs)?, None)
     }

@@ -129,11 +129,6 @@ pub trait TextEncoder: Send + Sync {
     fn inputs(&self) -> &'static [&'static str] {
         &["input_ids", "attention_mask"]
     }
-
-    /// Whether it goes by [`Texts::of`], which leaves padding out.
-    fn leaves_padding_out(&self) -> bool {
-        false
-    }
 }
 
 /// An encoder of texts with its head, if it has one.
@@ -147,8 +142,9 @@ impl<E: TextEncoder> Family for TextNetwork<E> {
         self.encoder.inputs()
     }
 
+    /// Encoders go by [`Texts::of`].
     fn leaves_padding_out(&self) -> bool {
-        self.encoder.leaves_padding_out()
+        true
     }
 
     fn forward(&self, inputs: &Inputs) -> candle_core::Result<Vec<(&'static str, Tensor)>> {

@@ -5,15 +5,17 @@
 use candle_core::Tensor;
 use candle_nn::Embedding;
 
+use super::attention::Added;
 use super::encoder::{Activation, Size};
 use super::heads::{TextEncoder, TextNetwork};
-use super::ops::{Around, Attention, FeedForward, Norm, looked_up};
+use super::ops::{Around, Attention, FeedForward, Norm, is_ours, looked_up};
 use super::texts::Texts;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings, bert};
 use crate::error::{Error, Result};
 
-/// Texts of so many tokens find their distances ready; a longer one has them made, heads times the square of its length.
+/// Where Candle's operations compute, texts of so many tokens find a table of their distances ready; a longer one has it made, heads
+/// times the square of its length. The kernels need a number for each distance and head.
 const READY: usize = 256;
 
 /// Whether a `config.json` that says `bert` is of a JinaBERT.
@@ -49,8 +51,11 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     });
     let words = embeddings.embedding("word_embeddings", size.vocabulary, size.hidden)?;
     let slopes = slopes(size.heads);
+    let like = words.embeddings();
+    let ready = (!is_ours(like)).then(|| table(&slopes, READY, like));
     let encoder = JinaBert {
-        ready: distances(&slopes, READY, words.embeddings())
+        ready: ready
+            .transpose()
             .map_err(|cause| Error::model("distances can't be computed").with_source(cause))?,
         words,
         kinds: embeddings.embedding(
@@ -112,8 +117,18 @@ fn slopes(heads: usize) -> Vec<f32> {
         .collect()
 }
 
+/// What each distance to either side adds to attention, `[heads, 2 * tokens - 1]`.
+fn by_distance(slopes: &[f32], tokens: usize) -> Vec<f32> {
+    let most = tokens.saturating_sub(1);
+    let line = |slope: &f32| {
+        let slope = *slope;
+        (0..2 * most + 1).map(move |place| -slope * place.abs_diff(most) as f32)
+    };
+    slopes.iter().flat_map(line).collect()
+}
+
 /// What distances add to attention, `[1, heads, tokens, tokens]`.
-fn distances(slopes: &[f32], tokens: usize, like: &Tensor) -> candle_core::Result<Tensor> {
+fn table(slopes: &[f32], tokens: usize, like: &Tensor) -> candle_core::Result<Tensor> {
     let mut bias = Vec::with_capacity(slopes.len() * tokens * tokens);
     for slope in slopes {
         for asking in 0..tokens {
@@ -129,18 +144,17 @@ struct JinaBert {
     norm: Norm,
     layers: Vec<Layer>,
     slopes: Vec<f32>,
-    /// What distances of up to [`READY`] tokens add.
-    ready: Tensor,
+    /// What distances of up to [`READY`] tokens add, where the kernels don't compute.
+    ready: Option<Tensor>,
 }
 
 impl JinaBert {
-    fn bias(&self, texts: &Texts) -> candle_core::Result<Option<Tensor>> {
+    /// Padding and distances as a tensor, for texts with padding.
+    fn table(&self, texts: &Texts) -> candle_core::Result<Option<Tensor>> {
         let tokens = texts.longest();
-        let distances = match (texts, tokens <= READY) {
-            (_, false) => distances(&self.slopes, tokens, self.words.embeddings())?,
-            // Its kernels take what they need of it.
-            (Texts::Ragged { .. }, true) => self.ready.clone(),
-            (Texts::Padded { .. }, true) => self.ready.narrow(2, 0, tokens)?.narrow(3, 0, tokens)?,
+        let distances = match &self.ready {
+            Some(ready) if tokens <= READY => ready.narrow(2, 0, tokens)?.narrow(3, 0, tokens)?,
+            _ => table(&self.slopes, tokens, self.words.embeddings())?,
         };
         texts.bias(Some(&distances))
     }
@@ -153,14 +167,18 @@ impl TextEncoder for JinaBert {
         let kinds = texts.kept(inputs.ids("token_type_ids")?.0);
         let x = looked_up(&[(&self.words, &ids), (&self.kinds, &kinds)], texts.extents())?;
         let mut x = self.norm.forward(&texts.laid_out(x)?)?;
-        let bias = self.bias(&texts)?;
+        let (table, line) = match texts {
+            Texts::Ragged { .. } => (None, by_distance(&self.slopes, texts.longest())),
+            Texts::Padded { .. } => (self.table(&texts)?, Vec::new()),
+        };
+        let bias = table.as_ref().map_or(Added::ByDistance(&line), Added::Tensor);
         for layer in &self.layers {
             let after = |norm| Around {
                 before: None,
                 after: Some(norm),
             };
             let around = after(&layer.attention_norm);
-            x = layer.attention.step(x, &texts, bias.as_ref(), None, around)?;
+            x = layer.attention.step_with(x, &texts, Some(bias), None, around)?;
             x = layer.feed_forward.step(x, after(&layer.output_norm))?;
         }
         Ok(x)
@@ -178,10 +196,30 @@ mod tests {
     #[test]
     fn scores_fall_by_the_slope_with_each_step_to_either_side() {
         let like = Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
-        let bias = distances(&[0.5, 0.25], 3, &like).unwrap();
+        let bias = table(&[0.5, 0.25], 3, &like).unwrap();
         let numbers = bias.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(numbers[..9], [0.0, -0.5, -1.0, -0.5, 0.0, -0.5, -1.0, -0.5, 0.0]);
         assert_eq!(numbers[9..12], [0.0, -0.25, -0.5]);
+    }
+
+    #[test]
+    fn a_line_of_distances_has_every_row_of_the_table() {
+        let like = Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let slopes = slopes(6);
+        for tokens in [1, 2, 9] {
+            let table = table(&slopes, tokens, &like).unwrap().squeeze(0).unwrap();
+            let line = by_distance(&slopes, tokens);
+            for (table, line) in table
+                .to_vec3::<f32>()
+                .unwrap()
+                .iter()
+                .zip(line.chunks(2 * tokens - 1))
+            {
+                for (asking, row) in table.iter().enumerate() {
+                    assert_eq!(row, &line[tokens - 1 - asking..][..tokens]);
+                }
+            }
+        }
     }
 
     #[test]

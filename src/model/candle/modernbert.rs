@@ -173,10 +173,6 @@ impl ModernBert {
 }
 
 impl TextEncoder for ModernBert {
-    fn leaves_padding_out(&self) -> bool {
-        true
-    }
-
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         let texts = Texts::of(inputs)?;
         let ids = texts.kept(inputs.ids("input_ids")?.0);

@@ -67,10 +67,6 @@ struct MpNet {
 }
 
 impl TextEncoder for MpNet {
-    fn leaves_padding_out(&self) -> bool {
-        true
-    }
-
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         let texts = Texts::of(inputs)?;
         let tokens = texts.longest();

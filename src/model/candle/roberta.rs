@@ -62,10 +62,6 @@ pub fn head(
 struct Roberta(Encoder);
 
 impl TextEncoder for Roberta {
-    fn leaves_padding_out(&self) -> bool {
-        true
-    }
-
     fn encode(&self, inputs: &Inputs) -> candle_core::Result<Tensor> {
         self.0.forward(inputs, &Texts::of(inputs)?, None)
     }

@@ -13,26 +13,35 @@ const FIXTURES: &[&str] = &[
     "bert-text-classification",
     "distilbert-question-answering",
     "distilbert-token-classification",
+    "jina-feature-extraction",
     "modernbert-fill-mask",
     "modernbert-text-classification",
     "modernbert-token-classification",
     "mpnet-fill-mask",
     "mpnet-text-classification",
+    "nomic-feature-extraction",
     "roberta-question-answering",
     "roberta-regression",
     "st-bert",
+    "st-jina",
     "st-modernbert-last",
     "st-mpnet",
+    "st-nomic",
     "xlm-roberta-token-classification",
 ];
 
-fn opened(fixture: &str) -> (Box<dyn Family>, i64) {
+fn files(fixture: &str) -> ModelFiles {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/pretrained")
         .join(fixture)
         .join("model");
     let mut files = ModelFiles::default();
     collect(&folder, "", &mut files);
+    files
+}
+
+fn opened(fixture: &str) -> (Box<dyn Family>, i64) {
+    let files = files(fixture);
     let pretrained = pretrained::find(&files, None).unwrap().unwrap();
     let checkpoint = Checkpoint::open(&files, &pretrained).unwrap();
     let words = pretrained.config["vocab_size"].as_i64().unwrap();
@@ -125,4 +134,39 @@ fn texts_without_padding_say_what_they_say_with_it_and_alone() {
             }
         });
     }
+}
+
+/// With padding, distances are a table of heads times tokens times tokens; without it, a number for each distance and head.
+#[test]
+fn long_texts_of_jina_say_the_same_by_distance_and_by_the_table_of_all_distances() {
+    let (family, words) = opened("jina-feature-extraction");
+    let text = |tokens: i64| (0..tokens).map(|token| 2 + token * 7 % (words - 2)).collect();
+    let texts: Vec<Vec<i64>> = [700, 3, 130, 257, 1].map(text).into();
+    let by_distance = answers(&*family, &inputs(&texts, 0, true), &texts);
+    let by_table = answers(&*family, &inputs(&texts, 0, false), &texts);
+    for (a, b) in by_distance.iter().flatten().zip(by_table.iter().flatten()) {
+        assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_jina_bert_with_norms_of_queries_and_keys_is_refused_by_name() {
+    let mut files = files("jina-feature-extraction");
+    let name = "model.safetensors";
+    let mut tensors = candle_core::safetensors::load_buffer(&files.files[name], &Device::Cpu).unwrap();
+    let end = "layer.0.attention.self.query.weight";
+    let query = tensors.keys().find(|name| name.ends_with(end)).unwrap();
+    let norm = query.replace("query", "layer_norm_q");
+    let ones = candle_core::Tensor::ones(8, DType::F32, &Device::Cpu).unwrap();
+    tensors.insert(norm, ones);
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    candle_core::safetensors::save(&tensors, saved.path()).unwrap();
+    files
+        .files
+        .insert(name.into(), std::fs::read(saved.path()).unwrap().into());
+    let pretrained = pretrained::find(&files, None).unwrap().unwrap();
+    let checkpoint = Checkpoint::open(&files, &pretrained).unwrap();
+    let opened = family(&pretrained, checkpoint.weights(DType::F32, &Device::Cpu));
+    let error = opened.err().expect("it has no code");
+    assert!(error.to_string().contains("norms of queries and keys"), "{error}");
 }

@@ -19,7 +19,7 @@ mod task;
 mod wide;
 
 pub use self::inputs::{jpeg_scale_without_images, with_images};
-pub use self::pretrained::{ImageModel, open};
+pub use self::pretrained::{ImageTasks, open};
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use super::task::{self, Task};
 use crate::config::JpegScale;
 use crate::error::{Error, Result};
 use crate::model::network::{self, Named, Network, Networks};
+use crate::model::opened::{Opened, Tasks};
 use crate::model::pretrained::Pretrained;
 use crate::model::{Engine, Loaded, Model, ModelFiles, OpenOptions, Outcome};
-use crate::signature::Function;
 use crate::tensor::{Tensor, TensorBatch, Value};
 
 /// The functions of a folder whose task is one of images.
@@ -21,26 +21,21 @@ use crate::tensor::{Tensor, TensorBatch, Value};
 /// a device, precision or execution provider that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let opened = ImageModel::open(files, pretrained, networks, engine, options.jpeg_scale);
+    let opened = ImageTasks::open(files, pretrained, networks, engine, options.jpeg_scale);
     Ok(Arc::new(
         opened.map_err(|error| error.with("model", &files.location))?,
     ))
 }
 
-/// A folder, opened.
-pub struct ImageModel {
-    networks: Arc<dyn Networks>,
-    engine: Engine,
+/// The functions of a model of images.
+pub struct ImageTasks {
     steps: Preprocess,
     extents: (u32, u32),
-    functions: Vec<Function>,
     /// One per function.
     tasks: Vec<Arc<dyn Task>>,
-    digest: String,
-    notes: Vec<String>,
 }
 
-impl ImageModel {
+impl ImageTasks {
     /// The functions of `pretrained` over `networks`, tried on a black image.
     ///
     /// # Errors
@@ -51,7 +46,7 @@ impl ImageModel {
         networks: Arc<dyn Networks>,
         engine: Engine,
         jpeg_scale: Option<JpegScale>,
-    ) -> Result<ImageModel> {
+    ) -> Result<Opened<ImageTasks>> {
         let settings = pretrained.image_processor.as_ref().ok_or_else(|| {
             Error::model(
                 "the folder has no preprocessor_config.json, so nothing says how images become numbers",
@@ -84,57 +79,34 @@ impl ImageModel {
                 Err(error) => return Err(error),
             }
         }
-        Ok(ImageModel {
+        Ok(Opened {
+            networks,
             engine,
-            extents,
             functions,
-            tasks,
             digest: crate::model::digest(files.files.iter().map(|(path, bytes)| (path.as_str(), bytes))),
             notes: vec![format!(
                 "images become {height} x {width} pixels, as preprocessor_config.json says"
             )],
-            steps,
-            networks,
+            tasks: ImageTasks {
+                steps,
+                extents,
+                tasks,
+            },
         })
+    }
+
+    /// How many functions there are.
+    pub fn count(&self) -> usize {
+        self.tasks.len()
     }
 }
 
-impl Loaded for ImageModel {
-    fn describe(&self) -> String {
-        self.networks.describe()
-    }
-
-    fn functions(&self) -> &[Function] {
-        &self.functions
-    }
-
-    fn default_function(&self) -> Option<&Function> {
-        self.functions.first()
-    }
-
-    fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    fn is_on_gpus(&self) -> bool {
-        self.networks.is_on_gpus()
-    }
-
-    fn engines(&self, _function: &Function) -> Vec<Engine> {
-        vec![self.engine]
-    }
-
-    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        let index = self.functions.iter().position(|own| own.name == function.name);
-        let index = index.ok_or_else(|| Error::internal(format!("no function {}", function.name)))?;
+impl Tasks for ImageTasks {
+    fn worker(&self, networks: &Arc<dyn Networks>, place: usize, threads: usize) -> Result<Box<dyn Model>> {
         Ok(Box::new(ImageWorker {
             images: Images::new(&self.steps, self.extents.0, self.extents.1),
-            network: self.networks.clone().network(threads)?,
-            task: self.tasks[index].clone(),
+            network: networks.clone().network(threads)?,
+            task: self.tasks[place].clone(),
         }))
     }
 }

@@ -126,21 +126,14 @@ impl Job for Answers {
             ));
         };
         let wanted = Wanted {
-            top_k: params::at_least_one(top_k, "top_k")?,
+            top_k: match self.lists {
+                true => params::at_least_one(top_k, "top_k")?,
+                false => params::only_one(top_k, "answer", "answers")?,
+            },
             longest: params::count(longest)?.unwrap_or(LONGEST as usize),
             words: params::flag(words)?,
             impossible: params::flag(impossible)?,
         };
-        if wanted.top_k > 1 && !self.lists {
-            return Err(Error::config(format!(
-                "input.params.top_k: {CALL} gives one answer a row, and {} are wanted",
-                wanted.top_k
-            ))
-            .with_hint(
-                "call the function top_k, whose column answers is a list; a model of the registry has it under its own \
-                 name if it was logged with top_k",
-            ));
-        }
         let windows = rows.all();
         let mut candidates: Vec<(Vec<Candidate>, f64)> = vec![Default::default(); windows.len()];
         runner.run(&windows, None, |mut outputs| {

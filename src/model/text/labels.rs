@@ -32,7 +32,11 @@ pub fn functions(mut tokenizer: Tokenizer, pretrained: &Pretrained) -> Result<Ve
     let apply = params::param("function_to_apply", DType::String, "");
     let one = Function {
         name: CALL.into(),
-        inputs: vec![text_input("text"), apply.clone()],
+        inputs: vec![
+            text_input("text"),
+            apply.clone(),
+            params::param("top_k", DType::I64, 1),
+        ],
         outputs: vec![
             output("label", DType::String, &[], OutputKind::Tensor),
             output("score", DType::F64, &[], OutputKind::Tensor),
@@ -85,10 +89,12 @@ impl Job for Classification {
     }
 
     fn infer(&self, rows: &Rows, runner: &mut Runner) -> Result<Vec<Value>> {
-        let (apply, top_k) = match rows.batch.inputs.as_slice() {
-            [_, apply] => (apply, Some(1)),
-            [_, apply, top_k] => (apply, params::count(top_k)?),
-            _ => return Err(Error::internal("text classification takes a text and its params")),
+        let [_, apply, top_k] = rows.batch.inputs.as_slice() else {
+            return Err(Error::internal("text classification takes a text and its params"));
+        };
+        let top_k = match self.lists {
+            true => params::count(top_k)?,
+            false => Some(params::only_one(top_k, "label", "labels")?),
         };
         let apply = match params::word(apply)? {
             "" => self.usual,

@@ -2,7 +2,7 @@
 //! entities, answers), as the Python pipelines and sentence-transformers do it.
 //!
 //! ```text
-//! rows of a block ─▶ tokenizer ─▶ batches: by length ─▶ whoever has time: padded ─▶ network ─▶ task: values of these rows
+//! rows of a block ─▶ tokenizer ─▶ batches: by length ─▶ whoever has time: network ─▶ task: values of these rows
 //! ```
 //!
 //! A task does not know who computes the network: Candle from safetensors, or ONNX Runtime from an exported graph. Its
@@ -15,6 +15,7 @@ use self::run::{Rows, Runner, Sequence};
 use self::tokenizer::Tokenizer;
 use self::worker::TextWorker;
 use super::network::{self, Networks};
+use super::opened::{Opened, Tasks};
 use super::pretrained::{Pretrained, Task, Weights};
 use super::{Engine, Loaded, Model, ModelFiles, OpenOptions, digest};
 use crate::error::{Error, Result};
@@ -79,15 +80,10 @@ trait Job: Send + Sync {
     }
 }
 
-/// A model of texts, opened.
-struct TextModel {
-    networks: Arc<dyn Networks>,
-    engine: Engine,
+/// The functions of a model of texts.
+struct Texts {
     padding: i64,
     parts: Vec<Arc<dyn Job>>,
-    functions: Vec<Function>,
-    digest: String,
-    notes: Vec<String>,
 }
 
 /// Opens a pretrained model of texts and tries it on one.
@@ -97,16 +93,16 @@ struct TextModel {
 /// device or precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    Ok(Arc::new(TextModel::open(files, pretrained, networks, engine)?))
+    Ok(Arc::new(Texts::open(files, pretrained, networks, engine)?))
 }
 
-impl TextModel {
+impl Texts {
     fn open(
         files: &ModelFiles,
         pretrained: &Pretrained,
         networks: Arc<dyn Networks>,
         engine: Engine,
-    ) -> Result<TextModel> {
+    ) -> Result<Opened<Texts>> {
         let tokenizer = Tokenizer::open(files, pretrained)?;
         let padding = tokenizer.padding;
         let most = tokenizer.most_tokens;
@@ -123,18 +119,17 @@ impl TextModel {
                 return Err(Error::internal("a task of images is not for texts"));
             }
         };
-        let (functions, parts) = made.into_iter().unzip();
-        let mut model = TextModel {
+        let (mut functions, parts): (Vec<_>, _) = made.into_iter().unzip();
+        let tasks = Texts { padding, parts };
+        tasks.try_out(&networks, &mut functions)?;
+        Ok(Opened {
             networks,
             engine,
-            padding,
-            parts,
             functions,
             digest: digest_of(files, pretrained),
             notes: vec![format!("texts of more than {most} tokens are cut")],
-        };
-        model.try_out()?;
-        Ok(model)
+            tasks,
+        })
     }
 }
 
@@ -158,14 +153,14 @@ fn digest_of(files: &ModelFiles, pretrained: &Pretrained) -> String {
     digest(decisive.map(|(path, bytes)| (path.as_str(), bytes)))
 }
 
-impl TextModel {
+impl Texts {
     /// Runs each function on one text, and learns how long its vectors are.
-    fn try_out(&mut self) -> Result<()> {
+    fn try_out(&self, networks: &Arc<dyn Networks>, functions: &mut [Function]) -> Result<()> {
         let Some(first) = self.parts.first() else {
             return Err(Error::internal("a model without functions"));
         };
-        let mut runner = self.runner(first.as_ref(), 1)?;
-        for (function, part) in std::iter::zip(&mut self.functions, &self.parts) {
+        let mut runner = self.runner(networks, first.as_ref(), 1)?;
+        for (function, part) in std::iter::zip(functions, &self.parts) {
             let input = |input| trial_input(input, &part.trial());
             let batch = TensorBatch {
                 rows: 1,
@@ -196,14 +191,15 @@ impl TextModel {
         Ok(())
     }
 
-    fn runner(&self, part: &dyn Job, threads: usize) -> Result<Runner> {
-        let network = Arc::clone(&self.networks).network(threads)?;
+    fn runner(&self, networks: &Arc<dyn Networks>, part: &dyn Job, threads: usize) -> Result<Runner> {
+        let network = Arc::clone(networks).network(threads)?;
         let limits = Limits {
             tokens: part.most_tokens(BATCH_TOKENS),
+            pads: network.pads(),
             rows: BATCH_ROWS,
         };
         // A model of two towers takes images as well, but not with texts.
-        let inputs = self.networks.inputs().iter();
+        let inputs = networks.inputs().iter();
         let wanted: Vec<String> = inputs.filter(|name| *name != "pixel_values").cloned().collect();
         Ok(Runner::new(network, &wanted, self.padding, limits))
     }
@@ -220,49 +216,15 @@ fn trial_input(input: &InputFeature, text: &str) -> Result<Tensor> {
     }
 }
 
-impl Loaded for TextModel {
-    fn describe(&self) -> String {
-        self.networks.describe()
-    }
-
-    fn functions(&self) -> &[Function] {
-        &self.functions
-    }
-
-    fn default_function(&self) -> Option<&Function> {
-        self.functions.first()
-    }
-
-    fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    fn is_on_gpus(&self) -> bool {
-        self.networks.is_on_gpus()
-    }
-
-    fn engines(&self, _function: &Function) -> Vec<Engine> {
-        vec![self.engine]
-    }
-
-    fn own_batch_rows(&self, _function: &Function) -> Option<usize> {
-        Some(BATCH_ROWS)
-    }
-
-    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        let mut parts = std::iter::zip(&self.functions, &self.parts);
-        let Some((_, part)) = parts.find(|(known, _)| known.name == function.name) else {
-            return Err(Error::internal(format!(
-                "the model has no function {}",
-                function.name
-            )));
-        };
-        let runner = self.runner(part.as_ref(), threads)?;
+impl Tasks for Texts {
+    fn worker(&self, networks: &Arc<dyn Networks>, place: usize, threads: usize) -> Result<Box<dyn Model>> {
+        let part = &self.parts[place];
+        let runner = self.runner(networks, part.as_ref(), threads)?;
         Ok(Box::new(TextWorker::new(Arc::clone(part), runner)))
+    }
+
+    fn own_batch_rows(&self, _place: usize) -> Option<usize> {
+        Some(BATCH_ROWS)
     }
 }
 

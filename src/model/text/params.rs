@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::CALL;
 use crate::error::{Error, Result};
 use crate::signature::{Dim, InputFeature, Source};
 use crate::tensor::{DType, Tensor, TensorData};
@@ -79,6 +80,23 @@ fn first<'a, T>(tensor: &'a Tensor, values: Option<&'a Vec<T>>) -> Result<&'a T>
 /// `Config`, for 0 or less.
 pub fn at_least_one(tensor: &Tensor, name: &str) -> Result<usize> {
     count(tensor)?.ok_or_else(|| Error::config(format!("input.params.{name} must be 1 or more")))
+}
+
+/// The `top_k` of a function whose columns hold one of the best of a row, a `label` say: 1.
+///
+/// # Errors
+/// `Config`, for more and for less; `column` is that of the function for more.
+pub fn only_one(tensor: &Tensor, what: &str, column: &str) -> Result<usize> {
+    match at_least_one(tensor, "top_k")? {
+        1 => Ok(1),
+        more => Err(Error::config(format!(
+            "input.params.top_k: {CALL} gives one {what} a row, and {more} are wanted"
+        ))
+        .with_hint(format!(
+            "call the function top_k, whose column {column} is a list; a model of the registry has it under its own name if it \
+             was logged with top_k"
+        ))),
+    }
 }
 
 /// A count; `None` for 0 or less.

@@ -1,4 +1,4 @@
-//! Texts through a network: batches of like length, padded, run one after another.
+//! Texts through a network: batches of like length, run one after another.
 
 use super::batches::{self, Limits, Size};
 use crate::error::{Error, Result};
@@ -161,13 +161,13 @@ impl Runner {
 
     /// Batches of rows of these sequences.
     pub fn arrange(&self, rows: &[Vec<Sequence>], places: &[usize]) -> Vec<Vec<usize>> {
-        let size = |&row: &usize| Size {
-            longest: rows[row]
-                .iter()
-                .map(|one| one.tokens.ids.len())
-                .max()
-                .unwrap_or(0),
-            sequences: rows[row].len(),
+        let size = |&row: &usize| {
+            let lengths = rows[row].iter().map(|one| one.tokens.ids.len());
+            Size {
+                longest: lengths.clone().max().unwrap_or(0),
+                tokens: lengths.sum(),
+                sequences: rows[row].len(),
+            }
         };
         let sizes: Vec<Size> = places.iter().map(size).collect();
         let mut batches = batches::cut(&sizes, self.limits);
@@ -190,6 +190,7 @@ impl Runner {
         let lengths: Vec<usize> = texts.iter().map(|text| text.tokens.ids.len()).collect();
         let size = |&longest: &usize| Size {
             longest,
+            tokens: longest,
             sequences: 1,
         };
         let sizes: Vec<Size> = lengths.iter().map(size).collect();
@@ -201,7 +202,7 @@ impl Runner {
             let longest = lengths[places[0]].max(1);
             let tokens = places.iter().map(|&place| lengths[place]).sum::<usize>();
             self.tokens += tokens as u64;
-            self.computed += match self.network.pads() {
+            self.computed += match self.limits.pads {
                 true => places.len() * longest,
                 false => tokens,
             } as u64;

@@ -9,10 +9,11 @@ use tokenizers::TruncationStrategy;
 
 use super::run::{Rows, Runner, Sequence, Tokens};
 use super::tokenizer::Tokenizer;
-use super::{Job, TextModel, output, text, text_input};
+use super::{Job, Texts, output, text, text_input};
 use crate::error::{Error, Result};
-use crate::model::image::ImageModel;
-use crate::model::network;
+use crate::model::image::ImageTasks;
+use crate::model::network::{self, Networks};
+use crate::model::opened::{Opened, Tasks};
 use crate::model::pretrained::Pretrained;
 use crate::model::{Engine, Loaded, Model, ModelFiles, OpenOptions};
 use crate::signature::{Dim, Function, OutputKind};
@@ -28,71 +29,62 @@ const TEXT_FEATURES: &str = "get_text_features";
 /// precision that can't be had.
 pub fn open(files: &ModelFiles, pretrained: &Pretrained, options: &OpenOptions) -> Result<Arc<dyn Loaded>> {
     let (networks, engine) = network::open(files, pretrained, options)?;
-    let images = ImageModel::open(files, pretrained, networks.clone(), engine, options.jpeg_scale)
+    over(networks, engine, files, pretrained, options)
+}
+
+fn over(
+    networks: Arc<dyn Networks>,
+    engine: Engine,
+    files: &ModelFiles,
+    pretrained: &Pretrained,
+    options: &OpenOptions,
+) -> Result<Arc<dyn Loaded>> {
+    let images = ImageTasks::open(files, pretrained, networks.clone(), engine, options.jpeg_scale)
         .map_err(|error| error.with("model", &files.location))?;
     let has = |name: &str| files.files.contains_key(&format!("{}{name}", pretrained.root));
     let takes_texts = networks.inputs().iter().any(|name| name == "input_ids");
     if !takes_texts || !["tokenizer.json", "vocab.json", "vocab.txt"].into_iter().any(has) {
         return Ok(Arc::new(images));
     }
-    let texts = TextModel::open(files, pretrained, networks, engine)?;
-    let all = |of: &dyn Fn(&dyn Loaded) -> Vec<Function>| [of(&images), of(&texts)].concat();
-    Ok(Arc::new(TwoTowers {
-        functions: all(&|tower| tower.functions().to_vec()),
-        notes: [images.notes(), texts.notes()].concat(),
-        images,
-        texts,
+    let texts = Texts::open(files, pretrained, networks, engine)?;
+    Ok(Arc::new(Opened {
+        functions: [images.functions, texts.functions].concat(),
+        notes: [images.notes, texts.notes].concat(),
+        tasks: TwoTowers {
+            images: images.tasks,
+            texts: texts.tasks,
+        },
+        networks: images.networks,
+        engine,
+        // Of all files, which is what an image's is of.
+        digest: images.digest,
     }))
 }
 
+/// The functions of images, and then that of texts.
 struct TwoTowers {
-    images: ImageModel,
-    texts: TextModel,
-    functions: Vec<Function>,
-    notes: Vec<String>,
+    images: ImageTasks,
+    texts: Texts,
 }
 
 impl TwoTowers {
-    fn tower(&self, function: &Function) -> &dyn Loaded {
-        match function.name == TEXT_FEATURES {
-            true => &self.texts,
-            false => &self.images,
+    fn tower(&self, place: usize) -> (&dyn Tasks, usize) {
+        match place.checked_sub(self.images.count()) {
+            Some(place) => (&self.texts, place),
+            None => (&self.images, place),
         }
     }
 }
 
-impl Loaded for TwoTowers {
-    fn describe(&self) -> String {
-        self.images.describe()
+impl Tasks for TwoTowers {
+    fn worker(&self, networks: &Arc<dyn Networks>, place: usize, threads: usize) -> Result<Box<dyn Model>> {
+        let (tower, place) = self.tower(place);
+        tower.worker(networks, place, threads)
     }
 
-    fn functions(&self) -> &[Function] {
-        &self.functions
-    }
-
-    fn default_function(&self) -> Option<&Function> {
-        self.images.default_function()
-    }
-
-    /// Of all files, which is what an image's is of.
-    fn digest(&self) -> &str {
-        self.images.digest()
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    fn engines(&self, function: &Function) -> Vec<Engine> {
-        self.tower(function).engines(function)
-    }
-
-    fn own_batch_rows(&self, function: &Function) -> Option<usize> {
-        self.tower(function).own_batch_rows(function)
-    }
-
-    fn worker(&self, function: &Function, threads: usize) -> Result<Box<dyn Model>> {
-        self.tower(function).worker(function, threads)
+    fn own_batch_rows(&self, place: usize) -> Option<usize> {
+        let (tower, place) = self.tower(place);
+        tower.own_batch_rows(place)
     }
 }
 
@@ -162,5 +154,63 @@ impl Job for TextFeatures {
             vec![encoded.len(), width],
             vectors,
         )?)])
+    }
+}
+
+#[cfg(all(test, feature = "candle"))]
+mod tests {
+    use super::*;
+    use crate::model::network::Network;
+    use crate::model::pretrained;
+    use std::path::Path;
+
+    /// Networks that say that they are on GPUs.
+    struct OnGpus(Arc<dyn Networks>);
+
+    impl Networks for OnGpus {
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+
+        fn is_on_gpus(&self) -> bool {
+            true
+        }
+
+        fn inputs(&self) -> &[String] {
+            self.0.inputs()
+        }
+
+        fn network(self: Arc<Self>, threads: usize) -> Result<Box<dyn Network>> {
+            self.0.clone().network(threads)
+        }
+    }
+
+    #[test]
+    fn two_towers_are_on_gpus_if_their_network_is_and_only_texts_are_arranged() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pretrained/clip/model");
+        let mut files = ModelFiles::default();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            files.files.insert(name, std::fs::read(path).unwrap().into());
+        }
+        let pretrained = pretrained::find(&files, None).unwrap().unwrap();
+        let options = OpenOptions::default();
+        let (networks, engine) = network::open(&files, &pretrained, &options).unwrap();
+        let of = |networks| over(networks, engine, &files, &pretrained, &options).unwrap();
+        assert!(!of(networks.clone()).is_on_gpus());
+        let model = of(Arc::new(OnGpus(networks)));
+        assert!(model.is_on_gpus());
+        let functions = model.functions().iter();
+        let arranged =
+            functions.map(|function| (function.name.as_str(), model.own_batch_rows(function).is_some()));
+        let arranged: Vec<_> = arranged.collect();
+        assert_eq!(arranged, [("get_image_features", false), (TEXT_FEATURES, true)]);
+        assert!(
+            model
+                .functions()
+                .iter()
+                .all(|function| model.worker(function, 1).is_ok())
+        );
     }
 }

@@ -24,13 +24,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// What is added to scores, by text, head and token that asks: strides, which are 0 where it is the same for all.
+/// What is added to scores, by text, head and token that asks: strides, which are 0 where it is the same for all. That of tokens
+/// is -1 where it goes by the distance alone: then each row is the one before it, one further to the right.
 #[derive(Clone, Copy)]
 pub struct Bias<'a> {
     pub numbers: &'a [f32],
+    /// Where that of the very first token is.
+    pub start: usize,
     pub text: usize,
     pub head: usize,
-    pub token: usize,
+    pub token: isize,
 }
 
 /// One text among others.
@@ -132,9 +135,9 @@ impl Block<'_> {
                     tiles::multiply(isa, asks, panel, none, place, width, &[]);
                 }
                 if let Some(bias) = bias {
-                    let start = number * bias.text + at * bias.head;
+                    let start = bias.start + number * bias.text + at * bias.head;
                     for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
-                        let start = start + (first + row) * bias.token;
+                        let start = start.wrapping_add_signed((first + row) as isize * bias.token);
                         add(isa, &mut scores[..tokens], &bias.numbers[start..][..tokens]);
                     }
                 }

@@ -129,7 +129,7 @@ proptest! {
         for isa in Isa::available() {
             let view = |numbers, tokens| View { numbers, text: heads * tokens * head, head: tokens * head, token: head };
             let views = [view(&query[..], asking), view(&key[..], tokens), view(&value[..], tokens)];
-            let bias = biased.then_some(Bias { numbers: &bias, text: tokens, head: 0, token: 0 });
+            let bias = biased.then_some(Bias { numbers: &bias, start: 0, text: tokens, head: 0, token: 0 });
             let mut out = vec![f32::NAN; expected.len()];
             let texts: Vec<Text> = (0..texts).map(|place| Text { place, asking, tokens }).collect();
             attention(isa, views, bias, &texts, (heads, head), &mut out);
