@@ -2,8 +2,9 @@
 
 use criterion::{Criterion, Throughput};
 
+use floe::model::isa::Isa;
 use floe::model::trees::forest::{Aggregate, Forest, Node, Split, Test, Tree, Width};
-use floe::model::trees::{Column, Evaluator, Features, InstructionSet, Scratch, Sums};
+use floe::model::trees::{Column, Evaluator, Features, Scratch, Sums};
 
 use crate::table::Random;
 
@@ -134,7 +135,7 @@ pub fn trees(criterion: &mut Criterion) {
         let mut scratch = Scratch::default();
 
         group.throughput(Throughput::Elements(ROWS as u64));
-        for instructions in InstructionSet::available() {
+        for instructions in Isa::available() {
             let evaluator = Evaluator::with(&forest, instructions).expect("a sound forest");
             for (layout, features) in [
                 ("rows", Features::RowsF32(&rows)),

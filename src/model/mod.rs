@@ -34,6 +34,7 @@ mod folder;
 pub mod foreign;
 pub mod image;
 pub mod inspect;
+pub mod isa;
 #[cfg(feature = "onnx")]
 mod native;
 pub mod network;

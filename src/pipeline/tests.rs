@@ -1,244 +1,18 @@
 //! The whole pipeline with models that fail, panic, dawdle or count.
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
 use bytes::Bytes;
-use futures::TryStreamExt;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
-use std::collections::HashSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
+use self::setup::*;
 use super::*;
-use crate::config::OnOutOfRange;
-use crate::plan::{FORMAT, Plan, PlannedFile, units};
-use crate::read::FooterReader;
-use crate::signature::{Function, InputFeature, OnNull, OutputFeature, OutputKind, Source, bind};
-use crate::storage::Location;
-use crate::tensor::{DType, TensorBatch, TensorData, Value};
-use crate::write::EncoderOptions;
+use crate::tensor::{TensorBatch, Value};
 
 mod arranged;
-
-fn schema() -> Arc<Schema> {
-    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]))
-}
-
-/// Files of the given row group sizes; ids count on through all of them.
-fn write_input(folder: &Path, files: &[Vec<usize>]) {
-    let mut id = 0i64;
-    for (index, groups) in files.iter().enumerate() {
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(None)
-            .build();
-        let file = std::fs::File::create(folder.join(format!("{index:03}.parquet"))).unwrap();
-        let mut writer = ArrowWriter::try_new(file, schema(), Some(properties)).unwrap();
-        for &rows in groups {
-            let ids = Int64Array::from_iter_values(id..id + rows as i64);
-            writer
-                .write(&RecordBatch::try_new(schema(), vec![Arc::new(ids)]).unwrap())
-                .unwrap();
-            writer.flush().unwrap();
-            id += rows as i64;
-        }
-        writer.close().unwrap();
-    }
-}
-
-/// A function that takes the id and gives it back.
-fn function() -> Function {
-    Function {
-        name: "same".into(),
-        inputs: vec![InputFeature {
-            name: "id".into(),
-            dtype: DType::I64,
-            shape: vec![],
-            source: Source::Column("id".into()),
-            on_null: None,
-            affine: (1.0, 0.0),
-        }],
-        outputs: vec![OutputFeature {
-            name: "same".into(),
-            column: "same".into(),
-            dtype: DType::I64,
-            shape: vec![],
-            kind: OutputKind::Tensor,
-        }],
-        fixed_batch_rows: None,
-    }
-}
-
-/// What a test model does with a batch of ids.
-type Behaviour = dyn Fn(&[i64]) -> Result<()> + Send + Sync;
-
-struct Same(Arc<Behaviour>);
-
-impl Model for Same {
-    fn infer(&mut self, batch: &TensorBatch) -> Result<Vec<Value>> {
-        let input = batch.inputs[0].clone();
-        let TensorData::I64(ids) = &input.data else {
-            panic!("ids are int64")
-        };
-        (self.0)(ids)?;
-        Ok(vec![Value::Tensor(input)])
-    }
-}
-
-struct Setup {
-    folder: tempfile::TempDir,
-    plan: Arc<Plan>,
-    pipeline: Pipeline,
-}
-
-async fn set_up(files: &[Vec<usize>], workers: usize, batch_rows: usize, behaviour: Arc<Behaviour>) -> Setup {
-    set_up_windows(files, workers, (batch_rows, None), behaviour).await
-}
-
-/// Likewise, with blocks of at most so many rows.
-async fn set_up_windows(
-    files: &[Vec<usize>],
-    workers: usize,
-    (batch_rows, window_rows): (usize, Option<usize>),
-    behaviour: Arc<Behaviour>,
-) -> Setup {
-    let folder = tempfile::tempdir().unwrap();
-    write_input(folder.path(), files);
-    let location = Location::local(folder.path().to_str().unwrap()).unwrap();
-    let mut listed = location.list().await.unwrap();
-    listed.sort_by(|a, b| a.path.cmp(&b.path));
-    let footers = FooterReader::new(location.clone())
-        .read(listed.clone())
-        .map_ok(Arc::new);
-    let footers: Vec<_> = footers.try_collect().await.unwrap();
-    let shapes: Vec<_> = footers.iter().map(|footer| footer.shapes()).collect();
-    let planned = listed
-        .into_iter()
-        .zip(&footers)
-        .map(|(file, footer)| PlannedFile::new(file, footer.rows()));
-    let plan = Arc::new(Plan {
-        format: FORMAT,
-        run_id: "test".into(),
-        job_name: "test".into(),
-        mode: Default::default(),
-        store_class: Default::default(),
-        config_digest: String::new(),
-        model_digest: String::new(),
-        worker_version: String::new(),
-        engine: crate::model::Engine::Echo,
-        on_gpus: false,
-        batch_rows,
-        window_rows,
-        input_schema: schema().as_ref().clone(),
-        outputs: vec![Field::new("same", DataType::Int64, true)],
-        inputs: planned.collect(),
-        units: units::cut(&shapes),
-    });
-    let binding = bind(&function(), &schema(), &Default::default()).unwrap();
-    let added: FieldRef = Arc::new(plan.outputs[0].clone());
-    let fields: Vec<FieldRef> = schema().fields().iter().cloned().chain([added.clone()]).collect();
-    let form = form(fields);
-    let models = (0..workers)
-        .map(|_| Box::new(Same(behaviour.clone())) as Box<dyn Model>)
-        .collect();
-    let pipeline = Pipeline {
-        reader: Reader::new(location, plan.clone(), footers).splicing(form.clone(), vec![0]),
-        decoder: Decoder::new(&binding, &schema(), OnNull::Fail, OnOutOfRange::Fail).unwrap(),
-        contents: None,
-        outputs: vec![OutputColumn {
-            output: 0,
-            field: added,
-        }],
-        inputs: vec![0],
-        form,
-        batch_rows,
-        models,
-        memory_bytes: 1 << 20,
-        grace: Duration::from_secs(20),
-        metrics: Default::default(),
-        job_began: std::time::Instant::now(),
-    };
-    Setup {
-        folder,
-        plan,
-        pipeline,
-    }
-}
-
-fn form(fields: Vec<FieldRef>) -> Arc<Form> {
-    Form::new(EncoderOptions {
-        schema: Arc::new(Schema::new(fields)),
-        compression: None,
-        partition_by: vec![],
-        metadata: vec![],
-        splice: true,
-    })
-    .unwrap()
-}
-
-fn never() -> watch::Receiver<bool> {
-    watch::channel(false).1
-}
-
-/// The ids of a unit's files, in order; each must have come back from the model unchanged.
-fn ids(files: &[EncodedFile]) -> Vec<i64> {
-    let unchanged = |(id, same)| {
-        assert_eq!(same, Some(id));
-        id
-    };
-    columns(files).into_iter().map(unchanged).collect()
-}
-
-/// The ids of a unit's files, in order, and what the model made of them.
-fn columns(files: &[EncodedFile]) -> Vec<(i64, Option<i64>)> {
-    let mut ids = Vec::new();
-    for file in files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.join())
-            .unwrap()
-            .build()
-            .unwrap();
-        for rows in reader {
-            let rows = rows.unwrap();
-            let column = |place: usize| rows.column(place).as_primitive::<Int64Type>();
-            ids.extend(std::iter::zip(column(0).values().iter().copied(), column(1)));
-        }
-    }
-    ids
-}
-
-/// Runs everything; the ids of all units, joined in the order of the units.
-async fn run(setup: Setup) -> Result<Vec<i64>> {
-    let Setup {
-        folder: _folder,
-        plan,
-        pipeline,
-    } = setup;
-    let done = Mutex::new(Vec::new());
-    let ended = pipeline
-        .run(plan.units.clone().into_iter(), never(), |unit| {
-            done.lock().unwrap().push((unit.unit.id, ids(&unit.files)));
-            async { Ok(()) }
-        })
-        .await?;
-    assert_eq!(ended, Ended::Complete);
-    let mut done = done.into_inner().unwrap();
-    done.sort();
-    Ok(done.into_iter().flat_map(|(_, ids)| ids).collect())
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
+mod setup;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -262,25 +36,6 @@ proptest! {
     }
 }
 
-/// A behaviour that lets nobody go on before `workers` of them have a batch in hand. Whoever waits for ever for the others
-/// says so after a minute, which decides nothing when all is well.
-fn together(workers: usize) -> Arc<Behaviour> {
-    let (here, arrived) = (Mutex::new(HashSet::new()), Condvar::new());
-    Arc::new(move |_: &[i64]| {
-        let mut here = here.lock().unwrap();
-        here.insert(std::thread::current().id());
-        arrived.notify_all();
-        let limit = Duration::from_secs(60);
-        let (_here, waited) = arrived
-            .wait_timeout_while(here, limit, |here| here.len() < workers)
-            .unwrap();
-        match waited.timed_out() {
-            true => Err(Error::model("a worker has nothing to do while there is work")),
-            false => Ok(()),
-        }
-    })
-}
-
 #[test]
 fn a_small_unit_is_work_for_every_worker() {
     let cases = [
@@ -299,33 +54,11 @@ fn a_small_unit_is_work_for_every_worker() {
 
 /// The bytes of all files, and which batches the model met.
 fn bytes_and_batches(files: &[Vec<usize>], workers: usize, batch_rows: usize) -> (Vec<Bytes>, Vec<Vec<i64>>) {
-    let met = Arc::new(Mutex::new(Vec::new()));
-    let meeting = met.clone();
-    let behaviour = move |ids: &[i64]| {
-        meeting.lock().unwrap().push(ids.to_vec());
-        std::thread::yield_now();
-        Ok(())
-    };
-    let done = Mutex::new(Vec::new());
-    block_on(async {
-        let Setup {
-            folder: _folder,
-            plan,
-            pipeline,
-        } = set_up(files, workers, batch_rows, Arc::new(behaviour)).await;
-        let units = plan.units.clone().into_iter();
-        let ended = pipeline.run(units, never(), |unit| {
-            let bytes: Vec<Bytes> = unit.files.iter().map(|file| file.bytes.join()).collect();
-            done.lock().unwrap().push((unit.unit.id, bytes));
-            async { Ok(()) }
-        });
-        assert_eq!(ended.await.unwrap(), Ended::Complete);
-    });
-    let mut done = done.into_inner().unwrap();
-    done.sort();
-    let mut met = met.lock().unwrap().clone();
-    met.sort();
-    (done.into_iter().flat_map(|(_, bytes)| bytes).collect(), met)
+    let met = Met::default();
+    let bytes = |files: &[EncodedFile]| files.iter().map(|file| file.bytes.join()).collect();
+    let setup = set_up(files, workers, batch_rows, met.behaviour());
+    let files = block_on(async { run_taking(setup.await, bytes).await });
+    (files.unwrap(), met.batches())
 }
 
 proptest! {
@@ -381,12 +114,11 @@ fn after_an_error_nobody_goes_on_with_a_long_share() {
         }
     });
     let result = block_on(async {
-        let mut setup = set_up(&[vec![10_000]], 2, 1, behaviour.clone()).await;
-        for model in &mut setup.pipeline.models {
+        let model = || {
             let (same, ended) = (Same(behaviour.clone()), ended.clone());
-            *model = Box::new(Ending { same, ended });
-        }
-        run(setup).await
+            Box::new(Ending { same, ended }) as Box<dyn Model>
+        };
+        run(set_up_models(&[vec![10_000]], vec![model(), model()], (1, None)).await).await
     });
     assert_eq!(result.unwrap_err().message(), "no");
     assert_eq!(met.load(Ordering::SeqCst), 2);

@@ -59,6 +59,7 @@ impl<'a> Cursor<'a> {
         &self.bytes[first..self.at]
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8> {
         let byte = *self.bytes.get(self.at).ok_or(Malformed("it ends too early"))?;
         self.at += 1;
@@ -73,9 +74,18 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..count])
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
+        // Most numbers of a footer have one digit.
+        match self.byte()? {
+            digit @ ..0x80 => Ok(digit.into()),
+            first => self.digits_after(first),
+        }
+    }
+
+    fn digits_after(&mut self, first: u8) -> Result<u64> {
+        let mut value = u64::from(first & 0x7f);
+        for shift in (7..64).step_by(7) {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

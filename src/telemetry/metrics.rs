@@ -1,8 +1,8 @@
 //! Every number Floe counts, in one table.
 //!
 //! Stages and the pipeline add to the counters of a shared [`Metrics`] once per batch or block, never per row.
-//! Whoever reports (progress, summary, a scrape) takes a [`Snapshot`]: plain numbers that can be added up over
-//! replicas and written as JSON or as Prometheus text. The table below is the only place where a metric gets its
+//! Whoever reports (progress, summary) takes a [`Snapshot`]: plain numbers that can be added up over replicas and
+//! written as JSON. The table below is the only place where a metric gets its
 //! name, unit and sentence; `docs/telemetry.md` repeats it and a test compares the two.
 
 use std::fmt::Write as _;
@@ -57,7 +57,8 @@ impl Kind {
         }
     }
 
-    pub(super) fn prometheus_type(self) -> &'static str {
+    /// As Prometheus calls it.
+    fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
             Kind::Share | Kind::Peak => "gauge",
@@ -398,7 +399,7 @@ pub fn markdown_table() -> String {
             text,
             "| `{}{label}` | {} | {} | {} |",
             metric.name,
-            metric.kind.prometheus_type(),
+            metric.kind.as_str(),
             metric.unit.as_str(),
             metric.help
         );

@@ -10,7 +10,6 @@
 
 pub mod console;
 pub mod entry;
-pub mod exposition;
 pub mod json;
 pub mod layer;
 pub mod limit;

@@ -8,11 +8,11 @@ use candle_nn::{Linear, ops::softmax_last_dim};
 
 use super::kernels::attention::{Bias, Text, View, attention};
 use super::kernels::dense::Packed;
-use super::kernels::isa::Isa;
 use super::kernels::{elementwise, scratch};
 use super::ops::{Around, Computed, Dense, Weights, in_place, is_ours, made, with_numbers};
 use super::texts::Texts;
 use crate::error::{Error, Result};
+use crate::model::isa::Isa;
 
 /// What is added to the scores of attention before the softmax.
 #[derive(Clone, Copy)]

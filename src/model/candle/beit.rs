@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::ops::{Dense, Norm};
+use super::image_head::ImageHead;
+use super::ops::Norm;
 use super::patches::{self, Layers, Names, Patches, Size, mean_from, prepend, token};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 const NAMES: Names = Names {
     scales: Some(["lambda_1", "lambda_2"]),
@@ -56,10 +56,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
             true => Some(network.norm("pooler.layernorm", hidden, size.eps)?),
             false => None,
         },
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier", hidden, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier", settings, hidden)?,
     }))
 }
 
@@ -100,7 +97,7 @@ struct Beit {
     norm: Option<Norm>,
     /// For the average of the patches; else the first token stands for the image.
     pooled_norm: Option<Norm>,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 impl Family for Beit {
@@ -123,9 +120,6 @@ impl Family for Beit {
             Some(norm) => norm.forward(&mean_from(&x, 1)?)?,
             None => token(&x, 0)?,
         };
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }

@@ -4,11 +4,11 @@ use candle_core::Tensor;
 
 use super::convolution::{Convolution, Shape, biased};
 use super::encoder::Activation;
-use super::ops::{Dense, FeedForward, Norm};
+use super::image_head::ImageHead;
+use super::ops::{FeedForward, Norm};
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 /// Of all norms but the last, which the configuration does not say.
 const EPS: f64 = 1e-6;
@@ -62,10 +62,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         stem_norm: embeddings.norm("layernorm", widths[0], EPS)?,
         stages,
         norm: network.norm("layernorm", from, settings.number_or("layer_norm_eps", 1e-12))?,
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier", from, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier", settings, from)?,
     }))
 }
 
@@ -123,7 +120,7 @@ struct Convnext {
     stem_norm: Norm,
     stages: Vec<Stage>,
     norm: Norm,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 /// The channels of each pixel, normalised: `[rows, channels, height, width]`.
@@ -149,9 +146,6 @@ impl Family for Convnext {
             x = stage.layers.iter().try_fold(x, |x, layer| layer.forward(&x))?;
         }
         let pooled = self.norm.forward(&x.flatten_from(2)?.mean(2)?)?;
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }

@@ -4,12 +4,14 @@
 use candle_core::Tensor;
 use candle_nn::{Conv2d, Conv2dConfig, Module};
 
-use super::kernels::convolution::{Extent, Sizes, convolution, depthwise};
-use super::kernels::isa::Isa;
-use super::kernels::planes::{Plane, planes};
+use super::kernels::convolution::{Extent, Sizes, convolution};
+use super::kernels::depthwise::depthwise;
 use super::ops::{is_ours, made, numbers};
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::model::isa::Isa;
+
+pub use super::kernels::convolution::Margins;
 
 /// A convolution's sizes.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +39,6 @@ impl Shape {
     }
 }
 
-/// Zeros above and below an image, and before and behind its columns.
-pub type Margins = [[usize; 2]; 2];
-
 /// One convolution.
 pub struct Convolution(Way);
 
@@ -66,7 +65,7 @@ impl Convolution {
             to: shape.to,
             side: shape.side,
             stride: shape.stride,
-            padding,
+            margins: [[padding; 2]; 2],
         };
         Ok(Convolution(Way::Ours {
             sizes,
@@ -78,18 +77,32 @@ impl Convolution {
 
     /// `[images, to, height, width]` of `[images, from, height, width]`.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let (sizes, each, weight, bias) = match &self.0 {
-            Way::Candle(convolution) => return convolution.forward(x),
-            Way::Ours {
-                each: true, sizes, ..
-            } if sizes.stride > 1 => return self.within(x, [[0; 2]; 2]),
+        self.within(x, [[0; 2]; 2])
+    }
+
+    /// The same with `margins` beyond the zeros that it puts around images itself.
+    pub fn within(&self, x: &Tensor, margins: Margins) -> candle_core::Result<Tensor> {
+        let [[above, below], [left, right]] = margins;
+        let (mut sizes, each, weight, bias) = match &self.0 {
             Way::Ours {
                 sizes,
                 each,
                 weight,
                 bias,
             } => (*sizes, *each, weight, bias),
+            Way::Candle(convolution) => {
+                let x = x.pad_with_zeros(2, above, below)?;
+                return convolution.forward(&x.pad_with_zeros(3, left, right)?);
+            }
         };
+        for (own, more) in sizes
+            .margins
+            .iter_mut()
+            .flatten()
+            .zip([above, below, left, right])
+        {
+            *own += more;
+        }
         let (images, channels, height, width) = x.dims4()?;
         let has = Extent {
             images,
@@ -107,52 +120,6 @@ impl Convolution {
         let work = if each { depthwise } else { convolution };
         work(Isa::best(), sizes, weight, bias, (x, has), (&mut out, gives));
         made(out, &[images, sizes.to, gives.height, gives.width])
-    }
-
-    /// The same with `margins` beyond the zeros that it puts around images itself.
-    pub fn within(&self, x: &Tensor, margins: Margins) -> candle_core::Result<Tensor> {
-        let [[above, below], [left, right]] = margins;
-        let (sizes, weight, bias) = match &self.0 {
-            Way::Ours {
-                sizes,
-                each: true,
-                weight,
-                bias,
-            } if sizes.stride > 1 || margins != [[0; 2]; 2] => (*sizes, weight, bias),
-            _ if margins == [[0; 2]; 2] => return self.forward(x),
-            _ => {
-                let x = x.pad_with_zeros(2, above, below)?;
-                return self.forward(&x.pad_with_zeros(3, left, right)?);
-            }
-        };
-        let (images, channels, height, width) = x.dims4()?;
-        let along = |pixels: usize| Some(pixels.checked_sub(sizes.side)? / sizes.stride + 1);
-        let out = (
-            along(height + above + below + 2 * sizes.padding),
-            along(width + left + right + 2 * sizes.padding),
-        );
-        let (Some(rows), Some(columns), true) = (out.0, out.1, channels == sizes.from) else {
-            candle_core::bail!("{:?} go into a convolution of {sizes:?}", x.shape());
-        };
-        let plane = Plane {
-            extent: [height, width],
-            side: sizes.side,
-            stride: sizes.stride,
-            before: [above + sizes.padding, left + sizes.padding],
-            out: [rows, columns],
-        };
-        let x = x.contiguous()?;
-        let (storage, layout) = &x.storage_and_layout();
-        let mut out = vec![0.0; images * channels * rows * columns];
-        planes(
-            Isa::best(),
-            plane,
-            numbers(storage, layout)?,
-            weight,
-            bias,
-            &mut out,
-        );
-        made(out, &[images, channels, rows, columns])
     }
 }
 

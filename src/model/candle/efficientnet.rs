@@ -5,11 +5,11 @@ use candle_core::Tensor;
 
 use super::convolution::{Convolution, Margins, Shape, normalised};
 use super::encoder::Activation;
+use super::image_head::ImageHead;
 use super::ops::Dense;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 /// Channels of the first and the last convolution, before `width_coefficient`.
 const FIRST: usize = 32;
@@ -81,10 +81,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         top: normalised(&encoder.at("top_conv"), &encoder.at("top_bn"), top, 0, eps)?,
         activation,
         pooling,
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier", wide, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier", settings, wide)?,
     }))
 }
 
@@ -274,7 +271,7 @@ struct EfficientNet {
     top: Convolution,
     activation: Activation,
     pooling: Pooling,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 impl Family for EfficientNet {
@@ -293,10 +290,7 @@ impl Family for EfficientNet {
             Pooling::Mean => pixels.mean(2)?,
             Pooling::Max => pixels.max(2)?,
         };
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }
 

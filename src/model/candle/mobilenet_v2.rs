@@ -5,11 +5,10 @@ use candle_core::Tensor;
 
 use super::convolution::{Convolution, Shape, normalised};
 use super::efficientnet::divisible;
-use super::ops::Dense;
+use super::image_head::ImageHead;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 /// Channels behind the stem and behind each block, before `depth_multiplier`.
 const CHANNELS: [usize; 17] = [
@@ -87,10 +86,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     });
     Ok(Box::new(MobileNetV2 {
         blocks,
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier", last, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier", settings, last)?,
     }))
 }
 
@@ -193,7 +189,7 @@ impl Block {
 
 struct MobileNetV2 {
     blocks: Vec<Block>,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 impl Family for MobileNetV2 {
@@ -205,9 +201,6 @@ impl Family for MobileNetV2 {
         let x = inputs.numbers("pixel_values")?;
         let x = self.blocks.iter().try_fold(x, |x, block| block.forward(&x))?;
         let pooled = x.flatten_from(2)?.mean(2)?;
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }

@@ -28,6 +28,7 @@ mod efficientnet;
 mod encoder;
 mod gpus;
 mod heads;
+mod image_head;
 mod jina_bert;
 mod kernels;
 mod mobilenet_v2;

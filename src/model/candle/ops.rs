@@ -8,8 +8,8 @@ use candle_nn::{Embedding, LayerNorm, Linear, Module};
 pub use super::attention::{Attention, Rotation, weigh};
 use super::encoder::Activation;
 use super::kernels::dense::{self, Packed};
-use super::kernels::isa::Isa;
 use super::kernels::{each, elementwise, scratch};
+use crate::model::isa::Isa;
 
 pub(super) type Computed<T> = candle_core::Result<T>;
 

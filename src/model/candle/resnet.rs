@@ -4,11 +4,10 @@ use candle_core::Tensor;
 
 use super::convolution::{self, Convolution, Shape};
 use super::encoder::Activation;
-use super::ops::Dense;
+use super::image_head::ImageHead;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 /// PyTorch's own, which the configuration does not say.
 const EPS: f64 = 1e-5;
@@ -62,10 +61,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
     Ok(Box::new(Resnet {
         stem,
         layers,
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier.1", from, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier.1", settings, from)?,
     }))
 }
 
@@ -152,7 +148,7 @@ impl Layer {
 struct Resnet {
     stem: Convolution,
     layers: Vec<Layer>,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 impl Family for Resnet {
@@ -167,9 +163,6 @@ impl Family for Resnet {
         let x = padded.max_pool2d_with_stride(3, 2)?;
         let x = self.layers.iter().try_fold(x, |x, layer| layer.forward(&x))?;
         let pooled = x.flatten_from(2)?.mean(2)?;
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }

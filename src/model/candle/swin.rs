@@ -4,12 +4,12 @@
 use candle_core::{Device, Tensor};
 
 use super::encoder::Activation;
+use super::image_head::ImageHead;
 use super::ops::{Attention, Dense, FeedForward, Norm, sum};
 use super::patches::Patches;
 use super::weights::Weights;
 use super::{Family, Inputs, Settings, settings};
 use crate::error::{Error, Result};
-use crate::model::pretrained::Task;
 
 /// Of the norms whose constant the configuration does not say: PyTorch's own.
 const EPS: f64 = 1e-5;
@@ -69,10 +69,7 @@ pub fn open(settings: &Settings, weights: Weights) -> Result<Box<dyn Family>> {
         norm: embeddings.norm("norm", first, EPS)?,
         stages,
         last_norm: network.norm("layernorm", width, settings.number_or("layer_norm_eps", EPS))?,
-        head: match settings.task() == Task::ImageClassification {
-            true => Some(weights.dense("classifier", width, settings.labels())?),
-            false => None,
-        },
+        head: ImageHead::load(&weights, "classifier", settings, width)?,
     }))
 }
 
@@ -306,7 +303,7 @@ struct Swin {
     norm: Norm,
     stages: Vec<Stage>,
     last_norm: Norm,
-    head: Option<Dense>,
+    head: ImageHead,
 }
 
 impl Family for Swin {
@@ -341,10 +338,7 @@ impl Family for Swin {
         }
         let x = self.last_norm.forward(&x)?;
         let pooled = x.mean(1)?;
-        Ok(match &self.head {
-            Some(head) => vec![("logits", head.forward(&pooled)?)],
-            None => vec![("last_hidden_state", x), ("pooler_output", pooled)],
-        })
+        self.head.outputs(x, pooled)
     }
 }
 

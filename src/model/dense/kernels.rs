@@ -1,4 +1,7 @@
-//! The two loops of a dense layer, for each set of instructions.
+//! The two loops of a dense layer, for each instruction set. Plain ones are exact everywhere and fast where the base set
+//! has fused multiply-add, as on aarch64; with AVX-512 those of AVX2 are run.
+
+use crate::model::isa::Isa;
 
 /// Numbers that are worked on side by side.
 pub const LANES: usize = 16;
@@ -7,49 +10,6 @@ pub type Lanes = [f32; LANES];
 
 /// Rows that share a reading of the weights.
 const TILE_ROWS: usize = 6;
-
-/// What a processor can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstructionSet {
-    /// Whatever the compiler makes of plain loops. Exact everywhere; fast where the base set has fused multiply-add, as on
-    /// aarch64.
-    Portable,
-    /// AVX2 and FMA.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-}
-
-impl InstructionSet {
-    /// The fastest that this machine has.
-    pub fn best() -> InstructionSet {
-        *InstructionSet::of_this_machine().last().expect("one is portable")
-    }
-
-    /// All that this machine has, the slowest first.
-    pub fn of_this_machine() -> Vec<InstructionSet> {
-        vec![
-            InstructionSet::Portable,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2,
-        ]
-        .into_iter()
-        .filter(|set| set.is_here())
-        .collect()
-    }
-
-    fn is_here(self) -> bool {
-        match self {
-            InstructionSet::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-        }
-    }
-
-    /// Whether sums are made by instructions, and not by calls of a function for each step.
-    pub fn is_fast(self) -> bool {
-        self != InstructionSet::Portable || cfg!(target_arch = "aarch64")
-    }
-}
 
 /// Zero for what is below; what is no number stays none.
 pub fn rectified(value: f32) -> f32 {
@@ -68,7 +28,7 @@ impl Panel<'_> {
     /// Takes `count` rows that lie `stride` apart, and writes [`LANES`] numbers for each, `apart` from the last row's.
     pub fn apply(
         &self,
-        instructions: InstructionSet,
+        isa: Isa,
         rows: &[f32],
         stride: usize,
         count: usize,
@@ -78,15 +38,15 @@ impl Panel<'_> {
         let inputs = self.weights.len();
         let Some(last) = count.checked_sub(1) else { return };
         assert!(rows.len() >= last * stride + inputs && results.len() >= last * apart + LANES);
-        match instructions {
-            InstructionSet::Portable => {
+        match isa {
+            Isa::Baseline => {
                 for row in 0..count {
                     let sums = self.sums(&rows[row * stride..][..inputs]);
                     results[row * apart..][..LANES].copy_from_slice(&sums);
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => {
+            Isa::Avx2 | Isa::Avx512 => {
                 let whole = count - count % TILE_ROWS;
                 for row in (0..whole).step_by(TILE_ROWS) {
                     // SAFETY: the processor has the instructions, or there would be no such value; all rows lie within.
@@ -157,13 +117,13 @@ impl Panel<'_> {
 }
 
 /// The sum of products of a row and the weights of a unit: lane by lane, then the lanes halved until one is left.
-pub fn dot(instructions: InstructionSet, row: &[f32], weights: &[Lanes]) -> f32 {
+pub fn dot(isa: Isa, row: &[f32], weights: &[Lanes]) -> f32 {
     assert!(row.len() <= weights.len() * LANES);
-    let mut sums = match instructions {
-        InstructionSet::Portable => dot_lanes(row, weights),
+    let mut sums = match isa {
+        Isa::Baseline => dot_lanes(row, weights),
         // SAFETY: the processor has the instructions, or there would be no such value.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => unsafe { dot_lanes_avx2(row, weights) },
+        Isa::Avx2 | Isa::Avx512 => unsafe { dot_lanes_avx2(row, weights) },
     };
     let mut half = LANES / 2;
     while half > 0 {

@@ -10,8 +10,8 @@
 
 mod kernels;
 
-pub use self::kernels::InstructionSet;
 use self::kernels::{LANES, Lanes};
+use super::isa::Isa;
 
 /// Rows that go through all layers together.
 const BLOCK_ROWS: usize = 48;
@@ -41,7 +41,7 @@ pub struct Layer {
 #[derive(Debug)]
 pub struct Dense {
     layers: Vec<Packed>,
-    instructions: InstructionSet,
+    isa: Isa,
 }
 
 /// A layer as kernels read it.
@@ -72,14 +72,14 @@ pub struct Scratch {
 impl Dense {
     /// The network of `layers`, each of which takes what the one before it gives. `None`, if they don't fit together.
     pub fn new(layers: &[Layer]) -> Option<Dense> {
-        Dense::with(layers, InstructionSet::best())
+        Dense::with(layers, Isa::best())
     }
 
-    fn with(layers: &[Layer], instructions: InstructionSet) -> Option<Dense> {
+    fn with(layers: &[Layer], isa: Isa) -> Option<Dense> {
         let fit = layers.windows(2).all(|pair| pair[0].units == pair[1].inputs);
         let packed: Option<Vec<Packed>> = layers.iter().map(Packed::of).collect();
         let layers = packed.filter(|layers| fit && !layers.is_empty())?;
-        Some(Dense { layers, instructions })
+        Some(Dense { layers, isa })
     }
 
     /// Numbers of a row that goes in.
@@ -108,7 +108,7 @@ impl Dense {
             let count = block.len() / width;
             let (mut taken, mut stride) = (block, width);
             for layer in &self.layers {
-                layer.apply(self.instructions, taken, stride, count, &mut scratch.behind);
+                layer.apply(self.isa, taken, stride, count, &mut scratch.behind);
                 std::mem::swap(&mut scratch.before, &mut scratch.behind);
                 (taken, stride) = (&scratch.before, layer.stride());
             }
@@ -176,14 +176,7 @@ impl Packed {
     }
 
     /// Takes `count` rows that lie `stride` apart, and writes as many that lie [`Packed::stride`] apart.
-    fn apply(
-        &self,
-        instructions: InstructionSet,
-        rows: &[f32],
-        stride: usize,
-        count: usize,
-        results: &mut [f32],
-    ) {
+    fn apply(&self, isa: Isa, rows: &[f32], stride: usize, count: usize, results: &mut [f32]) {
         match &self.weights {
             Weights::Panels(weights) => {
                 let panels = std::iter::zip(weights.chunks_exact(self.inputs), &self.bias);
@@ -194,7 +187,7 @@ impl Packed {
                         is_rectified: self.is_rectified,
                     };
                     let results = &mut results[panel * LANES..];
-                    kernel.apply(instructions, rows, stride, count, results, self.stride());
+                    kernel.apply(isa, rows, stride, count, results, self.stride());
                 }
             }
             Weights::Units(weights) => {
@@ -202,7 +195,7 @@ impl Packed {
                 for (unit, weights) in units.enumerate() {
                     for row in 0..count {
                         let taken = &rows[row * stride..][..self.inputs];
-                        let sum = kernels::dot(instructions, taken, weights) + self.bias[0][unit];
+                        let sum = kernels::dot(isa, taken, weights) + self.bias[0][unit];
                         results[row * self.units + unit] = match self.is_rectified {
                             true => kernels::rectified(sum),
                             false => sum,
@@ -217,21 +210,17 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::isa::numbers;
     use proptest::prelude::*;
 
     fn layer(inputs: usize, units: usize, is_rectified: bool, seed: u64) -> Layer {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut number = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
+        let mut weights = numbers(inputs * units + units, seed);
+        let bias = weights.split_off(inputs * units);
         Layer {
             inputs,
             units,
-            weights: (0..inputs * units).map(|_| number()).collect(),
-            bias: (0..units).map(|_| number()).collect(),
+            weights,
+            bias,
             is_rectified,
         }
     }
@@ -273,7 +262,7 @@ mod tests {
                 .map(|(place, pair)| layer(pair[0], pair[1], place + 2 < widths.len(), seed ^ place as u64))
                 .collect();
             let values: Vec<f32> = layer(rows, widths[0], false, !seed).weights;
-            let portable = Dense::with(&layers, InstructionSet::Portable).unwrap();
+            let portable = Dense::with(&layers, Isa::Baseline).unwrap();
             let expected = portable.run(&values, &mut Scratch::default());
             prop_assert_eq!(expected.len(), rows * portable.units());
             for (row, results) in std::iter::zip(values.chunks(widths[0]), expected.chunks(portable.units())) {
@@ -282,8 +271,8 @@ mod tests {
                 }
             }
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            for instructions in InstructionSet::of_this_machine() {
-                let dense = Dense::with(&layers, instructions).unwrap();
+            for isa in Isa::available() {
+                let dense = Dense::with(&layers, isa).unwrap();
                 let mut scratch = Scratch::default();
                 prop_assert_eq!(bits(&dense.run(&values, &mut scratch)), bits(&expected));
                 // Alone, in the room that others have used.
@@ -298,8 +287,8 @@ mod tests {
         for (inputs, units) in [(5, 20), (20, 2)] {
             let mut one = layer(inputs, units, true, 7);
             one.weights[0] = 1.0;
-            for instructions in InstructionSet::of_this_machine() {
-                let dense = Dense::with(std::slice::from_ref(&one), instructions).unwrap();
+            for isa in Isa::available() {
+                let dense = Dense::with(std::slice::from_ref(&one), isa).unwrap();
                 let mut rows = vec![0.5; 3 * inputs];
                 (rows[0], rows[inputs]) = (f32::NAN, f32::INFINITY);
                 let results = dense.run(&rows, &mut Scratch::default());

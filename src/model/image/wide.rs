@@ -4,13 +4,6 @@
 //! The source is the same, and whole numbers give the same on both, so there is no second path to keep right. Other
 //! architectures have their vectors in the base set.
 
-/// Whether the copies for AVX2 may run.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("lzcnt")
-}
-
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $given:ty)? $body:block) => {
         $(#[$meta])*
@@ -23,8 +16,8 @@ macro_rules! wide {
                 fn avx2($($arg: $type),*) $(-> $given)? {
                     portable($($arg),*)
                 }
-                if $crate::model::image::wide::has_avx2() {
-                    // SAFETY: the processor has just been asked; the ones with AVX2, BMI2 and LZCNT have the other two.
+                if $crate::model::isa::Isa::best().has_avx2() {
+                    // SAFETY: the processor has all of these.
                     return unsafe { avx2($($arg),*) };
                 }
             }

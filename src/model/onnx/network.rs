@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
+use super::file::ModelFile;
 use super::gpus;
 use super::graph::Kind;
 use super::in_turn::InTurn;
 use super::providers::Providers;
 use super::runtime::Runtime;
 use super::session::{OnnxSession, Output, Program, SharedSession, Slot};
-use super::{ModelFile, OpenOptions, label};
 use crate::error::{Error, Result};
+use crate::model::folder::label;
 use crate::model::network::{Named, Network, Networks};
-use crate::model::{Model, ModelFiles};
+use crate::model::{Model, ModelFiles, OpenOptions};
 use crate::tensor::{TensorBatch, Value};
 
 /// What sessions that several workers run are known by.

@@ -14,7 +14,6 @@ use std::collections::hash_map::Entry;
 
 use super::block::{Block, ROWS};
 use super::forest::{Split, Test, ZERO};
-use super::isa::Isa;
 use super::search::{Real, Thresholds};
 
 /// A test of a bin: rows go right whose bin in this column is greater than `limit`.
@@ -244,7 +243,7 @@ impl<C: Real> Binner<C> {
 
     /// Bins of a block of rows; `load` gives a feature of them.
     #[inline(always)]
-    pub fn fill<I: Isa, T: Cells>(&self, mut load: impl FnMut(u32, &mut Block<C>), cells: &mut T) {
+    pub fn fill<const AVX2: bool, T: Cells>(&self, mut load: impl FnMut(u32, &mut Block<C>), cells: &mut T) {
         let mut values = Block([C::NAN; ROWS]);
         let mut loaded = None;
         let mut reached = Block([0; ROWS]);
@@ -254,7 +253,7 @@ impl<C: Real> Binner<C> {
                 load(feature.feature, &mut values);
                 loaded = Some(feature.feature);
             }
-            C::search::<I>(&feature.thresholds, &values, &mut reached);
+            C::search::<AVX2>(&feature.thresholds, &values, &mut reached);
             for (parts, missing_bin) in feature.columns.iter().zip([u32::MAX, 0]) {
                 if parts.is_empty() {
                     continue;

@@ -5,18 +5,17 @@
 //! ([`expression`](super::expression), or [`deep`](super::deep) where there are many), and what the leaves give is added
 //! to the rows' sums ([`leaves`](super::leaves)).
 
-use crate::error::Result;
-
 use super::bins::Binner;
 use super::block::{Block, ROWS};
 use super::compile::{self, Trees};
 use super::deep::Words;
 use super::expression::Bytes;
 use super::forest::{Aggregate, Forest, Width};
-use super::isa::{self, InstructionSet, Isa};
 use super::leaves::{Sum, place};
 use super::run::Cells;
 use super::search::Real;
+use crate::error::Result;
+use crate::model::isa::Isa;
 
 /// Features of rows. What is not of the type that the forest compares in is rounded to it.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +65,7 @@ pub struct Evaluator {
     base: Vec<f64>,
     binner: Binners,
     compiled: AnyTrees,
-    instructions: InstructionSet,
+    instructions: Isa,
 }
 
 #[derive(Debug)]
@@ -90,14 +89,13 @@ enum AnyTrees {
 impl Evaluator {
     /// For the best instructions that this machine has.
     pub fn new(forest: &Forest) -> Result<Evaluator> {
-        let available = InstructionSet::available();
-        Evaluator::with(forest, available[available.len() - 1])
+        Evaluator::with(forest, Isa::best())
     }
 
     /// For some of the instructions that this machine has.
-    pub fn with(forest: &Forest, instructions: InstructionSet) -> Result<Evaluator> {
+    pub fn with(forest: &Forest, instructions: Isa) -> Result<Evaluator> {
         assert!(
-            InstructionSet::available().contains(&instructions),
+            Isa::available().contains(&instructions),
             "this machine has no {instructions:?}"
         );
         compile::check(forest)?;
@@ -217,15 +215,13 @@ impl Evaluator {
         out: Sums<'_>,
     ) {
         match self.instructions {
-            InstructionSet::Baseline => {
-                self.blocks::<isa::Baseline, C, S>(binner, trees, call, cells, sums, out)
-            }
+            Isa::Baseline => self.blocks::<false, C, S>(binner, trees, call, cells, sums, out),
             // SAFETY: `with` has made sure that this machine has these instructions.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { self.blocks_avx2(binner, trees, call, cells, sums, out) },
+            Isa::Avx2 => unsafe { self.blocks_avx2(binner, trees, call, cells, sums, out) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { self.blocks_avx512(binner, trees, call, cells, sums, out) },
+            Isa::Avx512 => unsafe { self.blocks_avx512(binner, trees, call, cells, sums, out) },
         }
     }
 
@@ -240,7 +236,7 @@ impl Evaluator {
         sums: &mut [Block<S>],
         out: Sums<'_>,
     ) {
-        self.blocks::<isa::Avx2, C, S>(binner, trees, call, cells, sums, out);
+        self.blocks::<true, C, S>(binner, trees, call, cells, sums, out);
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -254,12 +250,12 @@ impl Evaluator {
         sums: &mut [Block<S>],
         out: Sums<'_>,
     ) {
-        self.blocks::<isa::Avx2, C, S>(binner, trees, call, cells, sums, out);
+        self.blocks::<true, C, S>(binner, trees, call, cells, sums, out);
     }
 
-    /// Block after block.
+    /// Block after block. `AVX2`: what this is inlined into is compiled for processors that have it.
     #[inline(always)]
-    fn blocks<I: Isa, C: Real, S: Sum>(
+    fn blocks<const AVX2: bool, C: Real, S: Sum>(
         &self,
         binner: &Two<C>,
         trees: &Trees<S>,
@@ -273,9 +269,9 @@ impl Evaluator {
         for first in (0..call.rows).step_by(ROWS) {
             let rows = ROWS.min(call.rows - first);
             let load = |feature: u32, values: &mut Block<C>| call.load(feature as usize, first, rows, values);
-            binner.bytes.fill::<I, _>(load, &mut Bytes(bytes));
+            binner.bytes.fill::<AVX2, _>(load, &mut Bytes(bytes));
             if columns > 0 {
-                binner.words.fill::<I, _>(
+                binner.words.fill::<AVX2, _>(
                     load,
                     &mut Words {
                         columns,
@@ -291,7 +287,7 @@ impl Evaluator {
                     Aggregate::Max => f64::NEG_INFINITY,
                 }));
             }
-            trees.run::<I>(
+            trees.run::<AVX2>(
                 self.aggregate.into(),
                 Cells {
                     rows,
@@ -303,20 +299,20 @@ impl Evaluator {
             );
             let numbers = first * self.targets..(first + rows) * self.targets;
             match &mut out {
-                Sums::F32(out) => self.finish::<I, S, f32>(sums, &mut out[numbers], |value| value as f32),
-                Sums::F64(out) => self.finish::<I, S, f64>(sums, &mut out[numbers], |value| value),
+                Sums::F32(out) => self.finish::<AVX2, S, f32>(sums, &mut out[numbers], |value| value as f32),
+                Sums::F64(out) => self.finish::<AVX2, S, f64>(sums, &mut out[numbers], |value| value),
             }
         }
     }
 
     /// Makes targets of sums.
     #[inline(always)]
-    fn finish<I: Isa, S: Sum, T>(&self, sums: &[Block<S>], out: &mut [T], to: impl Fn(f64) -> T) {
+    fn finish<const AVX2: bool, S: Sum, T>(&self, sums: &[Block<S>], out: &mut [T], to: impl Fn(f64) -> T) {
         let round = |value: f64| S::nearest(value).wide();
         let trees = self.trees as f64;
         for (target, (sums, base)) in sums.iter().zip(&self.base).enumerate() {
             for (row, targets) in out.chunks_exact_mut(self.targets).enumerate() {
-                let sum = sums.0[place::<I>(row)].wide();
+                let sum = sums.0[place::<AVX2>(row)].wide();
                 targets[target] = to(match self.aggregate {
                     Aggregate::BaseFirst => sum,
                     Aggregate::Average => round(round(sum / trees) + base),

@@ -6,7 +6,6 @@
 
 use super::block::Block;
 use super::forest::Aggregate;
-use super::isa::Isa;
 
 /// How a leaf gets into a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub(super) trait Sum: Copy + PartialOrd + Send + Sync + 'static {
     /// `self + other`, rounded.
     fn plus(self, other: Self) -> Self;
     /// Adds to the sum of each row the weight of the leaf that it has found.
-    fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[Self], sums: &mut Block<Self>);
+    fn give<const AVX2: bool>(fold: Fold, found: &Block<u8>, table: &[Self], sums: &mut Block<Self>);
 
     /// The sum with one more leaf.
     #[inline(always)]
@@ -73,10 +72,10 @@ impl Sum for f32 {
     }
 
     #[inline(always)]
-    fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
+    fn give<const AVX2: bool>(fold: Fold, found: &Block<u8>, table: &[f32], sums: &mut Block<f32>) {
         #[cfg(target_arch = "x86_64")]
-        if I::AVX2 {
-            // SAFETY: `I::AVX2` says that this processor has AVX2.
+        if AVX2 {
+            // SAFETY: `AVX2` is only true in what is compiled for processors that have it.
             unsafe {
                 match fold {
                     Fold::Add => x86::give_f32::<0>(found, table, sums),
@@ -105,10 +104,10 @@ impl Sum for f64 {
     }
 
     #[inline(always)]
-    fn give<I: Isa>(fold: Fold, found: &Block<u8>, table: &[f64], sums: &mut Block<f64>) {
+    fn give<const AVX2: bool>(fold: Fold, found: &Block<u8>, table: &[f64], sums: &mut Block<f64>) {
         #[cfg(target_arch = "x86_64")]
-        if I::AVX2 {
-            // SAFETY: `I::AVX2` says that this processor has AVX2.
+        if AVX2 {
+            // SAFETY: `AVX2` is only true in what is compiled for processors that have it.
             unsafe {
                 match fold {
                     Fold::Add => x86::give_f64::<0>(found, table, sums),
@@ -124,8 +123,8 @@ impl Sum for f64 {
 
 /// Where a block of sums keeps a row.
 #[inline(always)]
-pub(super) fn place<I: Isa>(row: usize) -> usize {
-    match I::AVX2 {
+pub(super) fn place<const AVX2: bool>(row: usize) -> usize {
+    match AVX2 {
         // Vectors of 32 leaf numbers in bytes become four of eight in lanes by shifts: of every fourth row.
         true => (row & !31) | (row & 3) << 3 | (row >> 2 & 7),
         false => row,

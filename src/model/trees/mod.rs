@@ -21,7 +21,6 @@ pub mod evaluator;
 mod expression;
 pub mod forest;
 pub(in crate::model) mod grow;
-mod isa;
 mod json;
 mod leaves;
 pub mod lightgbm;
@@ -37,4 +36,3 @@ mod xgboost_tree;
 
 pub use evaluator::{Column, Evaluator, Features, Scratch, Sums};
 pub use forest::Forest;
-pub use isa::InstructionSet;

@@ -4,7 +4,6 @@ use super::block::{Block, ROWS};
 use super::compile::{Gives, Shape, Trees};
 use super::deep;
 use super::expression::{self, SLOTS, Slots};
-use super::isa::Isa;
 use super::leaves::{Fold, Sum, place};
 
 /// The columns of a block of rows, of which the first `rows` count.
@@ -20,7 +19,7 @@ pub(super) struct Cells<'a> {
 impl<S: Sum> Trees<S> {
     /// Adds what every tree gives to the sums, one block for each target.
     #[inline(always)]
-    pub fn run<I: Isa>(&self, fold: Fold, cells: Cells<'_>, sums: &mut [Block<S>]) {
+    pub fn run<const AVX2: bool>(&self, fold: Fold, cells: Cells<'_>, sums: &mut [Block<S>]) {
         let mut slots: Slots = [Block([0; ROWS]); SLOTS];
         let mut at = [0u32; ROWS];
         for tree in &self.trees {
@@ -45,7 +44,7 @@ impl<S: Sum> Trees<S> {
                     }
                     deep::walk(&self.nodes, cells.words, cells.columns, &mut at);
                     at.iter_mut().for_each(|at| *at -= base);
-                    self.give_walked::<I>(&tree.gives, fold, &at[..cells.rows], sums);
+                    self.give_walked::<AVX2>(&tree.gives, fold, &at[..cells.rows], sums);
                     continue;
                 }
             }
@@ -54,12 +53,12 @@ impl<S: Sum> Trees<S> {
                 Gives::Dense { from, to } => {
                     for add in &self.adds[from as usize..to as usize] {
                         let table = &self.weights[add.table as usize..][..add.length as usize];
-                        S::give::<I>(fold, found, table, &mut sums[add.target as usize]);
+                        S::give::<AVX2>(fold, found, table, &mut sums[add.target as usize]);
                     }
                 }
                 Gives::Sparse { first } => {
                     for (row, leaf) in found.0[..cells.rows].iter().enumerate() {
-                        self.give_gifts::<I>(first as usize + *leaf as usize, fold, row, sums);
+                        self.give_gifts::<AVX2>(first as usize + *leaf as usize, fold, row, sums);
                     }
                 }
             }
@@ -68,31 +67,31 @@ impl<S: Sum> Trees<S> {
 
     /// As above, of leaves that walks have ended at.
     #[inline(always)]
-    fn give_walked<I: Isa>(&self, gives: &Gives, fold: Fold, ends: &[u32], sums: &mut [Block<S>]) {
+    fn give_walked<const AVX2: bool>(&self, gives: &Gives, fold: Fold, ends: &[u32], sums: &mut [Block<S>]) {
         match *gives {
             Gives::Dense { from, to } => {
                 for add in &self.adds[from as usize..to as usize] {
                     let table = &self.weights[add.table as usize..][..add.length as usize];
                     let sums = &mut sums[add.target as usize].0;
                     for (row, leaf) in ends.iter().enumerate() {
-                        let sum = &mut sums[place::<I>(row)];
+                        let sum = &mut sums[place::<AVX2>(row)];
                         *sum = sum.fold(fold, table[*leaf as usize]);
                     }
                 }
             }
             Gives::Sparse { first } => {
                 for (row, leaf) in ends.iter().enumerate() {
-                    self.give_gifts::<I>(first as usize + *leaf as usize, fold, row, sums);
+                    self.give_gifts::<AVX2>(first as usize + *leaf as usize, fold, row, sums);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn give_gifts<I: Isa>(&self, leaf: usize, fold: Fold, row: usize, sums: &mut [Block<S>]) {
+    fn give_gifts<const AVX2: bool>(&self, leaf: usize, fold: Fold, row: usize, sums: &mut [Block<S>]) {
         let gifts = self.starts[leaf] as usize..self.starts[leaf + 1] as usize;
         for &(target, weight) in &self.gifts[gifts] {
-            let sum = &mut sums[target as usize].0[place::<I>(row)];
+            let sum = &mut sums[target as usize].0[place::<AVX2>(row)];
             *sum = sum.fold(fold, weight);
         }
     }

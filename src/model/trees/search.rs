@@ -5,7 +5,6 @@
 //! nodes at once; further ones are gathered. NaN reaches nothing.
 
 use super::block::{Block, ROWS};
-use super::isa::Isa;
 
 /// A floating-point type that features are compared in.
 pub(super) trait Real: Copy + PartialOrd + Send + Sync + 'static {
@@ -16,7 +15,11 @@ pub(super) trait Real: Copy + PartialOrd + Send + Sync + 'static {
     /// The nearest number of this type.
     fn nearest(value: f64) -> Self;
     /// Counts, for each value, the thresholds that are less or equal.
-    fn search<I: Isa>(thresholds: &Thresholds<Self>, values: &Block<Self>, reached: &mut Block<u32>);
+    fn search<const AVX2: bool>(
+        thresholds: &Thresholds<Self>,
+        values: &Block<Self>,
+        reached: &mut Block<u32>,
+    );
 }
 
 /// Distinct thresholds of a feature, rising.
@@ -94,10 +97,10 @@ impl Real for f32 {
     }
 
     #[inline(always)]
-    fn search<I: Isa>(thresholds: &Thresholds<f32>, values: &Block<f32>, reached: &mut Block<u32>) {
+    fn search<const AVX2: bool>(thresholds: &Thresholds<f32>, values: &Block<f32>, reached: &mut Block<u32>) {
         #[cfg(target_arch = "x86_64")]
-        if I::AVX2 && thresholds.levels > 0 {
-            // SAFETY: `I::AVX2` says that this processor has AVX2.
+        if AVX2 && thresholds.levels > 0 {
+            // SAFETY: `AVX2` is only true in what is compiled for processors that have it.
             unsafe { x86::search(&thresholds.tree, thresholds.levels, values, reached) };
             return;
         }
@@ -119,14 +122,14 @@ impl Real for f64 {
     /// Rounding to f32 keeps the order (though not strictly), so that a search in f32 is at most one threshold too far:
     /// one that is equal to the value in f32 but greater in f64.
     #[inline(always)]
-    fn search<I: Isa>(thresholds: &Thresholds<f64>, values: &Block<f64>, reached: &mut Block<u32>) {
+    fn search<const AVX2: bool>(thresholds: &Thresholds<f64>, values: &Block<f64>, reached: &mut Block<u32>) {
         #[cfg(target_arch = "x86_64")]
-        if I::AVX2 && !thresholds.tree.is_empty() {
+        if AVX2 && !thresholds.tree.is_empty() {
             let mut narrow = Block([0f32; ROWS]);
             for (narrow, value) in narrow.0.iter_mut().zip(&values.0) {
                 *narrow = *value as f32;
             }
-            // SAFETY: `I::AVX2` says that this processor has AVX2.
+            // SAFETY: `AVX2` is only true in what is compiled for processors that have it.
             unsafe { x86::search(&thresholds.tree, thresholds.levels, &narrow, reached) };
             for (count, value) in reached.0.iter_mut().zip(&values.0) {
                 let last = count.saturating_sub(1);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::block::ROWS;
 use super::evaluator::{Column, Evaluator, Features, Scratch, Sums};
 use super::forest::{Aggregate, Forest, Node, Split, Test, Tree, Width};
-use super::isa::InstructionSet;
+use crate::model::isa::Isa;
 
 /// Numbers from a seed (SplitMix64, Steele et al. 2014).
 struct Random(u64);
@@ -248,7 +248,7 @@ fn agree(forest: &Forest, values: &[f64], count: usize) -> Result<(), TestCaseEr
         layouts.push(Features::RowsF32(&narrow));
     }
     let mut scratch = Scratch::default();
-    for instructions in InstructionSet::available() {
+    for instructions in Isa::available() {
         let evaluator = Evaluator::with(forest, instructions).expect("a sound forest");
         for features in &layouts {
             let mut wide = vec![f64::MAX; count * forest.targets];

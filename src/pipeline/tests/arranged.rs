@@ -1,9 +1,11 @@
 //! Blocks that the model arranges: rows come back to their places whoever scores which batch.
 
+use arrow::datatypes::{DataType, Field, FieldRef};
+
 use super::*;
 use crate::model::{Arranged, Arranging};
 use crate::origin::RowError;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorData};
 use crate::write::columns::ROW_ERRORS;
 
 /// The same model, which puts ids together by their last digits in batches of several sizes and fails on some of them.
@@ -71,30 +73,20 @@ async fn sorting(
     (workers, block_rows, most, refuses): (usize, usize, usize, i64),
     behaviour: &Arc<Behaviour>,
 ) -> Setup {
-    let mut setup = set_up_windows(files, workers, (1, Some(block_rows)), behaviour.clone()).await;
-    for model in &mut setup.pipeline.models {
+    let model = || {
         let same = Same(behaviour.clone());
-        *model = Box::new(Sorting { same, most, refuses });
-    }
-    setup
+        Box::new(Sorting { same, most, refuses }) as Box<dyn Model>
+    };
+    let models = (0..workers).map(|_| model()).collect();
+    set_up_models(files, models, (1, Some(block_rows))).await
 }
 
 /// What came of every row, and which batches the model met. Rows that are refused are null, and a column says why.
 fn arranged(files: &[Vec<usize>], sizes: (usize, usize, usize, i64)) -> (Vec<Option<i64>>, Vec<Vec<i64>>) {
-    let met = Arc::new(Mutex::new(Vec::new()));
-    let meeting = met.clone();
-    let behaviour: Arc<Behaviour> = Arc::new(move |ids: &[i64]| {
-        meeting.lock().unwrap().push(ids.to_vec());
-        std::thread::yield_now();
-        Ok(())
-    });
-    let done = Mutex::new(Vec::new());
-    block_on(async {
-        let Setup {
-            folder: _folder,
-            plan,
-            mut pipeline,
-        } = sorting(files, sizes, &behaviour).await;
+    let met = Met::default();
+    let rows = block_on(async {
+        let mut setup = sorting(files, sizes, &met.behaviour()).await;
+        let pipeline = &mut setup.pipeline;
         pipeline.outputs.push(OutputColumn {
             output: ROW_ERRORS,
             field: Arc::new(Field::new("why", DataType::Utf8, true)),
@@ -102,27 +94,22 @@ fn arranged(files: &[Vec<usize>], sizes: (usize, usize, usize, i64)) -> (Vec<Opt
         let fields = pipeline.form.schema().fields().iter().cloned();
         let fields: Vec<FieldRef> = fields.chain([pipeline.outputs[1].field.clone()]).collect();
         pipeline.form = form(fields);
-        pipeline.reader = pipeline.reader.splicing(pipeline.form.clone(), vec![0]);
-        let metrics = pipeline.metrics.clone();
-        let units = plan.units.clone().into_iter();
-        let ended = pipeline.run(units, never(), |unit| {
-            let mut rows = Vec::new();
-            for (ids, same) in columns(&unit.files) {
+        let (form, metrics) = (pipeline.form.clone(), pipeline.metrics.clone());
+        setup.pipeline.reader = setup.pipeline.reader.splicing(form, vec![0]);
+        let total = setup.plan.rows();
+        let rows = run_taking(setup, |files| {
+            let unchanged = |(ids, same): (i64, Option<i64>)| {
                 assert!(same.is_none_or(|same| same == ids), "{same:?} for {ids}");
-                rows.push(same);
-            }
-            done.lock().unwrap().push((unit.unit.id, rows));
-            async { Ok(()) }
+                same
+            };
+            columns(files).into_iter().map(unchanged).collect()
         });
-        assert_eq!(ended.await.unwrap(), Ended::Complete);
+        let rows = rows.await.unwrap();
         let (inferred, failed) = (metrics.rows_inferred.get(), metrics.rows_failed.get());
-        assert_eq!(inferred + failed, plan.rows());
+        assert_eq!(inferred + failed, total);
+        rows
     });
-    let mut done = done.into_inner().unwrap();
-    done.sort();
-    let mut met = met.lock().unwrap().clone();
-    met.sort();
-    (done.into_iter().flat_map(|(_, rows)| rows).collect(), met)
+    (rows, met.batches())
 }
 
 proptest! {

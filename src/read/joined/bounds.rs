@@ -8,6 +8,7 @@ use parquet::basic::{ColumnOrder, SortOrder, Type as Physical};
 use parquet::data_type::ByteArray;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescriptor;
+use std::ops::{BitXor, Not};
 
 use super::pages::Values;
 
@@ -58,84 +59,88 @@ pub(super) struct Bounds {
 /// The bounds of the values at `places`: places among the words.
 pub(super) fn of(values: &Values, order: Order, places: impl Iterator<Item = usize>) -> Bounds {
     match values {
-        Values::Narrow(numbers) => {
-            let bits = places.map(|at| numbers.words.0[at]);
-            let (least, greatest, nans) = match order {
-                Order::Signed => extremes(bits.map(|bits| Some(bits ^ (1 << 31)))),
-                Order::Unsigned => extremes(bits.map(Some)),
-                Order::Floats => extremes(bits.map(|bits| {
-                    let key = bits ^ (((bits as i32) >> 31) as u32 | 1 << 31);
-                    (!f32::from_bits(bits).is_nan()).then_some(key)
-                })),
-                Order::None => return Bounds::default(),
-            };
-            let back = |key: u32| match order {
-                Order::Signed => key ^ (1 << 31),
-                Order::Floats if key >> 31 == 0 => !key,
-                Order::Floats => key ^ (1 << 31),
-                _ => key,
-            };
-            Bounds {
-                are_known: least.is_some(),
-                least: least.map_or(Vec::new(), |key| back(key).to_le_bytes().to_vec()),
-                greatest: greatest.map_or(Vec::new(), |key| back(key).to_le_bytes().to_vec()),
-                nans,
-            }
-        }
-        Values::Wide(numbers) => {
-            let bits = places.map(|at| numbers.words.0[at]);
-            let (least, greatest, nans) = match order {
-                Order::Signed => extremes(bits.map(|bits| Some(bits ^ (1 << 63)))),
-                Order::Unsigned => extremes(bits.map(Some)),
-                Order::Floats => extremes(bits.map(|bits| {
-                    let key = bits ^ (((bits as i64) >> 63) as u64 | 1 << 63);
-                    (!f64::from_bits(bits).is_nan()).then_some(key)
-                })),
-                Order::None => return Bounds::default(),
-            };
-            let back = |key: u64| match order {
-                Order::Signed => key ^ (1 << 63),
-                Order::Floats if key >> 63 == 0 => !key,
-                Order::Floats => key ^ (1 << 63),
-                _ => key,
-            };
-            Bounds {
-                are_known: least.is_some(),
-                least: least.map_or(Vec::new(), |key| back(key).to_le_bytes().to_vec()),
-                greatest: greatest.map_or(Vec::new(), |key| back(key).to_le_bytes().to_vec()),
-                nans,
-            }
-        }
-        Values::Bits(bits) => {
-            let (least, greatest, _) = extremes(places.map(|at| Some(bits.words.0[at])));
-            Bounds {
-                are_known: least.is_some(),
-                least: least.map_or(Vec::new(), |bit| vec![bit.into()]),
-                greatest: greatest.map_or(Vec::new(), |bit| vec![bit.into()]),
-                nans: 0,
-            }
-        }
+        Values::Narrow(numbers) => of_numbers(places.map(|at| numbers.words.0[at]), order),
+        Values::Wide(numbers) => of_numbers(places.map(|at| numbers.words.0[at]), order),
+        Values::Bits(bits) => Bounds::between(extremes(places.map(|at| Some(bits.words.0[at]))), |bit| {
+            vec![bit.into()]
+        }),
         Values::Texts(texts) => {
             if order != Order::Unsigned {
                 return Bounds::default();
             }
-            let (least, greatest, _) = extremes(places.map(|at| Some(texts.words.get(at))));
+            let extremes = extremes(places.map(|at| Some(texts.words.get(at))));
             let is_short = |text: Option<&[u8]>| text.is_some_and(|text| text.len() <= LONGEST_BOUND);
-            if !is_short(least) || !is_short(greatest) {
-                return Bounds::default();
-            }
-            Bounds {
-                are_known: true,
-                least: least.unwrap_or_default().to_vec(),
-                greatest: greatest.unwrap_or_default().to_vec(),
-                nans: 0,
+            match is_short(extremes.0) && is_short(extremes.1) {
+                true => Bounds::between(extremes, <[u8]>::to_vec),
+                false => Bounds::default(),
             }
         }
     }
 }
 
+fn of_numbers<B: Bits>(bits: impl Iterator<Item = B>, order: Order) -> Bounds {
+    let extremes = match order {
+        Order::Signed => extremes(bits.map(|bits| Some(bits ^ B::SIGN))),
+        Order::Unsigned => extremes(bits.map(Some)),
+        Order::Floats => extremes(bits.map(B::float_key)),
+        Order::None => return Bounds::default(),
+    };
+    Bounds::between(extremes, |key| match order {
+        Order::Signed => (key ^ B::SIGN).bytes(),
+        Order::Floats if key < B::SIGN => (!key).bytes(),
+        Order::Floats => (key ^ B::SIGN).bytes(),
+        _ => key.bytes(),
+    })
+}
+
+impl Bounds {
+    /// Of least and greatest key, and the number of NaNs; `plain` lays out what a key stands for.
+    fn between<K>((least, greatest, nans): Extremes<K>, plain: impl Fn(K) -> Vec<u8>) -> Bounds {
+        Bounds {
+            are_known: least.is_some(),
+            least: least.map_or(Vec::new(), &plain),
+            greatest: greatest.map_or(Vec::new(), &plain),
+            nans,
+        }
+    }
+}
+
+/// The bits of a number.
+trait Bits: Copy + Ord + BitXor<Output = Self> + Not<Output = Self> {
+    /// That of the sign.
+    const SIGN: Self;
+
+    /// A float's key in the total order; `None` for NaN.
+    fn float_key(self) -> Option<Self>;
+
+    /// As it is laid out plainly.
+    fn bytes(self) -> Vec<u8>;
+}
+
+macro_rules! bits {
+    ($bits:ty, $signed:ty, $float:ty) => {
+        impl Bits for $bits {
+            const SIGN: $bits = 1 << (<$bits>::BITS - 1);
+
+            fn float_key(self) -> Option<$bits> {
+                let negative = (self as $signed >> (<$bits>::BITS - 1)) as $bits;
+                let key = self ^ (negative | <$bits>::SIGN);
+                (!<$float>::from_bits(self).is_nan()).then_some(key)
+            }
+
+            fn bytes(self) -> Vec<u8> {
+                self.to_le_bytes().to_vec()
+            }
+        }
+    };
+}
+bits!(u32, i32, f32);
+bits!(u64, i64, f64);
+
 /// Least and greatest key, and how many values have none.
-fn extremes<K: Ord + Copy>(keys: impl Iterator<Item = Option<K>>) -> (Option<K>, Option<K>, u64) {
+type Extremes<K> = (Option<K>, Option<K>, u64);
+
+fn extremes<K: Ord + Copy>(keys: impl Iterator<Item = Option<K>>) -> Extremes<K> {
     let (mut least, mut greatest, mut without) = (None, None, 0);
     for key in keys {
         let Some(key) = key else {

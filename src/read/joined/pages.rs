@@ -86,55 +86,48 @@ impl Column {
             let (header, end) = page_header::read(chunk, at, codec).ok()?;
             at = end;
             let Some(header) = header else { continue };
-            let count = usize::try_from(header.values).ok()?;
-            check_sum(&header, &chunk[header.body..end])?;
-            if header.kind == Kind::Dictionary {
-                self.dictionary(&header, count, &chunk[header.body..end], codec, opener)?;
+            let page = Page {
+                count: usize::try_from(header.values).ok()?,
+                bytes: &chunk[header.body..end],
+                header,
+                codec,
+            };
+            page.check_sum()?;
+            if page.header.kind == Kind::Dictionary {
+                self.dictionary(&page, opener)?;
                 continue;
             }
-            left = left.checked_sub(count)?;
-            self.data(&header, count, &chunk[header.body..end], codec, opener)?;
+            left = left.checked_sub(page.count)?;
+            self.data(&page, opener)?;
         }
         of_any!(&mut self.values, values => values.end())?;
         (left == 0).then_some(())
     }
 
-    fn dictionary(
-        &mut self,
-        header: &PageHeader,
-        count: usize,
-        page: &[u8],
-        codec: Compression,
-        opener: &mut Opener,
-    ) -> Option<()> {
-        if !matches!(header.encoding, PLAIN | PLAIN_DICTIONARY) || self.physical == Physical::BOOLEAN {
+    fn dictionary(&mut self, page: &Page, opener: &mut Opener) -> Option<()> {
+        if !matches!(page.header.encoding, PLAIN | PLAIN_DICTIONARY) || self.physical == Physical::BOOLEAN {
             return None;
         }
-        let body = opener.open(page, header.uncompressed, header.is_compressed, codec)?;
-        of_any!(&mut self.values, values => values.dictionary(body, count))
+        let body = opener.open(page, page.bytes, page.header.uncompressed)?;
+        of_any!(&mut self.values, values => values.dictionary(body, page.count))
     }
 
-    fn data(
-        &mut self,
-        header: &PageHeader,
-        count: usize,
-        page: &[u8],
-        codec: Compression,
-        opener: &mut Opener,
-    ) -> Option<()> {
+    fn data(&mut self, page: &Page, opener: &mut Opener) -> Option<()> {
+        let Page { header, count, .. } = page;
+        let count = *count;
         let (present, body) = if header.kind == Kind::DataV2 {
             if header.repetition > 0 {
                 return None;
             }
-            let (levels, values) = page.split_at_checked(header.levels)?;
+            let (levels, values) = page.bytes.split_at_checked(header.levels)?;
             let declared = header.uncompressed.checked_sub(header.levels as u64)?;
-            let body = opener.open(values, declared, header.is_compressed, codec)?;
+            let body = opener.open(page, values, declared)?;
             match self.is_optional {
                 true => (self.levels(levels, count)?, body),
                 false => (count, body),
             }
         } else {
-            let body = opener.open(page, header.uncompressed, header.is_compressed, codec)?;
+            let body = opener.open(page, page.bytes, header.uncompressed)?;
             if self.is_optional {
                 if header.level_encoding != Some(RLE) {
                     return None;
@@ -234,13 +227,27 @@ impl Growing<Bits> {
     }
 }
 
-fn check_sum(header: &PageHeader, page: &[u8]) -> Option<()> {
-    let Some(expected) = header.crc else {
-        return Some(());
-    };
-    let mut crc = Crc::new();
-    crc.update(page);
-    (crc.sum() == expected).then_some(())
+/// A page as it lies in its chunk.
+struct Page<'a> {
+    header: PageHeader,
+    /// Its values; of a page of data nulls as well.
+    count: usize,
+    /// What follows the header.
+    bytes: &'a [u8],
+    /// Of the chunk.
+    codec: Compression,
+}
+
+impl Page<'_> {
+    /// `None`: its checksum is another one.
+    fn check_sum(&self) -> Option<()> {
+        let Some(expected) = self.header.crc else {
+            return Some(());
+        };
+        let mut crc = Crc::new();
+        crc.update(self.bytes);
+        (crc.sum() == expected).then_some(())
+    }
 }
 
 /// Decompresses pages into memory that is used again.
@@ -259,31 +266,25 @@ impl Opener {
         }
     }
 
-    /// The body of a page that becomes exactly as many bytes as it declares.
-    fn open<'a>(
-        &'a mut self,
-        page: &'a [u8],
-        declared: u64,
-        is_compressed: bool,
-        codec: Compression,
-    ) -> Option<&'a [u8]> {
+    /// What `bytes` of a page become, exactly as many as are `declared`.
+    fn open<'a>(&'a mut self, page: &Page, bytes: &'a [u8], declared: u64) -> Option<&'a [u8]> {
         let declared = usize::try_from(declared).ok()?;
-        if !is_compressed {
-            return (page.len() == declared).then_some(page);
+        if !page.header.is_compressed {
+            return (bytes.len() == declared).then_some(bytes);
         }
         if declared > COLUMN_BYTES {
             return None;
         }
-        if page.is_empty() && declared == 0 {
-            return Some(page);
+        if bytes.is_empty() && declared == 0 {
+            return Some(bytes);
         }
         if self.body.len() < declared {
             self.body.resize(declared, 0);
         }
         let body = &mut self.body[..declared];
-        let made = match codec {
-            Compression::SNAPPY => match snap::raw::decompress_len(page) {
-                Ok(length) if length == declared => self.snappy.decompress(page, body).ok()?,
+        let made = match page.codec {
+            Compression::SNAPPY => match snap::raw::decompress_len(bytes) {
+                Ok(length) if length == declared => self.snappy.decompress(bytes, body).ok()?,
                 _ => return None,
             },
             Compression::ZSTD(_) => {
@@ -291,7 +292,7 @@ impl Opener {
                     Some(zstd) => zstd,
                     none => none.insert(zstd::bulk::Decompressor::new().ok()?),
                 };
-                zstd.decompress_to_buffer(page, body).ok()?
+                zstd.decompress_to_buffer(bytes, body).ok()?
             }
             _ => return None,
         };

@@ -3,13 +3,16 @@
 
 mod bomb_files;
 mod bombs;
+mod claims;
 mod footers;
 mod maker;
 mod pages;
+mod passage;
 mod runs;
 mod sample;
 mod splicing;
 mod splicing_edges;
+mod written;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use proptest::prelude::*;
 
 use super::maker::*;
-use super::splicing::{Asked, pass};
+use super::passage::{Asked, pass};
 use super::*;
 use crate::read::ChunkReader;
 

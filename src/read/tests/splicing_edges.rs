@@ -10,7 +10,7 @@ use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
 
 use super::maker::*;
-use super::splicing::{Asked, Passed, all_rows, metadata_of, pass};
+use super::passage::{Asked, Passed, all_rows, metadata_of, pass};
 use crate::config::Compression;
 use crate::error::ErrorKind;
 

@@ -2,9 +2,9 @@
 
 use super::dense::pack_columns;
 use super::elementwise::{add, softmax};
-use super::isa::Isa;
 use super::tiles::{self, From, MOST_WIDTH, Rows};
 use super::{each, scratch};
+use crate::model::isa::Isa;
 
 /// Tokens that ask at once.
 const ROWS: usize = 96;

@@ -1,12 +1,13 @@
-//! Convolutions on the CPU: of all channels as products with the weights as they lie, of each channel alone as direct loops.
+//! Convolutions of all channels on the CPU, as products with the weights as they lie; [`depthwise`](super::depthwise) has those
+//! of each channel alone.
 //!
 //! A product's panel is a few pixels of the output: for each weight of a filter the numbers that it meets there (what is called
 //! im2col), copied row by row from the image. Its rows are the filters, so that sums come out channel by channel, as images
 //! lie. Never more than a few panels are there at once, and of each only as many terms as stay in the second cache.
 
-use super::isa::{Isa, multiply_add, per_isa};
 use super::tiles::{self, From, Rows};
 use super::{each, scratch};
+use crate::model::isa::Isa;
 
 /// Sizes of a convolution of squares.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +17,13 @@ pub struct Sizes {
     pub to: usize,
     pub side: usize,
     pub stride: usize,
-    /// Zeros around the image, on each side.
-    pub padding: usize,
+    pub margins: Margins,
 }
 
-/// Channels, rows and columns of some images.
+/// Zeros above and below an image, and before and behind its columns.
+pub type Margins = [[usize; 2]; 2];
+
+/// Rows and columns of some images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     pub images: usize,
@@ -31,19 +34,22 @@ pub struct Extent {
 impl Sizes {
     /// What comes of images; `None` where a filter is larger than they are.
     pub fn of(&self, images: Extent) -> Option<Extent> {
-        let along =
-            |pixels: usize| Some((pixels + 2 * self.padding).checked_sub(self.side)? / self.stride + 1);
+        let along = |pixels: usize, [before, behind]: [usize; 2]| {
+            Some((before + pixels + behind).checked_sub(self.side)? / self.stride + 1)
+        };
+        let [rows, columns] = self.margins;
         Some(Extent {
             images: images.images,
-            height: along(images.height)?,
-            width: along(images.width)?,
+            height: along(images.height, rows)?,
+            width: along(images.width, columns)?,
         })
     }
 
     /// Pixels of an output row `[first, end)` whose filter meets a column of the input at `x`, of `width` columns.
     fn within(&self, x: usize, width: usize, columns: usize) -> (usize, usize) {
-        let first = self.padding.saturating_sub(x).div_ceil(self.stride).min(columns);
-        let end = (width + self.padding).saturating_sub(x).div_ceil(self.stride);
+        let [_, [left, _]] = self.margins;
+        let first = left.saturating_sub(x).div_ceil(self.stride).min(columns);
+        let end = (width + left).saturating_sub(x).div_ceil(self.stride);
         (first, end.clamp(first, columns))
     }
 }
@@ -146,12 +152,17 @@ fn fill(
     (term, start, columns): (usize, usize, usize),
     (panel, width): (&mut [f32], usize),
 ) {
-    let (side, stride, padding) = (sizes.side, sizes.stride, sizes.padding);
+    let Sizes {
+        side,
+        stride,
+        margins: [[above, _], [left, _]],
+        ..
+    } = sizes;
     for (index, to) in panel.chunks_exact_mut(width).enumerate() {
         let term = term + index;
         let (channel, down, across) = (term / (side * side), term / side % side, term % side);
         let x = &x[channel * has.height * has.width..][..has.height * has.width];
-        if side == 1 && stride == 1 && padding == 0 {
+        if side == 1 && stride == 1 && sizes.margins == [[0; 2]; 2] {
             to[..columns].copy_from_slice(&x[start..][..columns]);
             to[columns..].fill(0.0);
             continue;
@@ -163,10 +174,10 @@ fn fill(
             // The rest of a row of the output.
             let (row, column) = ((start + done) / gives.width, (start + done) % gives.width);
             let end = (column + columns - done).min(gives.width);
-            let y = (row * stride + down).wrapping_sub(padding);
+            let y = (row * stride + down).wrapping_sub(above);
             let (first, last) = (column.max(inside), end.min(outside));
             if y < has.height && first < last {
-                let from = &x[y * has.width..][..has.width][first * stride + across - padding..];
+                let from = &x[y * has.width..][..has.width][first * stride + across - left..];
                 let to = &mut to[done + first - column..][..last - first];
                 match stride {
                     1 => to.copy_from_slice(&from[..to.len()]),
@@ -177,243 +188,6 @@ fn fill(
                 }
             }
             done += end - column;
-        }
-    }
-}
-
-/// Writes `[images, channels, height, width]` for `x` of `[images, channels, height, width]`, each channel by a filter of its own
-/// of `[side, side]`; the stride is 1.
-pub fn depthwise(
-    isa: Isa,
-    sizes: Sizes,
-    weight: &[f32],
-    bias: &[f32],
-    (x, has): (&[f32], Extent),
-    (out, gives): (&mut [f32], Extent),
-) {
-    let square = sizes.side * sizes.side;
-    let (from, to) = (has.height * has.width, gives.height * gives.width);
-    assert!(sizes.stride == 1 && sizes.from == sizes.to && sizes.of(has) == Some(gives));
-    assert!(weight.len() == sizes.to * square && bias.len() == sizes.to);
-    assert!(x.len() == has.images * sizes.from * from && out.len() == gives.images * sizes.to * to);
-    if out.is_empty() || from == 0 {
-        return;
-    }
-    let planes = out.chunks_mut(to).zip(x.chunks(from)).enumerate();
-    each(planes.collect(), |(index, (out, x))| {
-        let channel = index % sizes.to;
-        let weight = &weight[channel * square..][..square];
-        let stride = gives.width.next_multiple_of(WIDE) + sizes.side - 1;
-        let rows = gives.height.next_multiple_of(HIGH) + sizes.side - 1;
-        scratch(stride * rows, |padded| {
-            pad((x, has.width), sizes.padding, (padded, stride));
-            filter(
-                isa,
-                (weight, sizes.side),
-                bias[channel],
-                (padded, stride),
-                (out, gives.width),
-            );
-        });
-    });
-}
-
-/// Columns of a tile of the direct loops, where rows are long enough, and where they are not; rows of either.
-const WIDE: usize = 16;
-const NARROW: usize = 8;
-const HIGH: usize = 4;
-
-/// A plane with zeros around it, as much as whole tiles see.
-fn pad((x, width): (&[f32], usize), padding: usize, (padded, stride): (&mut [f32], usize)) {
-    padded.fill(0.0);
-    let inner = padded.chunks_exact_mut(stride).skip(padding);
-    for (to, from) in inner.zip(x.chunks_exact(width)) {
-        to[padding..][..width].copy_from_slice(from);
-    }
-}
-
-per_isa! {
-    /// One plane through one filter.
-    filter(weight: (&[f32], usize), bias: f32, padded: (&[f32], usize), out: (&mut [f32], usize)) = filter_body
-}
-
-#[inline(always)]
-fn filter_body<const FMA: bool>(
-    weight: (&[f32], usize),
-    bias: f32,
-    padded: (&[f32], usize),
-    out: (&mut [f32], usize),
-) {
-    let width = out.1;
-    match width.next_multiple_of(WIDE) == width.next_multiple_of(NARROW) {
-        true => by_tiles::<FMA, WIDE>(weight, bias, padded, out),
-        false => by_tiles::<FMA, NARROW>(weight, bias, padded, out),
-    }
-}
-
-/// `sums` and as many numbers times `weight`.
-#[inline(always)]
-fn added<const FMA: bool, const LANES: usize>(
-    mut sums: [f32; LANES],
-    numbers: &[f32],
-    weight: f32,
-) -> [f32; LANES] {
-    let numbers = &numbers[..LANES];
-    for lane in 0..LANES {
-        sums[lane] = multiply_add::<FMA>(numbers[lane], weight, sums[lane]);
-    }
-    sums
-}
-
-#[inline(always)]
-fn by_tiles<const FMA: bool, const LANES: usize>(
-    (weight, side): (&[f32], usize),
-    bias: f32,
-    (padded, stride): (&[f32], usize),
-    (out, width): (&mut [f32], usize),
-) {
-    for (tile, out) in out.chunks_mut(HIGH * width).enumerate() {
-        for column in (0..width).step_by(LANES) {
-            // By name and by value, so that they are registers.
-            let [mut a, mut b, mut c, mut d] = [[bias; LANES]; HIGH];
-            for (down, weight) in weight.chunks_exact(side).enumerate() {
-                let first = &padded[(tile * HIGH + down) * stride + column..];
-                let (first, second) = first.split_at(stride);
-                let (second, third) = second.split_at(stride);
-                let (third, fourth) = third.split_at(stride);
-                for (across, weight) in weight.iter().enumerate() {
-                    a = added::<FMA, LANES>(a, &first[across..], *weight);
-                    b = added::<FMA, LANES>(b, &second[across..], *weight);
-                    c = added::<FMA, LANES>(c, &third[across..], *weight);
-                    d = added::<FMA, LANES>(d, &fourth[across..], *weight);
-                }
-            }
-            let sums = [a, b, c, d];
-            let columns = LANES.min(width - column);
-            for (out, sums) in out.chunks_exact_mut(width).zip(&sums) {
-                out[column..][..columns].copy_from_slice(&sums[..columns]);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Numbers between -1 and 1 that look like chance.
-    fn numbers(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
-
-    /// The plainest way; each filter sees `from / groups` channels.
-    fn plain(sizes: Sizes, groups: usize, weight: &[f32], bias: &[f32], x: &[f32], has: Extent) -> Vec<f32> {
-        let (gives, side, seen) = (sizes.of(has).unwrap(), sizes.side, sizes.from / groups);
-        let mut out = Vec::new();
-        for image in 0..has.images {
-            for filter in 0..sizes.to {
-                let first = filter / (sizes.to / groups) * seen;
-                for pixel in 0..gives.height * gives.width {
-                    let mut sum = f64::from(bias[filter]);
-                    for term in 0..seen * side * side {
-                        let (channel, down, across) = (term / (side * side), term / side % side, term % side);
-                        let y = (pixel / gives.width * sizes.stride + down).wrapping_sub(sizes.padding);
-                        let x_at = (pixel % gives.width * sizes.stride + across).wrapping_sub(sizes.padding);
-                        if y < has.height && x_at < has.width {
-                            let plane = image * sizes.from + first + channel;
-                            let number = x[(plane * has.height + y) * has.width + x_at];
-                            sum += f64::from(number) * f64::from(weight[filter * seen * side * side + term]);
-                        }
-                    }
-                    out.push(sum as f32);
-                }
-            }
-        }
-        out
-    }
-
-    fn close(got: &[f32], expected: &[f32], tolerance: f32) -> Result<(), TestCaseError> {
-        prop_assert_eq!(got.len(), expected.len());
-        for (place, (got, expected)) in got.iter().zip(expected).enumerate() {
-            let apart = (got - expected).abs();
-            prop_assert!(apart <= tolerance, "{got} instead of {expected} at {place}");
-        }
-        Ok(())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
-
-        #[test]
-        fn a_convolution_is_what_it_is_by_definition(
-            (images, from, to) in (1usize..3, 1usize..7, 1usize..70),
-            (side, stride, padding) in (1usize..6, 1usize..4, 0usize..4),
-            (more_rows, more_columns) in (0usize..14, 0usize..40),
-            seed: u64,
-        ) {
-            let sizes = Sizes { from, to, side, stride, padding };
-            let least = side.saturating_sub(2 * padding).max(1);
-            let has = Extent { images, height: least + more_rows, width: least + more_columns };
-            let (x, bias) = (numbers(images * from * has.height * has.width, seed), numbers(to, seed ^ 1));
-            let weight = numbers(to * from * side * side, seed ^ 2);
-            let expected = plain(sizes, 1, &weight, &bias, &x, has);
-            for isa in Isa::available() {
-                let mut out = vec![f32::NAN; expected.len()];
-                convolution(isa, sizes, &weight, &bias, (&x, has), (&mut out, sizes.of(has).unwrap()));
-                close(&out, &expected, 1e-4)?;
-            }
-        }
-
-        #[test]
-        fn a_filter_for_each_channel_is_what_it_is_by_definition(
-            (images, channels) in (1usize..3, 1usize..5), (side, padding) in (1usize..8, 0usize..5),
-            (more_rows, more_columns) in (0usize..14, 0usize..40), seed: u64,
-        ) {
-            let sizes = Sizes { from: channels, to: channels, side, stride: 1, padding };
-            let least = side.saturating_sub(2 * padding).max(1);
-            let has = Extent { images, height: least + more_rows, width: least + more_columns };
-            let (x, bias) = (numbers(images * channels * has.height * has.width, seed), numbers(channels, seed ^ 1));
-            let weight = numbers(channels * side * side, seed ^ 2);
-            let expected = plain(sizes, channels, &weight, &bias, &x, has);
-            for isa in Isa::available() {
-                let mut out = vec![f32::NAN; expected.len()];
-                depthwise(isa, sizes, &weight, &bias, (&x, has), (&mut out, sizes.of(has).unwrap()));
-                close(&out, &expected, 1e-4)?;
-            }
-        }
-    }
-
-    /// More terms than a panel holds, more pixels and filters than are taken at once, and more threads than images.
-    #[test]
-    fn long_sums_are_cut_and_filters_shared() {
-        let sizes = Sizes {
-            from: 90,
-            to: 101,
-            side: 3,
-            stride: 1,
-            padding: 1,
-        };
-        let has = Extent {
-            images: 1,
-            height: 19,
-            width: 23,
-        };
-        let (x, bias) = (numbers(90 * 19 * 23, 5), numbers(101, 6));
-        let weight = numbers(101 * 90 * 9, 7);
-        let expected = plain(sizes, 1, &weight, &bias, &x, has);
-        let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        for isa in Isa::available() {
-            let mut out = vec![f32::NAN; expected.len()];
-            threads.install(|| convolution(isa, sizes, &weight, &bias, (&x, has), (&mut out, has)));
-            close(&out, &expected, 1e-3).unwrap();
         }
     }
 }

@@ -6,10 +6,10 @@
 //! cache.
 
 use super::elementwise::{activate_columns, gate};
-use super::isa::Isa;
 use super::tiles::{self, From, MOST_WIDTH, Rows};
 use super::{LINE, each, line_in, scratch};
 use crate::model::candle::encoder::Activation;
+use crate::model::isa::Isa;
 
 /// Most rows of a block: a batch of 256 tokens is one, and none is left with a few rows for all weights.
 const MOST_ROWS: usize = 264;

@@ -4,7 +4,7 @@
 //! function, `erfc(y) = t p(t) exp(-y²)` with `t = 1 / (1 + 0.45 y)`, the form of Abramowitz and Stegun 7.1.26 with two more
 //! terms; the polynomial was fitted so that GELU's own error is below 2e-9 before rounding.
 
-use super::isa::{multiply_add, per_isa};
+use super::per_isa::{multiply_add, per_isa};
 use crate::model::candle::encoder::Activation;
 
 /// Beyond this the exponential of a negative number is 0.

@@ -3,14 +3,14 @@
 //! Candle's own operations take one pass over memory each and share a pool of spinning threads among all workers; with
 //! these a batch stays in the caches of the core that computes it. They are called by [`ops`](super::ops), `attention` and
 //! `convolution` only, which take Candle's operations on other devices. Each runs on the instruction sets that the processor
-//! has ([`isa`]) and on the threads of the pool that it is called in.
+//! has ([`isa`](crate::model::isa)) and on the threads of the pool that it is called in.
 
 pub mod attention;
 pub mod convolution;
 pub mod dense;
+pub mod depthwise;
 pub mod elementwise;
-pub mod isa;
-pub mod planes;
+mod per_isa;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -3,21 +3,11 @@
 use super::attention::{Bias, Text, View, attention};
 use super::dense::{Packed, feed_forward, forward_unpacked};
 use super::elementwise::{activate, norm, softmax};
-use super::isa::Isa;
 use crate::model::candle::encoder::Activation;
+use crate::model::isa::{Isa, numbers};
 use proptest::prelude::*;
 
-/// Numbers between -1 and 1 that look like chance.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
+mod convolutions;
 
 fn product(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let inputs = weight.len() / bias.len();

@@ -4,7 +4,8 @@
 //! all its columns. Rows are read where they lie, one number at a time, and spread over a vector.
 
 use super::LINE;
-use super::isa::{BASELINE_FMA, Isa, multiply_add};
+use super::per_isa::multiply_add;
+use crate::model::isa::{BASELINE_FMA, Isa};
 
 /// Columns of a panel.
 pub fn width(isa: Isa) -> usize {

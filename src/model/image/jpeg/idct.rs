@@ -125,7 +125,7 @@ pub fn block(coefficients: &Block, quantisers: &Block, side: usize, out: &mut [u
         return flat(coefficients[0], quantisers[0], 1, out, stride);
     }
     #[cfg(target_arch = "x86_64")]
-    if super::super::wide::has_avx2() {
+    if crate::model::isa::Isa::best().has_avx2() {
         // SAFETY: the processor has AVX2.
         return unsafe {
             match side {

@@ -7,17 +7,19 @@ use super::{fixture, options, read_files};
 use crate::config::Device;
 use crate::model::Model;
 use crate::model::device::turns::Turns;
+use crate::model::onnx::file::ModelFile;
 use crate::model::onnx::in_turn::{InTurn, Taken};
+use crate::model::onnx::known::Known;
 use crate::model::onnx::providers::Providers;
+use crate::model::onnx::runtime;
 use crate::model::onnx::session::{OnnxSession, Program};
-use crate::model::onnx::{Described, ModelFile, runtime};
 use crate::tensor::{Tensor, TensorBatch};
 
 /// The first function of a fixture, as ONNX Runtime would run it, and its file.
-fn described(path: &str) -> (ModelFile, Arc<Program>) {
-    let mut described = Described::of(&read_files(&fixture(path)), &options()).unwrap();
-    let function = described.functions.remove(0);
-    let file = described.files.remove(&function.path).unwrap();
+fn known(path: &str) -> (ModelFile, Arc<Program>) {
+    let mut known = Known::of(&read_files(&fixture(path)), &options()).unwrap();
+    let function = known.functions.remove(0);
+    let file = known.files.remove(&function.path).unwrap();
     let program = file.program(&function.path, &function.inputs, &function.wanted);
     (file, program)
 }
@@ -44,7 +46,7 @@ fn workers_in_turn_give_what_a_worker_alone_gives_whatever_the_batch() {
         ("scored/fixed_batch", numbers),
     ];
     for (path, rows_of) in cases {
-        let (file, program) = described(path);
+        let (file, program) = known(path);
         let runtime = runtime::load(&options().onnxruntime_paths).unwrap();
         let session = || file.session(&runtime, &Providers::default(), 1).unwrap();
         let turns = Turns::of([(), ()].map(|()| Taken::new(session(), &program, MemoryInfo::default())));
@@ -71,7 +73,7 @@ fn workers_in_turn_give_what_a_worker_alone_gives_whatever_the_batch() {
 
 #[test]
 fn a_batch_that_a_model_fails_on_is_told_of_and_the_turn_goes_on() {
-    let (file, program) = described("scored/regressor_matrix");
+    let (file, program) = known("scored/regressor_matrix");
     let runtime = runtime::load(&options().onnxruntime_paths).unwrap();
     let session = file.session(&runtime, &Providers::default(), 1).unwrap();
     let turns = Turns::of([Taken::new(session, &program, MemoryInfo::default())]);
@@ -129,7 +131,7 @@ fn trees_and_small_dense_networks_are_for_processors_where_the_job_leaves_it_ope
         (&other, auto(), vec![0, 1]),
         (&other, on(Device::Cpu), vec![]),
     ] {
-        let device = Described::of(files, &options).unwrap().device(&options);
+        let device = Known::of(files, &options).unwrap().device(&options);
         let options = OpenOptions { device, ..options };
         assert_eq!(ordinals(place_on(&options, &driver)), gpus, "{options:?}");
     }

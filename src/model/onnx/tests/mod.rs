@@ -7,8 +7,10 @@ mod graph;
 mod in_turn;
 mod infer;
 mod made;
+mod refusals;
 mod scaler;
 mod shared;
+mod sound;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::options;
 use crate::error::ErrorKind;
-use crate::model::onnx::{OnnxModel, SHARED_FROM_BYTES};
+use crate::model::onnx::OnnxModel;
+use crate::model::onnx::file::SHARED_FROM_BYTES;
 use crate::model::{Loaded, ModelFiles};
 use crate::tensor::{Tensor, TensorBatch, Value};
 
