@@ -46,7 +46,7 @@ impl Admission {
     pub(super) fn admit(self: &Arc<Self>, bytes: u64, is_needed: bool) -> Option<Admitted> {
         let mut held = self.held();
         let fits = held.saturating_add(bytes) <= self.limit;
-        if !fits && !(is_needed && *held <= self.limit) {
+        if !(fits || is_needed && *held <= self.limit) {
             return None;
         }
         *held += bytes;
@@ -122,9 +122,9 @@ mod tests {
                 sizes.iter().map(|sizes| sizes.iter().map(|_| None).collect()).collect();
             for choice in choices {
                 let mut steps = Vec::new();
-                for (worker, sizes) in sizes.iter().enumerate() {
-                    for place in next[worker]..sizes.len() {
-                        match &here[worker][place] {
+                for (worker, here) in here.iter().enumerate() {
+                    for (place, here) in here.iter().enumerate().skip(next[worker]) {
+                        match here {
                             None => steps.push((worker, place)),
                             Some(_) if place == next[worker] => steps.push((worker, place)),
                             Some(_) => {}

@@ -42,7 +42,7 @@ pub struct Found {
 enum Body {
     Local(std::fs::File),
     Object {
-        answer: GetResult,
+        answer: Box<GetResult>,
         path: String,
         location: String,
     },
@@ -146,7 +146,7 @@ async fn find_in(location: &Location, path: &str) -> Result<Found> {
     Ok(Found {
         size: allowed(answer.meta.size)?,
         body: Body::Object {
-            answer,
+            answer: Box::new(answer),
             path: path.to_string(),
             location: location.display().to_string(),
         },
