@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Everything that can be known without ONNX Runtime is [`known`] before it is loaded. The session of the trial run is not
-//! thrown away: its [`file`] keeps it, and the first worker gets it. Workers of a large model share it, see [`api::Shared`].
+//! thrown away: its [file](mod@file) keeps it, and the first worker gets it. Workers of a large model share it, see [`api::Shared`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
