@@ -1,8 +1,9 @@
 //! Texts of a block as batches of like length.
 //!
-//! Most networks compute as many tokens for each text of a batch as its longest one has, so texts are sorted by length. A batch is
-//! cut where more tokens would be computed, or rows, than is good: with padding where it is computed, without it where it is not. Whoever scatters the results goes by the places that each batch
-//! names; the order of rows is never lost, because it is never changed.
+//! Most networks compute as many tokens for each text of a batch as its longest one has, so texts are sorted by length. A batch
+//! is cut where more tokens would be computed, or rows, than is good: with padding where it is computed, without it where it is
+//! not. Whoever scatters the results goes by the places that each batch names; the order of rows is never lost, because it is
+//! never changed.
 //!
 //! This is done twice with the same code: once with the rows of a block, each of which may be several sequences (a long context,
 //! a pair for each label), and once with the sequences of a batch of rows.
