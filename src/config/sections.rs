@@ -72,11 +72,15 @@ pub fn model(section: ModelSection, faults: &mut Faults) -> ModelOptions {
     }
     let on_gpus = matches!(device, Device::Gpus | Device::Cuda(_));
     if precision != Precision::F32 && execution_providers.is_empty() && !on_gpus {
+        let who = match precision {
+            Precision::Bf16 => "execution_providers: [openvino] or device: cuda",
+            _ => "device: cuda",
+        };
         faults.push(
             "model.precision",
             format!(
-                "{} given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can do it, \
-                 execution_providers: [openvino], or leave the precision out",
+                "{} given, but on processors ONNX Runtime's own kernels and Candle compute in f32 only; name who can do it, \
+                 {who}, or leave the precision out",
                 precision.as_str()
             ),
         );

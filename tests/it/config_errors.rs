@@ -317,8 +317,13 @@ fn what_contradicts_itself_is_refused() {
         ),
         (
             model("location: m, precision: bf16"),
-            "model.precision: bf16 given, but ONNX Runtime's own kernels compute in f32 only; name a provider that can \
-             do it, execution_providers: [openvino], or leave the precision out",
+            "model.precision: bf16 given, but on processors ONNX Runtime's own kernels and Candle compute in f32 only; name \
+             who can do it, execution_providers: [openvino] or device: cuda, or leave the precision out",
+        ),
+        (
+            model("location: m, precision: f16"),
+            "model.precision: f16 given, but on processors ONNX Runtime's own kernels and Candle compute in f32 only; name \
+             who can do it, device: cuda, or leave the precision out",
         ),
         (
             model("location: m, device: cpu, execution_providers: [tensorrt, cuda]"),
